@@ -1,0 +1,79 @@
+# Fogline: everything a developer or a first-time visitor runs. Needs make and a Debian, Ubuntu or
+# Raspberry Pi OS; the rest is set up here, inside .venv. PYTHON=... chooses the Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := fog_node/pow/native
+
+# What an installation is made from. Everything else is used where it lies.
+SOURCES := pyproject.toml requirements.txt setup.py $(wildcard $(NATIVE)/*.c $(NATIVE)/*.h)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c requirements.txt
+
+# For the programs that tests and demonstration start: a micropython of the system's own or else
+# that of .venv, and Debian's daemons.
+export PATH := $(PATH):$(CURDIR)/$(BIN):/usr/sbin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
+	| while IFS='|' read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
+
+.PHONY: setup
+setup: $(VENV)/installed-all ## set up .venv for development, with everything in it
+
+.PHONY: check
+check: $(VENV)/installed-all ## look over the code: style, types, warnings of the C compiler, README files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
+	for source in $(NATIVE)/*.c; do \
+		echo "$(CC) $$source" && \
+		$(CC) -std=c11 -pedantic -Wall -Wextra -Werror -O3 -isystem "$$include" -c "$$source" -o /dev/null || exit 1; \
+	done
+	$(BIN)/python -m tools.checks
+
+.PHONY: fix
+fix: $(VENV)/installed-all ## mend what `make check` finds and a program can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test
+test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests; ARGS="..." goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: demo
+demo: $(VENV)/installed-demo ## run the whole loop once on this machine; ARGS="..." goes to fogline demo
+	@$(BIN)/fogline demo $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/installed-demo ## measure; ARGS="pow" and so on goes to fogline bench
+	@$(BIN)/fogline bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f fog_node/pow/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@tools/system.sh venv $(VENV)
+
+# setuptools in the environment instead of a fresh one per build: a rebuild needs no network.
+$(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
+	$(INSTALL) setuptools
+	$(INSTALL) -e '.[demo,cloud]'
+	@touch $@
+
+$(VENV)/installed-all: $(SOURCES) | $(BIN)/python
+	$(INSTALL) setuptools
+	$(INSTALL) -e '.[demo,cloud,test,dev]'
+	@touch $@ $(VENV)/installed-demo
+
+$(VENV)/installed-programs: tools/system.sh | $(BIN)/python
+	@tools/system.sh test
+	@touch $@

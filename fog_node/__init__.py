@@ -1,0 +1,1 @@
+"""The fog node: gateway, ledger and API of the consortium's daemon."""

@@ -1,0 +1,19 @@
+from typing import NewType
+
+Flag = NewType("Flag", object)
+
+def double_sha256(header: bytes, /) -> bytes: ...
+def flag_is_set(flag: Flag, /) -> bool: ...
+def flag_new() -> Flag: ...
+def flag_set(flag: Flag, /) -> None: ...
+def kernels() -> list[str]: ...
+def search(
+    kernel: str,
+    header: bytes,
+    target: bytes,
+    first: int,
+    count: int,
+    cancel: Flag,
+    stop: Flag,
+    /,
+) -> tuple[int | None, int]: ...

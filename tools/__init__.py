@@ -1,0 +1,1 @@
+"""The `fogline` command and what it is made of."""

@@ -1,0 +1,90 @@
+"""The project's own checks, part of `make check`: python -m tools.checks.
+
+A check is a function that takes the checkout and gives one line per thing that is wrong, with the
+remedy. To add one, write it and name it in CHECKS.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+__all__ = ["CHECKS", "Checkout", "main"]
+
+ROOT = Path(__file__).parent.parent
+
+# What a file may not say, and where it may all the same.
+_WORDS = (
+    (
+        re.compile(r"\.\./shared"),
+        "reaches outside the checkout; take the folder from FOGLINE_DATA",
+        {".ci/run", "tests/conftest.py"},
+    ),
+    (
+        re.compile(r"\b(pypi|pythonhosted|piwheels|npmjs|crates)\.(org|com|io)\b"),
+        "names a package registry; name the package alone",
+        set[str](),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The project's folder and the files in it that git tracks or would track."""
+
+    root: Path
+    files: tuple[PurePosixPath, ...]
+
+    @classmethod
+    def at(cls, root: Path) -> Checkout:
+        """Ask git for the files. Raises CalledProcessError where there is no git checkout."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout.decode()
+        paths = (PurePosixPath(name) for name in sorted(set(listed.split("\0"))) if name)
+        return cls(root, tuple(path for path in paths if (root / path).is_file()))
+
+
+def folders_have_readmes(checkout: Checkout) -> Iterator[str]:
+    """Every folder says in a README.md what lives there and what may not."""
+    folders = {parent for path in checkout.files for parent in path.parents}
+    for folder in sorted(folders):
+        hidden = any(part.startswith(".") for part in folder.parts)
+        if not hidden and folder / "README.md" not in checkout.files:
+            yield f"{folder}: no README.md; say in a few lines what lives here and what may not"
+
+
+def words_are_allowed(checkout: Checkout) -> Iterator[str]:
+    """No file says what ties the project to one machine or one registry."""
+    this_file = PurePosixPath(Path(__file__).relative_to(ROOT).as_posix())
+    for path in checkout.files:
+        if path == this_file:
+            continue
+        text = (checkout.root / path).read_bytes().decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            for pattern, problem, allowed in _WORDS:
+                if str(path) not in allowed and pattern.search(line):
+                    yield f"{path}:{number}: {problem}"
+
+
+CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (folders_have_readmes, words_are_allowed)
+
+
+def main() -> int:
+    """Run every check; 1 when one of them has something to say."""
+    checkout = Checkout.at(ROOT)
+    problems = [problem for check in CHECKS for problem in check(checkout)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# What the project needs from the system, on Debian, Ubuntu and Raspberry Pi OS. Used by the Makefile:
+#
+#   tools/system.sh venv FOLDER   makes a virtual environment with a Python that can build C
+#   tools/system.sh test          makes sure of the programs that the tests start
+#
+# What is missing is installed with apt, by root or with a sudo that does not ask; else the command
+# to run is printed and this fails.
+set -euo pipefail
+
+readonly versions='Python 3.11, 3.12 or 3.13'
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+apt_install() { # PACKAGE...
+    local as=()
+    if ! command -v apt-get >/dev/null; then
+        fail "Missing: $*" "These are Debian's names; install your system's counterparts, then run make again."
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            fail "Missing: $*" 'Installing them takes an administrator. Run this, then make again:' \
+                "    sudo apt-get install $*"
+        fi
+        as=(sudo -n)
+    fi
+    echo "Installing with apt: $*"
+    # The package lists of a fresh machine are empty or old, so a failure is worth a second try.
+    "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null || {
+        "${as[@]}" apt-get update </dev/null
+        "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+    }
+}
+
+has_version() { # PYTHON
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+has_venv() { # PYTHON
+    "$1" -c 'import ensurepip, venv' 2>/dev/null
+}
+
+has_headers() { # PYTHON
+    "$1" -c 'import pathlib, sysconfig, sys
+sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 2>/dev/null
+}
+
+has_compiler() {
+    echo '#include <stdio.h>' | "${CC:-cc}" -E - >/dev/null 2>&1
+}
+
+# Prints the first Python of a fitting version, a complete one if there is one. A name may be on
+# the PATH and not run, as those of pyenv are, so each is tried.
+find_python() {
+    local python fitting=''
+    for python in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+        if ! has_version "$python"; then
+            continue
+        fi
+        if has_venv "$python" && has_headers "$python"; then
+            echo "$python"
+            return
+        fi
+        fitting=${fitting:-$python}
+    done
+    echo "$fitting"
+}
+
+make_venv() { # FOLDER
+    local python name missing=()
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        if [ -n "${PYTHON:-}" ]; then
+            fail "PYTHON=$PYTHON is not $versions."
+        fi
+        apt_install python3 python3-venv python3-dev gcc libc6-dev
+        python=$(find_python)
+        if [ -z "$python" ]; then
+            fail "This system's python3 is too old or too new. Install $versions, then run make again" \
+                '(PYTHON=/path/to/python make ... takes one that is not on the PATH).'
+        fi
+    fi
+    # Debian's packages for this very Python: python3.12-venv, python3.12-dev.
+    name=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    has_venv "$python" || missing+=("$name-venv")
+    has_headers "$python" || missing+=("$name-dev")
+    has_compiler || missing+=(gcc libc6-dev)
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt_install "${missing[@]}"
+    fi
+    "$python" -m venv "$1"
+}
+
+has_program() { # NAME... - whether one of them is there; Debian keeps daemons in /usr/sbin
+    local name
+    for name in "$@"; do
+        if PATH="$PATH:/usr/sbin" command -v "$name" >/dev/null; then
+            return
+        fi
+    done
+    return 1
+}
+
+install_for_tests() {
+    local missing=()
+    has_program mosquitto || missing+=(mosquitto)
+    has_program chromium chromium-browser google-chrome || missing+=(chromium)
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt_install "${missing[@]}"
+    fi
+}
+
+case "${1:-}" in
+    venv) make_venv "${2:?folder}" ;;
+    test) install_for_tests ;;
+    *) fail 'usage: tools/system.sh venv FOLDER | test' ;;
+esac
