@@ -1,0 +1,234 @@
+"""Release bundles: a payload with a manifest that up to three trainers sign."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .cbor import decode, encode
+from .cose import Sign1, parse_sign1, sign1
+from .errors import FormatError, ProofError
+from .keys import PublicKey, SigningKey
+from .merkle import HASH_BYTES
+from .senml import MAX_CHANNELS, MAX_NAME_CHARS
+from .validate import array, integer, octets, text, text_map, time_ms, uint
+
+CONTENT_TYPE = "application/vnd.fogline.manifest+cbor"
+TYPES = ("model",)
+MAX_MANIFEST_BYTES = 16 * 1024
+MAX_PAYLOAD_BYTES = 1024 * 1024
+MAX_SIGNERS = 3
+MAX_BUNDLE_BYTES = MAX_PAYLOAD_BYTES + MAX_SIGNERS * MAX_MANIFEST_BYTES + 1024
+MAX_OPS = 64
+MAX_SELF_TESTS = 16
+MAX_WINDOW_ELEMENTS = 4096
+MAX_SMOOTHING = 64
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a board must know to run a model as it was meant.
+
+    Attributes:
+        type: "model".
+        name, version, min_version: a board takes it if it runs at least `min_version`
+            and less than `version`; 0 is a board without a model.
+        device_type: which enrolled type may install it.
+        payload_sha256, payload_size: of the `.tflite` file.
+        ops: TFLite builtin operators that it uses.
+        arena: bytes of working memory that it needs.
+        window, stride: rows in a window; rows between two verdicts.
+        channels: names, in the order of the input tensor's last axis.
+        max_gap_s: a longer gap between rows starts a new segment.
+        calibrate: rows at a segment's start whose mean is taken off; 0 = none.
+        input: (e, m, b) per channel, see SPEC.md "Pre-processing".
+        score: (zi, zo, mo), see SPEC.md "Score".
+        threshold: a window whose score is above it is a hit.
+        of, need: anomaly = at least `need` hits in the latest `of` windows.
+        selftest: pairs of input and output tensor, int8 bytes.
+        time: ms since 1970.
+    """
+
+    name: str
+    version: int
+    min_version: int
+    device_type: str
+    payload_sha256: bytes
+    payload_size: int
+    ops: tuple[str, ...]
+    arena: int
+    window: int
+    stride: int
+    channels: tuple[str, ...]
+    max_gap_s: int
+    calibrate: int
+    input: tuple[tuple[int, int, int], ...]
+    score: tuple[int, int, int]
+    threshold: int
+    of: int
+    need: int
+    selftest: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    time: int
+    type: str = "model"
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the manifest."""
+        zi, zo, mo = self.score
+        return encode(
+            {
+                "type": self.type,
+                "name": self.name,
+                "version": self.version,
+                "min_version": self.min_version,
+                "device_type": self.device_type,
+                "payload": {"sha256": self.payload_sha256, "size": self.payload_size},
+                "ops": list(self.ops),
+                "arena": self.arena,
+                "window": self.window,
+                "stride": self.stride,
+                "channels": list(self.channels),
+                "max_gap_s": self.max_gap_s,
+                "calibrate": self.calibrate,
+                "input": [list(item) for item in self.input],
+                "score": {"zi": zi, "zo": zo, "mo": mo},
+                "threshold": self.threshold,
+                "of": self.of,
+                "need": self.need,
+                "selftest": [{"in": i, "out": o} for i, o in self.selftest],
+                "time": self.time,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        """Parse strictly; raises EncodingError, FormatError."""
+        names = {
+            "type", "name", "version", "min_version", "device_type", "payload", "ops", "arena",
+            "window", "stride", "channels", "max_gap_s", "calibrate", "input", "score",
+            "threshold", "of", "need", "selftest", "time",
+        }  # fmt: skip
+        value = text_map(decode(data, MAX_MANIFEST_BYTES, "manifest"), names, "manifest")
+        if value["type"] not in TYPES:
+            raise FormatError("manifest.type", f"is not one of {', '.join(TYPES)}")
+        payload = text_map(value["payload"], {"sha256", "size"}, "manifest.payload")
+        score = text_map(value["score"], {"zi", "zo", "mo"}, "manifest.score")
+        channels = tuple(
+            text(item, "manifest.channels", MAX_NAME_CHARS)
+            for item in array(value["channels"], "manifest.channels", at_most=MAX_CHANNELS)
+        )
+        version = uint(value["version"], "manifest.version", 2**32 - 1, at_least=1)
+        window = uint(value["window"], "manifest.window", MAX_WINDOW_ELEMENTS, at_least=1)
+        of = uint(value["of"], "manifest.of", MAX_SMOOTHING, at_least=1)
+        if not channels or window * len(channels) > MAX_WINDOW_ELEMENTS:
+            raise FormatError(
+                "manifest.window", f"times channels must be 1 to {MAX_WINDOW_ELEMENTS} elements"
+            )
+        return cls(
+            name=text(value["name"], "manifest.name", 64),
+            version=version,
+            min_version=uint(value["min_version"], "manifest.min_version", version - 1),
+            device_type=text(value["device_type"], "manifest.device_type", 64),
+            payload_sha256=octets(payload["sha256"], "manifest.payload.sha256", HASH_BYTES),
+            payload_size=uint(payload["size"], "manifest.payload.size", MAX_PAYLOAD_BYTES, 1),
+            ops=tuple(
+                text(item, "manifest.ops", 64)
+                for item in array(value["ops"], "manifest.ops", at_most=MAX_OPS)
+            ),
+            arena=uint(value["arena"], "manifest.arena", 2**24),
+            window=window,
+            stride=uint(value["stride"], "manifest.stride", MAX_WINDOW_ELEMENTS, at_least=1),
+            channels=channels,
+            max_gap_s=uint(value["max_gap_s"], "manifest.max_gap_s", 2**31 - 1, at_least=1),
+            calibrate=uint(value["calibrate"], "manifest.calibrate", 2**16),
+            input=_input(value["input"], len(channels)),
+            score=(
+                uint(score["zi"], "manifest.score.zi", 127, -128),
+                uint(score["zo"], "manifest.score.zo", 127, -128),
+                uint(score["mo"], "manifest.score.mo", 2**14, at_least=1),
+            ),
+            threshold=uint(value["threshold"], "manifest.threshold", 2**31 - 1),
+            of=of,
+            need=uint(value["need"], "manifest.need", of, at_least=1),
+            selftest=_selftest(value["selftest"]),
+            time=time_ms(value["time"], "manifest.time"),
+        )
+
+
+def _input(value: Any, channels: int) -> tuple[tuple[int, int, int], ...]:
+    parsed = []
+    for item in array(value, "manifest.input", length=channels):
+        e, m, b = array(item, "manifest.input", length=3)
+        parsed.append(
+            (
+                uint(e, "manifest.input.e", 30, -30),
+                integer(m, "manifest.input.m"),
+                integer(b, "manifest.input.b"),
+            )
+        )
+    return tuple(parsed)
+
+
+def _selftest(value: Any) -> tuple[tuple[bytes, bytes], ...]:
+    parsed = []
+    for item in array(value, "manifest.selftest", at_most=MAX_SELF_TESTS):
+        pair = text_map(item, {"in", "out"}, "manifest.selftest")
+        if not (isinstance(pair["in"], bytes) and isinstance(pair["out"], bytes)):
+            raise FormatError("manifest.selftest", "in and out are byte strings")
+        parsed.append((pair["in"], pair["out"]))
+    if not parsed:
+        raise FormatError("manifest.selftest", "is empty: a board could not check the model")
+    return tuple(parsed)
+
+
+def sign_manifest(key: SigningKey, manifest: Manifest, chain_id: bytes) -> bytes:
+    """COSE_Sign1 of the manifest by one trainer."""
+    return sign1(key, CONTENT_TYPE, manifest.encode(), chain_id)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle file: [[manifest COSE_Sign1, one per signer], payload]."""
+
+    signatures: tuple[Sign1, ...]
+    manifest: Manifest
+    payload: bytes = field(repr=False)
+
+    def verify(self, keys: Sequence[PublicKey], chain_id: bytes) -> None:
+        """Raise SignatureError or ProofError unless every signature is by one of `keys`."""
+        by_kid = {key.kid: key for key in keys}
+        for message in self.signatures:
+            key = by_kid.get(message.kid)
+            if key is None:
+                raise ProofError("bundle.signatures", f"{message.kid.hex()} may not release")
+            message.verify(key, chain_id)
+
+
+def encode_bundle(signatures: Sequence[bytes], payload: bytes) -> bytes:
+    """The bundle file's bytes; checked by parsing them again."""
+    data = encode([list(signatures), payload])
+    parse_bundle(data)
+    return data
+
+
+def parse_bundle(data: bytes) -> Bundle:
+    """Parse a bundle and check that payload and manifest fit; signatures by `verify`."""
+    signed, payload = array(decode(data, MAX_BUNDLE_BYTES, "bundle"), "bundle", length=2)
+    raw = array(signed, "bundle.signatures", at_most=MAX_SIGNERS)
+    if not raw or not all(isinstance(item, bytes) for item in raw):
+        raise FormatError("bundle.signatures", f"must be 1 to {MAX_SIGNERS} byte strings")
+    messages = tuple(parse_sign1(item, MAX_MANIFEST_BYTES, "bundle.manifest") for item in raw)
+    first = messages[0]
+    if any(message.content_type != CONTENT_TYPE for message in messages):
+        raise FormatError("bundle.manifest", f"is not {CONTENT_TYPE}")
+    if any(message.payload != first.payload for message in messages):
+        raise FormatError("bundle.signatures", "are over different manifests")
+    if not isinstance(payload, bytes):
+        raise FormatError("bundle.payload", "is not a byte string")
+    manifest = Manifest.decode(first.payload)
+    if len(payload) != manifest.payload_size:
+        raise ProofError("bundle.payload", "has another size than the manifest says")
+    if hashlib.sha256(payload).digest() != manifest.payload_sha256:
+        raise ProofError("bundle.payload", "has another SHA-256 than the manifest says")
+    return Bundle(messages, manifest, payload)

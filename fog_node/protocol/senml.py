@@ -1,0 +1,273 @@
+"""SenML packs (RFC 8428) in CBOR: readings of one device, and the model's verdicts on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .cbor import decode, encode
+from .errors import FormatError
+from .keys import kid_hex
+
+CONTENT_TYPE = "application/senml+cbor"
+BASE_NAME = -2
+BASE_TIME = -3
+NAME = 0
+UNIT = 1
+VALUE = 2
+BOOL_VALUE = 4
+TIME = 6
+DATA_VALUE = 8
+
+MAX_PAYLOAD_BYTES = 16 * 1024
+MAX_ROWS = 120
+MAX_CHANNELS = 32
+MAX_NAME_CHARS = 32
+MAX_UNIT_CHARS = 16
+MAX_TIME_S = 2**40
+# RFC 8428 section 4.5.3: a smaller time is relative to now, which a sealed reading never is.
+MIN_TIME_S = 2**28
+DIGEST_PREFIX_BYTES = 8
+
+MODEL_ID = "model/id"
+MODEL_SCORE = "model/score"
+MODEL_ANOMALY = "model/anomaly"
+MODEL_OUTPUT = "model/output"
+_COMMON_FIELDS = frozenset({BASE_NAME, BASE_TIME, TIME, NAME})
+_VERDICT_NAMES = frozenset({MODEL_SCORE, MODEL_ANOMALY, MODEL_OUTPUT})
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-:./_")
+
+
+class Reading(NamedTuple):
+    """One value of one channel.
+
+    Attributes:
+        time: seconds since 1970.
+        name: channel name as enrolled.
+        unit: UCUM unit.
+        value: in that unit.
+    """
+
+    time: float
+    name: str
+    unit: str
+    value: float
+
+
+class Verdict(NamedTuple):
+    """What the board's model said of the window whose last row is at `time`.
+
+    Attributes:
+        time: seconds since 1970.
+        score: the manifest's integer score.
+        anomaly: the debounced decision.
+        output: first 8 bytes of the SHA-256 of the model's output tensor.
+    """
+
+    time: float
+    score: int
+    anomaly: bool
+    output: bytes
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Readings, oldest row first, with the verdicts that were made meanwhile.
+
+    Attributes:
+        device: key id in the base name.
+        enterprise_number: the private enterprise number in the base name.
+        model: first 8 bytes of the SHA-256 of the model; None without verdicts.
+    """
+
+    device: bytes
+    enterprise_number: int
+    base_time: int
+    readings: tuple[Reading, ...] = field(repr=False)
+    verdicts: tuple[Verdict, ...] = field(default=(), repr=False)
+    model: bytes | None = None
+
+
+def base_name(enterprise_number: int, device: bytes) -> str:
+    """Device URN with the name separator (RFC 9039 section 4.3, subtype `org`)."""
+    return f"urn:dev:org:{enterprise_number}-{kid_hex(device)}_"
+
+
+@lru_cache(maxsize=4096)
+def valid_name(name: str) -> bool:
+    """Whether RFC 8428 section 4.5.1 allows `name` for a channel of ours."""
+    return (
+        0 < len(name) <= MAX_NAME_CHARS
+        and name[0].isalnum()
+        and _NAME_CHARS.issuperset(name)
+        and not name.startswith("model/")
+    )
+
+
+def encode_pack(
+    enterprise_number: int,
+    device: bytes,
+    base_time: int,
+    rows: Sequence[tuple[float, Sequence[tuple[str, str, float]]]],
+    verdicts: Sequence[Verdict] = (),
+    model: bytes | None = None,
+) -> bytes:
+    """Encode rows of (offset in s from `base_time`, [(name, unit, value)])."""
+    records: list[dict[int, Any]] = []
+    for offset, channels in rows:
+        for name, unit, value in channels:
+            record: dict[int, Any] = {NAME: name, UNIT: unit, VALUE: value}
+            if offset:
+                record[TIME] = offset
+            records.append(record)
+    for verdict in verdicts:
+        offset = verdict.time - base_time
+        at = {TIME: int(offset) if offset == int(offset) else offset} if offset else {}
+        records.append({NAME: MODEL_SCORE, VALUE: verdict.score, **at})
+        records.append({NAME: MODEL_ANOMALY, BOOL_VALUE: verdict.anomaly, **at})
+        records.append({NAME: MODEL_OUTPUT, DATA_VALUE: verdict.output, **at})
+    if verdicts:
+        records.append({NAME: MODEL_ID, DATA_VALUE: model})
+    if records:
+        records[0][BASE_NAME] = base_name(enterprise_number, device)
+        records[0][BASE_TIME] = base_time
+    return encode(records)
+
+
+def decode_pack(payload: bytes) -> Pack:
+    """Parse a pack strictly as SPEC.md says; raises EncodingError, FormatError."""
+    records = decode(payload, MAX_PAYLOAD_BYTES, "pack")
+    if not isinstance(records, list) or not records:
+        raise FormatError("pack", "is not a list of SenML records")
+    first = records[0]
+    if not isinstance(first, dict) or BASE_NAME not in first or BASE_TIME not in first:
+        raise FormatError("pack[0]", "lacks the base name (-2) or base time (-3)")
+    enterprise_number, device = _parse_base_name(first[BASE_NAME])
+    base_time = first[BASE_TIME]
+    if type(base_time) is not int or not MIN_TIME_S <= base_time <= MAX_TIME_S:
+        raise FormatError("pack[0].bt", "is not an absolute time in whole seconds")
+    reader = _Reader(base_time)
+    for index, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise FormatError(f"pack[{index}]", "is not a SenML record")
+        if index and (BASE_NAME in record or BASE_TIME in record):
+            raise FormatError(f"pack[{index}]", "repeats a base field")
+        reader.take(index, record, is_last=index == len(records) - 1)
+    verdicts = _verdicts(reader.judged)
+    if bool(verdicts) != (reader.model is not None):
+        raise FormatError("pack", "verdicts and model/id must come together")
+    readings = tuple(reader.readings)
+    return Pack(device, enterprise_number, base_time, readings, verdicts, reader.model)
+
+
+class _Reader:
+    """Takes a pack's records one after the other, and refuses what is out of order."""
+
+    def __init__(self, base_time: int) -> None:
+        self.readings: list[Reading] = []
+        self.judged: list[tuple[float, str, Any]] = []
+        self.model: bytes | None = None
+        self._base_time = base_time
+        self._rows = 0
+        self._last_time = -math.inf
+        self._names: set[str] = set()
+
+    def take(self, index: int, record: dict[int, Any], *, is_last: bool) -> None:
+        """Take in a record; raises FormatError."""
+        where = f"pack[{index}]"
+        offset = record.get(TIME, 0)
+        if type(offset) not in (int, float) or not abs(offset) <= MAX_TIME_S:
+            raise FormatError(f"{where}.t", "is not a finite number of seconds")
+        time = self._base_time + offset
+        name = record.get(NAME)
+        fields = record.keys() - _COMMON_FIELDS
+        if not isinstance(name, str):
+            raise FormatError(f"{where}.n", "is missing or not text")
+        if name == MODEL_ID:
+            self.model = _data(record, fields, where)
+            if not is_last:
+                raise FormatError(where, "model/id must be the last record")
+        elif name in _VERDICT_NAMES:
+            self.judged.append((time, name, _judged_value(name, record, fields, where)))
+        elif self.judged:
+            raise FormatError(where, "a reading stands behind the verdicts")
+        else:
+            self.readings.append(_reading(record, fields, time, name, where))
+            self._check_row(time, name, where)
+
+    def _check_row(self, time: float, name: str, where: str) -> None:
+        if time < self._last_time:
+            raise FormatError(f"{where}.t", "goes back: rows must be in order of time")
+        if time > self._last_time:
+            self._rows, self._last_time, self._names = self._rows + 1, time, set()
+        if name in self._names:
+            raise FormatError(f"{where}.n", f"{name!r} twice at one time")
+        self._names.add(name)
+        if len(self._names) > MAX_CHANNELS:
+            raise FormatError(where, f"more than {MAX_CHANNELS} channels in one row")
+        if self._rows > MAX_ROWS:
+            raise FormatError(where, f"more than {MAX_ROWS} rows")
+
+
+def _parse_base_name(value: Any) -> tuple[int, bytes]:
+    prefix = "urn:dev:org:"
+    if isinstance(value, str) and value.startswith(prefix) and value.endswith("_"):
+        number, dash, kid = value[len(prefix) : -1].partition("-")
+        if dash and number.isascii() and number.isdigit() and len(number) <= 10 and len(kid) == 16:
+            try:
+                parsed = int(number), bytes.fromhex(kid)
+            except ValueError:
+                parsed = (0, b"")
+            if base_name(*parsed) == value:
+                return parsed
+    raise FormatError("pack[0].bn", "is not urn:dev:org:<enterprise number>-<key id>_")
+
+
+def _reading(
+    record: dict[int, Any], fields: set[int], time: float, name: str, where: str
+) -> Reading:
+    if fields != {UNIT, VALUE}:
+        raise FormatError(where, "a reading has a unit (1) and a value (2)")
+    unit, value = record[UNIT], record[VALUE]
+    if not isinstance(unit, str) or not 0 < len(unit) <= MAX_UNIT_CHARS:
+        raise FormatError(f"{where}.u", f"is not a unit of 1 to {MAX_UNIT_CHARS} characters")
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise FormatError(f"{where}.v", "is not a finite number")
+    if not valid_name(name):
+        raise FormatError(f"{where}.n", f"{name[:40]!r} is not a channel name")
+    return Reading(time, name, unit, float(value))
+
+
+def _judged_value(name: str, record: dict[int, Any], fields: set[int], where: str) -> Any:
+    if name == MODEL_SCORE:
+        score = record.get(VALUE)
+        if fields != {VALUE} or type(score) is not int or not 0 <= score < 2**31:
+            raise FormatError(where, "model/score is an integer value from 0 to 2^31 - 1")
+        return score
+    if name == MODEL_ANOMALY:
+        if fields != {BOOL_VALUE} or not isinstance(record[BOOL_VALUE], bool):
+            raise FormatError(where, "model/anomaly is a boolean value")
+        return record[BOOL_VALUE]
+    return _data(record, fields, where)
+
+
+def _data(record: dict[int, Any], fields: set[int], where: str) -> bytes:
+    data = record.get(DATA_VALUE)
+    if fields != {DATA_VALUE} or not isinstance(data, bytes) or len(data) != DIGEST_PREFIX_BYTES:
+        raise FormatError(where, f"is a data value of {DIGEST_PREFIX_BYTES} bytes")
+    return data
+
+
+def _verdicts(judged: list[tuple[float, str, Any]]) -> tuple[Verdict, ...]:
+    if len(judged) % 3:
+        raise FormatError("pack", "a verdict is model/score, model/anomaly and model/output")
+    verdicts = []
+    for i in range(0, len(judged), 3):
+        (time, a, score), (t1, b, anomaly), (t2, c, output) = judged[i : i + 3]
+        if (a, b, c) != (MODEL_SCORE, MODEL_ANOMALY, MODEL_OUTPUT) or not time == t1 == t2:
+            raise FormatError("pack", "a verdict's three records stand together, at one time")
+        verdicts.append(Verdict(time, score, anomaly, output))
+    return tuple(verdicts)

@@ -1,0 +1,500 @@
+"""The kinds of transaction: each is one COSE_Sign1 whose content type names the kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from . import senml
+from .cbor import decode, encode
+from .cose import Sign1, parse_sign1, sign1
+from .errors import FormatError
+from .keys import KID_BYTES, PublicKey, SigningKey
+from .merkle import HASH_BYTES, leaf_hash
+from .validate import array, number, octets, text, text_map, time_ms, uint
+from .votes import Vote, parse_vote
+
+MAX_TRANSACTION_BYTES = 24 * 1024
+MAX_NAME_CHARS = 64
+MAX_TEXT_CHARS = 200
+MAX_METRICS = 64
+
+CAUSES = (
+    "bad_signature",
+    "tampered",
+    "replayed",
+    "unknown_device",
+    "revoked_device",
+    "conflict",
+    "malformed",
+    "implausible",
+    "oversized",
+    "wrong_topic",
+)
+
+
+def content_type(kind: str) -> str:
+    """Media type of one of our own kinds."""
+    return f"application/vnd.fogline.{kind}+cbor"
+
+
+class Body(Protocol):
+    """The payload of one kind of transaction."""
+
+    kind: ClassVar[str]
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+
+
+@dataclass(frozen=True)
+class PackBody:
+    """Readings of a board; `pack` is the parsed SenML."""
+
+    kind: ClassVar[str] = "pack"
+    payload: bytes = field(repr=False)
+    pack: senml.Pack
+
+    @classmethod
+    def decode(cls, payload: bytes) -> PackBody:
+        """Parse; raises EncodingError, FormatError."""
+        return cls(payload, senml.decode_pack(payload))
+
+    def encode(self) -> bytes:
+        """The payload as it came."""
+        return self.payload
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A board's model began to call its readings anomalous.
+
+    Attributes:
+        time: end of the window, s since 1970.
+        model: SHA-256 of the `.tflite`.
+        score, threshold: integers of the manifest's score.
+        pack: sequence number of the pack that holds the verdict.
+    """
+
+    kind: ClassVar[str] = "alert"
+    time: int
+    model: bytes
+    score: int
+    threshold: int
+    pack: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Alert:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"time", "model", "score", "threshold", "pack"}, "alert")
+        return cls(
+            time=uint(value["time"], "alert.time", senml.MAX_TIME_S),
+            model=octets(value["model"], "alert.model", HASH_BYTES),
+            score=uint(value["score"], "alert.score", 2**31 - 1),
+            threshold=uint(value["threshold"], "alert.threshold", 2**31 - 1),
+            pack=uint(value["pack"], "alert.pack"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode(
+            {
+                "time": self.time,
+                "model": self.model,
+                "score": self.score,
+                "threshold": self.threshold,
+                "pack": self.pack,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One measured quantity of a device: UCUM unit and plausible range in that unit."""
+
+    name: str
+    unit: str
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Enrol:
+    """Puts a board's public key, owner, type and channels on the chain."""
+
+    kind: ClassVar[str] = "enrol"
+    key: PublicKey
+    owner: str
+    type: str
+    board: str
+    channels: tuple[Channel, ...]
+    time: int
+
+    @property
+    def device(self) -> bytes:
+        """Key id of the board."""
+        return self.key.kid
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Enrol:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(
+            payload, {"device", "key", "owner", "type", "board", "channels", "time"}, "enrol"
+        )
+        key = PublicKey.from_cose_key(value["key"], "enrol.key")
+        if value["device"] != key.kid:
+            raise FormatError("enrol.device", "is not the key id of enrol.key")
+        channels = []
+        listed = array(value["channels"], "enrol.channels", at_most=senml.MAX_CHANNELS)
+        for index, item in enumerate(listed):
+            where = f"enrol.channels[{index}]"
+            name, unit, minimum, maximum = array(item, where, length=4)
+            channel = Channel(
+                name=text(name, f"{where}.name", senml.MAX_NAME_CHARS),
+                unit=text(unit, f"{where}.unit", senml.MAX_UNIT_CHARS),
+                minimum=number(minimum, f"{where}.minimum"),
+                maximum=number(maximum, f"{where}.maximum"),
+            )
+            if not senml.valid_name(channel.name):
+                raise FormatError(f"{where}.name", f"{channel.name!r} is not a channel name")
+            if channel.minimum >= channel.maximum:
+                raise FormatError(where, "the minimum is not below the maximum")
+            channels.append(channel)
+        if not channels or len({channel.name for channel in channels}) != len(channels):
+            raise FormatError("enrol.channels", "is empty or names a channel twice")
+        return cls(
+            key=key,
+            owner=text(value["owner"], "enrol.owner", MAX_NAME_CHARS),
+            type=text(value["type"], "enrol.type", MAX_NAME_CHARS),
+            board=text(value["board"], "enrol.board", MAX_NAME_CHARS),
+            channels=tuple(channels),
+            time=time_ms(value["time"], "enrol.time"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        channels = [[c.name, c.unit, c.minimum, c.maximum] for c in self.channels]
+        return encode(
+            {
+                "device": self.device,
+                "key": self.key.cose_key,
+                "owner": self.owner,
+                "type": self.type,
+                "board": self.board,
+                "channels": channels,
+                "time": self.time,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Revoke:
+    """Ends the trust in a key, of a device or a member, for good."""
+
+    kind: ClassVar[str] = "revoke"
+    subject: bytes
+    reason: str
+    time: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Revoke:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"subject", "reason", "time"}, "revoke")
+        return cls(
+            subject=octets(value["subject"], "revoke.subject", KID_BYTES),
+            reason=text(value["reason"], "revoke.reason", MAX_TEXT_CHARS),
+            time=time_ms(value["time"], "revoke.time"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode({"subject": self.subject, "reason": self.reason, "time": self.time})
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something a gateway refused, and why.
+
+    Attributes:
+        cause: one of CAUSES.
+        device: key id that the refused message claims; None where it cannot be read.
+        sequence: number that it claims; None where it cannot be read.
+        digest: SHA-256 of the refused bytes.
+        size: their length.
+        detail: the reason in words.
+        time: ms since 1970.
+    """
+
+    kind: ClassVar[str] = "incident"
+    cause: str
+    device: bytes | None
+    sequence: int | None
+    digest: bytes
+    size: int
+    detail: str
+    time: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Incident:
+        """Parse; raises EncodingError, FormatError."""
+        names = {"cause", "device", "sequence", "digest", "size", "detail", "time"}
+        value = _map(payload, names, "incident")
+        if value["cause"] not in CAUSES:
+            raise FormatError("incident.cause", f"is not one of {', '.join(CAUSES)}")
+        device, sequence = value["device"], value["sequence"]
+        return cls(
+            cause=value["cause"],
+            device=None if device is None else octets(device, "incident.device", KID_BYTES),
+            sequence=None if sequence is None else uint(sequence, "incident.sequence"),
+            digest=octets(value["digest"], "incident.digest", HASH_BYTES),
+            size=uint(value["size"], "incident.size", 2**32 - 1),
+            detail=text(value["detail"], "incident.detail", MAX_TEXT_CHARS, allow_empty=True),
+            time=time_ms(value["time"], "incident.time"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode(
+            {
+                "cause": self.cause,
+                "device": self.device,
+                "sequence": self.sequence,
+                "digest": self.digest,
+                "size": self.size,
+                "detail": self.detail,
+                "time": self.time,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class DatasetReference:
+    """The exact transactions a model was trained on.
+
+    Attributes:
+        root: RFC 9162 root over them, in chain order.
+        count: how many.
+        first, last: heights of the blocks of the first and the last one.
+    """
+
+    root: bytes
+    count: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """A signed bundle that boards of `device_type` may install.
+
+    Attributes:
+        manifest: SHA-256 of the first manifest COSE_Sign1.
+        bundle: SHA-256 of the bundle file, its name in the blob store.
+        size: bytes of the bundle file.
+        metrics: name to value, as the training job measured them.
+    """
+
+    kind: ClassVar[str] = "release"
+    name: str
+    version: int
+    device_type: str
+    manifest: bytes
+    bundle: bytes
+    size: int
+    metrics: tuple[tuple[str, float], ...]
+    dataset: DatasetReference
+    time: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Release:
+        """Parse; raises EncodingError, FormatError."""
+        names = {"name", "version", "device_type", "manifest", "bundle", "size", "metrics"}
+        value = _map(payload, names | {"dataset", "time"}, "release")
+        metrics = value["metrics"]
+        if not isinstance(metrics, dict) or len(metrics) > MAX_METRICS:
+            raise FormatError("release.metrics", f"is not a map of at most {MAX_METRICS} entries")
+        dataset = text_map(value["dataset"], {"root", "count", "first", "last"}, "release.dataset")
+        return cls(
+            name=text(value["name"], "release.name", MAX_NAME_CHARS),
+            version=uint(value["version"], "release.version", 2**32 - 1, at_least=1),
+            device_type=text(value["device_type"], "release.device_type", MAX_NAME_CHARS),
+            manifest=octets(value["manifest"], "release.manifest", HASH_BYTES),
+            bundle=octets(value["bundle"], "release.bundle", HASH_BYTES),
+            size=uint(value["size"], "release.size", 2**32 - 1),
+            metrics=tuple(
+                (text(k, "release.metrics", MAX_NAME_CHARS), number(v, f"release.metrics.{k}"))
+                for k, v in metrics.items()
+            ),
+            dataset=DatasetReference(
+                root=octets(dataset["root"], "release.dataset.root", HASH_BYTES),
+                count=uint(dataset["count"], "release.dataset.count"),
+                first=uint(dataset["first"], "release.dataset.first"),
+                last=uint(dataset["last"], "release.dataset.last"),
+            ),
+            time=time_ms(value["time"], "release.time"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode(
+            {
+                "name": self.name,
+                "version": self.version,
+                "device_type": self.device_type,
+                "manifest": self.manifest,
+                "bundle": self.bundle,
+                "size": self.size,
+                "metrics": dict(self.metrics),
+                "dataset": {
+                    "root": self.dataset.root,
+                    "count": self.dataset.count,
+                    "first": self.dataset.first,
+                    "last": self.dataset.last,
+                },
+                "time": self.time,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Two votes of one validator for one (height, round, step): it is suspended.
+
+    The two signatures are checked by the ledger, which knows the validators' keys.
+    """
+
+    kind: ClassVar[str] = "evidence"
+    first: Vote
+    second: Vote
+
+    @property
+    def offender(self) -> bytes:
+        """Key id of the validator that voted twice."""
+        return self.first.validator
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Evidence:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"votes"}, "evidence")
+        raw = array(value["votes"], "evidence.votes", length=2)
+        if not all(isinstance(item, bytes) for item in raw):
+            raise FormatError("evidence.votes", "are not byte strings")
+        first, second = (parse_vote(item, "evidence.votes") for item in raw)
+        if first.slot != second.slot or first.block_hash == second.block_hash:
+            raise FormatError("evidence.votes", "do not contradict each other")
+        return cls(first, second)
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode({"votes": [self.first.raw, self.second.raw]})
+
+
+_DECODERS: dict[str, Callable[[bytes], Body]] = {
+    senml.CONTENT_TYPE: PackBody.decode,
+    **{
+        content_type(kind.kind): kind.decode
+        for kind in (Alert, Enrol, Revoke, Incident, Release, Evidence)
+    },
+}
+KINDS = ("pack", "alert", "enrol", "revoke", "incident", "release", "evidence")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A parsed transaction; its signature is checked by `verify`, its rights by the ledger.
+
+    Attributes:
+        id: RFC 9162 leaf hash of the exact bytes, 32 bytes.
+        message: the envelope.
+        body: the payload, by kind.
+    """
+
+    id: bytes
+    message: Sign1
+    body: Body
+
+    @property
+    def raw(self) -> bytes:
+        """The exact bytes."""
+        return self.message.raw
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        return self.body.kind
+
+    @property
+    def signer(self) -> bytes:
+        """Key id of the signer."""
+        return self.message.kid
+
+    @property
+    def sequence(self) -> int:
+        """The signer's number for this transaction, from 1."""
+        assert self.message.sequence is not None
+        return self.message.sequence
+
+    def verify(self, key: PublicKey, chain_id: bytes) -> None:
+        """Raise SignatureError unless `key` signed it for this ledger."""
+        self.message.verify(key, chain_id)
+
+
+def parse_transaction(data: bytes) -> Transaction:
+    """Parse envelope and payload; raises EncodingError, FormatError."""
+    return interpret(parse_sign1(data, MAX_TRANSACTION_BYTES, "transaction"))
+
+
+def interpret(message: Sign1) -> Transaction:
+    """Parse the payload of an envelope; raises EncodingError, FormatError."""
+    decoder = _DECODERS.get(message.content_type)
+    if decoder is None:
+        raise FormatError("transaction.content type", f"{message.content_type[:80]!r} is unknown")
+    if not message.sequence:
+        raise FormatError("transaction.sequence", "is missing or 0; numbers start at 1")
+    body = decoder(message.payload)
+    by_board = isinstance(body, (PackBody, Alert))
+    if by_board != (message.dropped is not None):
+        raise FormatError("transaction.dropped", "stands in packs and alerts, and only there")
+    if isinstance(body, PackBody) and body.pack.device != message.kid:
+        raise FormatError("pack[0].bn", "names another device than the signer")
+    return Transaction(leaf_hash(message.raw), message, body)
+
+
+def sign_transaction(
+    key: SigningKey,
+    body: Body,
+    chain_id: bytes,
+    sequence: int,
+    dropped: int | None = None,
+) -> Transaction:
+    """Sign `body` as the signer's transaction number `sequence`."""
+    media_type = senml.CONTENT_TYPE if body.kind == "pack" else content_type(body.kind)
+    raw = sign1(key, media_type, body.encode(), chain_id, sequence, dropped)
+    return parse_transaction(raw)
+
+
+def _map(payload: bytes, names: set[str], field: str) -> dict[str, Any]:
+    return text_map(decode(payload, MAX_TRANSACTION_BYTES, field), names, field)
+
+
+__all__ = [
+    "CAUSES",
+    "KINDS",
+    "MAX_TRANSACTION_BYTES",
+    "Alert",
+    "Body",
+    "Channel",
+    "DatasetReference",
+    "Enrol",
+    "Evidence",
+    "Incident",
+    "PackBody",
+    "Release",
+    "Revoke",
+    "Transaction",
+    "content_type",
+    "interpret",
+    "parse_transaction",
+    "sign_transaction",
+]

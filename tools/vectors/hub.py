@@ -1,0 +1,345 @@
+"""Makes `tests/vectors/{messages,refusals}.json`: one example of each format of SPEC.md.
+
+Keys are derived from fixed secrets and nonces follow RFC 6979, so the files are always the
+same: `python -m tools.vectors.hub` writes them, `--check` says whether they are current.
+They hold for any implementation; the board's are made by `tools/vectors/board.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+from fog_node.protocol import block as blocks
+from fog_node.protocol import cose, manifest, receipt, senml, votes
+from fog_node.protocol import transactions as tx
+from fog_node.protocol.errors import ProofError, ProtocolError
+from fog_node.protocol.founding import Founding, Member, Parameters
+from fog_node.protocol.keys import ORDER, SigningKey
+from fog_node.protocol.merkle import root
+from fog_node.protocol.proof import Proof, parse_proof, prove_inclusion
+
+FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
+TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+TIME_S = TIME_MS // 1000
+EASY_BITS = 0x207FFFFF
+
+
+class World:
+    """A consortium of three validators, an operator, a trainer and a board, by fixed keys."""
+
+    def __init__(self) -> None:
+        self.validators = [SigningKey.from_secret(1000 + i) for i in range(3)]
+        self.operator = SigningKey.from_secret(2000)
+        self.trainer = SigningKey.from_secret(3000)
+        self.board = SigningKey.from_secret(4000)
+        members = [
+            Member(f"validator-{i}", key.public, frozenset({"validator", "gateway"}))
+            for i, key in enumerate(self.validators)
+        ]
+        members.append(Member("operator", self.operator.public, frozenset({"operator"})))
+        members.append(Member("trainer", self.trainer.public, frozenset({"trainer"})))
+        parameters = Parameters(bits=EASY_BITS, retarget_blocks=0)
+        self.founding = Founding("vectors", TIME_MS, "majority", parameters, b"", tuple(members))
+        self.chain_id = self.founding.chain_id
+
+    def pack(self, sequence: int = 1, with_verdict: bool = True) -> tx.Transaction:
+        """A pack of two rows; the third channel failed in the second row."""
+        rows = [
+            (0, [("current", "A", 1.25), ("flow", "L/min", 32.0), ("voltage", "V", 230.5)]),
+            (1, [("current", "A", 1.3125), ("flow", "L/min", 31.5)]),
+        ]
+        judged = [senml.Verdict(TIME_S + 1, 4711, True, bytes(range(8)))] if with_verdict else []
+        payload = senml.encode_pack(
+            32473, self.board.kid, TIME_S, rows, judged, b"\xaa" * 8 if with_verdict else None
+        )
+        return tx.sign_transaction(
+            self.board, tx.PackBody.decode(payload), self.chain_id, sequence, dropped=0
+        )
+
+    def enrol(self) -> tx.Transaction:
+        """The board's enrolment."""
+        channels = (
+            tx.Channel("current", "A", -5.0, 5.0),
+            tx.Channel("flow", "L/min", 0.0, 200.0),
+            tx.Channel("voltage", "V", 0.0, 400.0),
+        )
+        body = tx.Enrol(
+            self.board.public, "validator-0", "water-circulation", "unix", channels, TIME_MS
+        )
+        return tx.sign_transaction(self.operator, body, self.chain_id, 1)
+
+    def transactions(self) -> dict[str, tx.Transaction]:
+        """One transaction of each kind."""
+        model = hashlib.sha256(b"model").digest()
+        incident = tx.Incident(
+            "tampered", self.board.kid, 1, hashlib.sha256(b"x").digest(), 1, "payload", TIME_MS
+        )
+        release = tx.Release(
+            name="anomaly",
+            version=1,
+            device_type="water-circulation",
+            manifest=hashlib.sha256(b"manifest").digest(),
+            bundle=hashlib.sha256(b"bundle").digest(),
+            size=6,
+            metrics=(("f1_float", 0.75), ("f1_int8", 0.5)),
+            dataset=tx.DatasetReference(root([self.pack().id]), 1, 1, 1),
+            time=TIME_MS,
+        )
+        offender = self.validators[2]
+        first, second = (
+            votes.sign_vote(offender, 5, 0, votes.PREVOTE, choice, self.chain_id)
+            for choice in (None, hashlib.sha256(b"block").digest())
+        )
+        sign = tx.sign_transaction
+        gateway = self.validators[0]
+        alert = tx.Alert(TIME_S + 1, model, 4711, 4000, 1)
+        revoke = tx.Revoke(self.board.kid, "stolen", TIME_MS)
+        return {
+            "pack": self.pack(),
+            "alert": sign(self.board, alert, self.chain_id, 2, dropped=1),
+            "enrol": self.enrol(),
+            "revoke": sign(self.operator, revoke, self.chain_id, 2),
+            "incident": sign(gateway, incident, self.chain_id, 1),
+            "release": sign(self.trainer, release, self.chain_id, 1),
+            "evidence": sign(gateway, tx.Evidence(first, second), self.chain_id, 2),
+        }
+
+    def manifest(self) -> manifest.Manifest:
+        """A manifest for a payload of the bytes `model`."""
+        return manifest.Manifest(
+            name="anomaly",
+            version=2,
+            min_version=0,
+            device_type="water-circulation",
+            payload_sha256=hashlib.sha256(b"model").digest(),
+            payload_size=5,
+            ops=("CONV_2D", "FULLY_CONNECTED"),
+            arena=4096,
+            window=2,
+            stride=1,
+            channels=("current", "flow"),
+            max_gap_s=10,
+            calibrate=0,
+            input=((8, 1200, -40000), (2, -7, 3)),
+            score=(-3, 4, 256),
+            threshold=4000,
+            of=3,
+            need=2,
+            selftest=((b"\x01\x02\x03\x04", b"\x05\x06\x07\x08"),),
+            time=TIME_MS,
+        )
+
+    def block(self) -> blocks.Block:
+        """Block 1 with the enrolment and a pack, mined on the easiest target."""
+        content = (self.enrol(), self.pack())
+        coinbase = blocks.sign_coinbase(
+            self.validators[0],
+            1,
+            0,
+            hashlib.sha256(b"state").digest(),
+            self.founding.validator_set_hash,
+            TIME_MS + 2000,
+            self.chain_id,
+        )
+        leaves = root(blocks.block_leaves(coinbase, content))
+        header = blocks.Header(self.founding.genesis.hash, leaves, TIME_S + 2, EASY_BITS, nonce=0)
+        while True:
+            try:
+                header.check_work()
+            except ProofError:
+                header = replace(header, nonce=header.nonce + 1)
+            else:
+                return blocks.Block(header, coinbase, content)
+
+
+def messages() -> dict[str, Any]:
+    """One valid example of each message."""
+    world = World()
+    block = world.block()
+    precommits = [
+        votes.sign_vote(key, 1, 0, votes.PRECOMMIT, block.hash, world.chain_id)
+        for key in world.validators[:2]
+    ]
+    certificate = votes.make_certificate(precommits)
+    enrol, pack = block.transactions
+    proof = Proof(
+        world.chain_id,
+        prove_inclusion(block, certificate, pack.id),
+        prove_inclusion(block, certificate, enrol.id),
+    )
+    proof.verify(world.founding)
+    proposal = votes.sign_proposal(
+        world.validators[0], 1, 0, votes.NO_ROUND, block.hash, world.chain_id
+    )
+    gateway = world.validators[0]
+    key = receipt.receipt_key(
+        gateway, world.board.public, gateway.kid, world.board.kid, world.chain_id
+    )
+    told = receipt.Receipt(world.board.kid, 3, 1, TIME_S)
+    signed = manifest.sign_manifest(world.trainer, world.manifest(), world.chain_id)
+    kinds = {
+        kind: {"id": value.id.hex(), "signer": value.signer.hex(), "sequence": value.sequence,
+               "bytes": value.raw.hex()}
+        for kind, value in world.transactions().items()
+    }  # fmt: skip
+    return {
+        "chain_id": world.chain_id.hex(),
+        "founding": world.founding.raw.hex(),
+        "keys": {
+            name: {"secret": secret, "xy": SigningKey.from_secret(secret).public.xy.hex()}
+            for name, secret in (
+                ("validator-0", 1000), ("validator-1", 1001), ("validator-2", 1002),
+                ("operator", 2000), ("trainer", 3000), ("board", 4000),
+            )
+        },
+        "transactions": kinds,
+        "block": {"hash": blocks.hash_hex(block.hash), "bytes": block.raw.hex()},
+        "vote": precommits[0].raw.hex(),
+        "proposal": proposal.raw.hex(),
+        "certificate": certificate.encode().hex(),
+        "proof": proof.encode().hex(),
+        "receipt": {
+            "key": key.hex(),
+            "next": told.next,
+            "bytes": receipt.encode_receipt(told, key, gateway.kid, world.chain_id).hex(),
+        },
+        "bundle": manifest.encode_bundle([signed], b"model").hex(),
+    }  # fmt: skip
+
+
+def refusals() -> list[dict[str, str]]:
+    """Messages that must be refused: what they claim to be, the bytes, the field at fault."""
+    world = World()
+    pack = world.pack()
+    cases: list[tuple[str, str, bytes]] = []
+
+    def sign1_parts(parts: list[Any]) -> bytes:
+        return cbor2.dumps(cbor2.CBORTag(cose.TAG_SIGN1, parts), canonical=True)
+
+    protected, payload, signature = (
+        pack.message.protected,
+        pack.message.payload,
+        (pack.message.signature),
+    )
+
+    def header(**changes: Any) -> bytes:
+        labels = {"alg": 1, "type": 3, "kid": 4, "sequence": -65537, "dropped": -65538}
+        value = cbor2.loads(protected)
+        for name, new in changes.items():
+            label = labels.get(name, name)
+            value.pop(label, None)
+            if new is not None:
+                value[label] = new
+        return cbor2.dumps(value, canonical=True)
+
+    def with_header(**changes: Any) -> bytes:
+        return sign1_parts([header(**changes), {}, payload, signature])
+
+    def with_payload(records: Any) -> bytes:
+        return sign1_parts([protected, {}, cbor2.dumps(records, canonical=True), signature])
+
+    def changed(edit: Callable[[list[dict[int, Any]]], Any]) -> bytes:
+        records = cbor2.loads(payload)
+        edit(records)
+        return with_payload(records)
+
+    high_s = signature[:32] + (ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+    cases += [
+        ("transaction", "transaction", b""),
+        ("transaction", "transaction", pack.raw[:-1]),
+        ("transaction", "transaction", pack.raw + b"\x00"),
+        ("transaction", "transaction", b"\x00" * (tx.MAX_TRANSACTION_BYTES + 1)),
+        ("transaction", "transaction", cbor2.dumps([protected, {}, payload, signature])),
+        ("transaction", "transaction", b"\xd8\x12" + pack.raw[1:]),
+        ("transaction", "transaction.unprotected",
+         sign1_parts([protected, {4: b"x"}, payload, signature])),
+        ("transaction", "transaction.signature",
+         sign1_parts([protected, {}, payload, signature[:-1]])),
+        ("transaction", "transaction.alg", with_header(alg=-8)),
+        ("transaction", "transaction.kid", with_header(kid=b"1234567")),
+        ("transaction", "transaction.protected", with_header(extra=1)),
+        ("transaction", "transaction.sequence", with_header(sequence=None)),
+        ("transaction", "transaction.sequence", with_header(sequence=0)),
+        ("transaction", "transaction.sequence", with_header(sequence=2**63)),
+        ("transaction", "transaction.dropped", with_header(dropped=None)),
+        ("transaction", "transaction.content type", with_header(type="text/plain")),
+        ("transaction", "pack[0].bn", with_header(kid=bytes(8))),
+        ("signature", "signature", sign1_parts([protected, {}, payload, high_s])),
+        ("signature", "signature", sign1_parts([protected, {}, payload, bytes(64)])),
+        ("signature", "signature", changed(lambda r: r[0].update({2: 1.5}))),
+        ("transaction", "pack", with_payload([])),
+        ("transaction", "pack[0]", changed(lambda r: r[0].pop(-3))),
+        ("transaction", "pack[0].bt", changed(lambda r: r[0].update({-3: 5}))),
+        ("transaction", "pack[0].bn", changed(lambda r: r[0].update({-2: "urn:dev:ow:1_"}))),
+        ("transaction", "pack[0].v", changed(lambda r: r[0].update({2: float("nan")}))),
+        ("transaction", "pack[0].v", changed(lambda r: r[0].update({2: "1.5"}))),
+        ("transaction", "pack[1]", changed(lambda r: r[1].update({-3: TIME_S}))),
+        ("transaction", "pack[1]", changed(lambda r: r[1].update({5: 1}))),
+        ("transaction", "pack[3].n", changed(lambda r: r[3].update({6: 0.0, 0: "flow"}))),
+        ("transaction", "pack[2].t", changed(lambda r: r[2].update({6: -1}))),
+        ("transaction", "pack[1].u", changed(lambda r: r[1].update({1: ""}))),
+        ("transaction", "pack[0].n", changed(lambda r: r[0].update({0: "a b"}))),
+        ("transaction", "pack", changed(lambda r: r.pop(-1))),
+        ("transaction", "pack", changed(lambda r: r.pop(-2))),
+    ]  # fmt: skip
+    listed = []
+    for kind, field, data in cases:
+        try:
+            transaction = tx.parse_transaction(data)
+            transaction.verify(world.board.public, world.chain_id)
+        except ProtocolError as error:
+            if error.field != field:
+                raise AssertionError(f"{data.hex()[:60]}: {error}, not {field}") from error
+            listed.append({"kind": kind, "field": field, "bytes": data.hex()})
+        else:
+            raise AssertionError(f"accepted, though {field} is wrong")
+    proof = bytearray.fromhex(messages()["proof"])
+    proof[-1] ^= 1
+    try:
+        parse_proof(bytes(proof)).verify(world.founding)
+    except ProtocolError as error:
+        listed.append({"kind": "proof", "field": error.field, "bytes": proof.hex()})
+    return listed
+
+
+def files() -> dict[str, str]:
+    """Content of each vector file by name."""
+    return {
+        "messages.json": json.dumps(messages(), indent=1) + "\n",
+        "refusals.json": json.dumps(refusals(), indent=1) + "\n",
+    }
+
+
+def main() -> int:
+    """Write the files, or check that they are current."""
+    parser = argparse.ArgumentParser(
+        description="test vectors of the formats",
+        epilog="example: python -m tools.vectors.hub --check",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
+    arguments = parser.parse_args()
+    outdated = []
+    for name, content in files().items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text() != content:
+            outdated.append(name)
+            if not arguments.check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+    if arguments.check and outdated:
+        print(f"outdated: {', '.join(outdated)}; run: python -m tools.vectors.hub")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
