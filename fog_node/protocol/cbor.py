@@ -6,7 +6,9 @@ and a hash over bytes is a hash over the value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import struct
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -15,15 +17,15 @@ import cbor2
 from .errors import EncodingError
 
 MAX_DEPTH = 16
-_SHORT_KEYS = frozenset(range(-24, 24))  # one byte each, so both orders agree
 _SHARED_REFERENCE = b"\x1d"  # the last byte of tag 29 in each of its forms
 
 
 def encode(value: Any) -> bytes:
     """Encode `value` deterministically; raises EncodingError for what CBOR cannot hold."""
-    _check(value, 0)
+    _check_depth(value, 0)
     try:
-        return cbor2.dumps(value, canonical=True)
+        data = cbor2.dumps(value, canonical=True)
+        return _encode_exactly(value) if _is_doubtful(data) else data
     except (cbor2.CBOREncodeError, OverflowError, ValueError) as error:
         raise EncodingError("cbor", f"cannot be encoded ({error})") from error
 
@@ -44,16 +46,61 @@ def decode(data: bytes, max_bytes: int, field: str = "cbor") -> Any:
         raise EncodingError(field, f"{len(data)} bytes, at most {max_bytes} are allowed")
     try:
         value = cbor2.loads(data)
-        canonical = _reencode(value, data)
+        again = _reencode(value, data)
+        if again != data or _is_doubtful(data):
+            again = _encode_exactly(value)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise EncodingError(field, f"is not well-formed CBOR ({error})") from error
-    if canonical != data:
+    if again != data:
         raise EncodingError(
             field,
             "is not deterministically encoded",
             "encode it as RFC 8949 section 4.2.1 says, with nothing behind it",
         )
     return value
+
+
+def _is_doubtful(data: bytes) -> bool:
+    # cbor2 5.9 writes halves from 32768 to 65504 as binary32; these are how such begin.
+    return b"\xfa\x47" in data or b"\xfa\xc7" in data
+
+
+def _encode_exactly(value: Any) -> bytes:
+    """Encode by the letter of RFC 8949 section 4.2.1, where cbor2's canonical form differs.
+
+    It differs in halves (above), and sorts map keys by (length, bytes) as RFC 7049 did.
+    """
+    match value:
+        case float():
+            return _encode_float(value)
+        case list() | tuple():
+            return _head(4, len(value)) + b"".join(_encode_exactly(item) for item in value)
+        case Mapping():
+            pairs = sorted((_encode_exactly(k), _encode_exactly(v)) for k, v in value.items())
+            return _head(5, len(pairs)) + b"".join(k + v for k, v in pairs)
+        case cbor2.CBORTag():
+            return _head(6, value.tag) + _encode_exactly(value.value)
+        case _:
+            return cbor2.dumps(value, canonical=True)
+
+
+def _encode_float(value: float) -> bytes:
+    if math.isnan(value):
+        return b"\xf9\x7e\x00"
+    for initial, form in ((b"\xf9", ">e"), (b"\xfa", ">f")):
+        try:
+            packed = struct.pack(form, value)
+        except OverflowError:
+            continue
+        if struct.unpack(form, packed)[0] == value:
+            return initial + packed
+    return b"\xfb" + struct.pack(">d", value)
+
+
+def _head(major: int, argument: int) -> bytes:
+    """Initial byte and argument of a major type, from the encoding of an unsigned integer."""
+    head = cbor2.dumps(argument)
+    return bytes([head[0] | major << 5]) + head[1:]
 
 
 class _Bounded(BytesIO):
@@ -80,29 +127,16 @@ def _reencode(value: Any, data: bytes) -> bytes:
     return out.getvalue()
 
 
-def _all_text(keys: Mapping[Any, Any]) -> bool:
-    return all(type(key) is str for key in keys)
-
-
-def _check(value: Any, depth: int) -> None:
-    """Refuse depth, and maps on which cbor2's key order is not RFC 8949's bytewise one.
-
-    cbor2 sorts by (length, bytes) as RFC 7049 did. The two orders differ only where keys
-    of different major types have encodings of different length; no format of ours has such.
-    """
+def _check_depth(value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise EncodingError("cbor", f"is nested deeper than {MAX_DEPTH} levels")
+    inner: Iterable[Any] = ()
     if isinstance(value, Mapping):
-        if len(value) > 1 and not _SHORT_KEYS.issuperset(value) and not _all_text(value):
-            keys = [cbor2.dumps(key, canonical=True) for key in value]
-            if sorted(keys) != sorted(keys, key=lambda key: (len(key), key)):
-                raise EncodingError("cbor", "map keys have no agreed order (RFC 7049 vs 8949)")
-        for item in value.values():
-            if isinstance(item, (Mapping, list, tuple, cbor2.CBORTag)):
-                _check(item, depth + 1)
+        inner = value.values()
     elif isinstance(value, (list, tuple)):
-        for item in value:
-            if isinstance(item, (Mapping, list, tuple, cbor2.CBORTag)):
-                _check(item, depth + 1)
+        inner = value
     elif isinstance(value, cbor2.CBORTag):
-        _check(value.value, depth + 1)
+        inner = (value.value,)
+    for item in inner:
+        if isinstance(item, (Mapping, list, tuple, cbor2.CBORTag)):
+            _check_depth(item, depth + 1)

@@ -162,6 +162,24 @@ def test_cbor_round_trips_and_has_one_encoding(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (65504.0, "f97bff"), (-32768.0, "f9f800"), (65503.0, "fa477fdf00"), (1e300, None),
+        ({-1: 1, 24: 2}, "a21818022001"),
+    ],
+)  # fmt: skip
+def test_where_cbor2s_canonical_form_differs_from_the_rfc_we_follow_the_rfc(
+    value: object, data: str | None
+) -> None:
+    encoded = cbor.encode({"v": [value]})
+    if data is not None and isinstance(value, float):
+        assert encoded.hex() == "a1617681" + data
+    assert cbor.decode(encoded, 2**16) == {"v": [value]}
+    with pytest.raises(ProtocolError):
+        cbor.decode(bytes.fromhex("fa477fe000"), 2**16)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         "1800", "190001", "fb3ff8000000000000", "9f01ff", "bf616101ff", "5f4101ff",

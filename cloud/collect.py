@@ -1,0 +1,132 @@
+"""Follows the chain into a data set, and trusts no node on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from fog_node.client import SealedBlock
+from fog_node.protocol.block import Block
+from fog_node.protocol.founding import Founding
+
+from .chain_view import ChainView
+from .dataset import Dataset
+from .errors import DatasetError
+
+# Blocks are written together, in files of a size that is worth reading ...
+BATCH_BLOCKS = 1024
+BATCH_BYTES = 16 * 1024 * 1024
+# ... but not held back when no other follows for so long.
+IDLE_S = 2.0
+
+
+async def collect(
+    source: AsyncIterator[SealedBlock],
+    founding: Founding,
+    dataset: Dataset,
+    until_height: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Check blocks and append them, until the source ends or a height is reached.
+
+    Args:
+        source: `Client.stream(dataset.height + 1)`; the caller closes it.
+        founding: what all trust hangs on.
+        dataset: is appended to, and resumed.
+        until_height: stop at this one; None follows for as long as the source gives.
+        progress: is called with the height whenever blocks were written.
+
+    Returns:
+        The height that the data set has now.
+
+    Raises:
+        ChainError: a block does not hold; those before it are written.
+        DatasetError: of another chain, or cannot be written.
+    """
+    view = dataset.view or ChainView.at_founding(founding)
+    if view.chain_id != founding.chain_id:
+        raise DatasetError(
+            f"the data set is of the chain {view.chain_id.hex()}, the founding file of "
+            f"{founding.chain_id.hex()}",
+            "give the founding file that it was begun with, or another directory",
+        )
+    batch = _Batch(dataset, view, progress)
+    pieces = _Pieces(source)
+    try:
+        while until_height is None or batch.view.height < until_height:
+            piece = await pieces.next(IDLE_S if batch.blocks else None)
+            if piece is None:
+                if pieces.ended:
+                    break
+                await batch.write()
+                continue
+            block, after = await asyncio.to_thread(
+                batch.view.after, piece.block, piece.certificate, founding
+            )
+            batch.add(block, after)
+            if batch.is_full:
+                await batch.write()
+    finally:
+        await pieces.close()
+        await batch.write()
+    return dataset.height
+
+
+class _Batch:
+    """Checked blocks that are not written yet; `view` is the chain after them."""
+
+    def __init__(
+        self, dataset: Dataset, view: ChainView, progress: Callable[[int], None] | None
+    ) -> None:
+        self.view = view
+        self.blocks: list[Block] = []
+        self._bytes = 0
+        self._dataset = dataset
+        self._progress = progress
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.blocks) >= BATCH_BLOCKS or self._bytes >= BATCH_BYTES
+
+    def add(self, block: Block, view: ChainView) -> None:
+        self.blocks.append(block)
+        self._bytes += len(block.raw)
+        self.view = view
+
+    async def write(self) -> None:
+        blocks, self.blocks, self._bytes = self.blocks, [], 0
+        if not blocks:
+            return
+        await asyncio.to_thread(self._dataset.append, blocks, self.view)
+        if self._progress is not None:
+            self._progress(self._dataset.height)
+
+
+class _Pieces:
+    """Takes pieces from a source; a silence does not cancel what the source is at."""
+
+    def __init__(self, source: AsyncIterator[SealedBlock]) -> None:
+        self.ended = False
+        self._source = source
+        self._task: asyncio.Task[SealedBlock | None] | None = None
+
+    async def next(self, timeout_s: float | None) -> SealedBlock | None:
+        """Give the next piece; None at the end, or after a silence."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._take())
+        done, _ = await asyncio.wait({self._task}, timeout=timeout_s)
+        if not done:
+            return None
+        task, self._task = self._task, None
+        piece = task.result()
+        self.ended = piece is None
+        return piece
+
+    async def close(self) -> None:
+        """Stop what the source is at, so that its owner can close it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _take(self) -> SealedBlock | None:
+        return await anext(self._source, None)

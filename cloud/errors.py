@@ -1,0 +1,62 @@
+"""Errors of the cloud side; each message says where, what, and what to do about it.
+
+CloudError
+├── ChainError        a block that a node gave does not hold
+├── DatasetError      the data set cannot be read or written, or lacks what was asked for
+├── ExportError       a model cannot be run by the boards it is for
+├── RecordingError    a CSV recording is not as it must be
+├── ReleaseError      a model cannot be released as it is
+└── TrainingError     there is too little, or nothing fit, to train on
+"""
+
+from __future__ import annotations
+
+
+class CloudError(Exception):
+    """Base of everything that the cloud side raises by itself.
+
+    Attributes:
+        problem: where and what.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+class ChainError(CloudError):
+    """A block, or its certificate, is not what the founding file and its ancestors demand.
+
+    Attributes:
+        height: at which it was given.
+    """
+
+    def __init__(self, height: int, problem: str) -> None:
+        super().__init__(
+            f"block {height}: {problem}",
+            "do not trust the node that gave it, and collect from another one; what was "
+            "written before still holds",
+        )
+        self.height = height
+
+
+class DatasetError(CloudError):
+    """The data set cannot be read or written, or does not hold what was asked for."""
+
+
+class ExportError(CloudError):
+    """A trained model is not one that boards can run."""
+
+
+class TrainingError(CloudError):
+    """The data is not enough, or not fit, for the task."""
+
+
+class RecordingError(CloudError):
+    """A CSV recording is unreadable, incomplete or too large."""
+
+
+class ReleaseError(CloudError):
+    """A model, or its card, cannot be released as it is."""

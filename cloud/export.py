@@ -1,0 +1,184 @@
+"""From a Keras model to an int8 `.tflite` that boards run, with proof that they run it alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ExportError
+
+# What the firmware's interpreter has (firmware/fogline/tflite.py).
+BOARD_OPS = frozenset(
+    {
+        "ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS",
+        "FULLY_CONNECTED", "LOGISTIC", "MAX_POOL_2D", "MEAN", "QUANTIZE", "RELU", "RELU6",
+        "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SQUEEZE", "TANH", "TRANSPOSE_CONV",
+    }
+)  # fmt: skip
+MAX_MODEL_BYTES = 128 * 1024
+# A Pico W has 264 KiB of RAM in all; the firmware's heap must hold more than the arena.
+MAX_ARENA_BYTES = 64 * 1024
+REPRESENTATIVE_WINDOWS = 200
+# Bounds of what the firmware's kernels keep besides tensors: requantization tables, maps of
+# input positions, scratch.
+CHANNEL_BYTES = 64
+POSITION_BYTES = 64
+OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class TfliteModel:
+    """A converted model and what must be known to feed it.
+
+    Attributes:
+        data: the `.tflite` file.
+        ops: builtin operators, sorted.
+        arena: upper bound of the working memory that a board needs, in bytes.
+        input_scale, input_zero, output_scale, output_zero: int8 quantization.
+    """
+
+    data: bytes = field(repr=False)
+    ops: tuple[str, ...]
+    arena: int
+    input_scale: float
+    input_zero: int
+    output_scale: float
+    output_zero: int
+
+
+class Interpreter:
+    """LiteRT with the reference kernels, whose results boards must match bit by bit."""
+
+    def __init__(self, data: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter as LiteRt
+        from ai_edge_litert.interpreter import OpResolverType
+
+        self._model = LiteRt(
+            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+        )
+        self._model.allocate_tensors()
+        self.input = self._model.get_input_details()[0]
+        self.output = self._model.get_output_details()[0]
+
+    def run(self, windows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run each window, [count, ...]; returns the outputs, [count, elements]."""
+        shape, kind = self.input["shape"], self.input["dtype"]
+        outputs = []
+        for window in windows:
+            self._model.set_tensor(self.input["index"], window.reshape(shape).astype(kind))
+            self._model.invoke()
+            outputs.append(self._model.get_tensor(self.output["index"]).reshape(-1).copy())
+        size = int(np.prod(self.output["shape"]))
+        return np.array(outputs, self.output["dtype"]).reshape(-1, size)
+
+    def ops(self) -> tuple[str, ...]:
+        """Names of the operators used, sorted."""
+        details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
+        return tuple(sorted({str(op["op_name"]) for op in details} - {"DELEGATE"}))
+
+    def arena(self) -> int:
+        """Upper bound of the working memory that a board needs, in bytes.
+
+        All tensors that are not constants, as if none shared its place with another, and
+        what the firmware's kernels keep per output channel and per output position.
+        """
+        details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
+        tensors = {int(t["index"]): t for t in self._model.get_tensor_details()}
+        made = [int(index) for op in details for index in op["outputs"]]
+        total = 0
+        for index in {*made, int(self.input["index"])}:
+            shape = tensors[index]["shape"]
+            total += int(np.prod(shape)) * np.dtype(tensors[index]["dtype"]).itemsize
+        for index in made:
+            shape = tensors[index]["shape"]
+            total += CHANNEL_BYTES * int(shape[-1]) + POSITION_BYTES * int(np.prod(shape[1:-1]))
+        return total + OVERHEAD_BYTES
+
+
+def to_float_tflite(model: Any) -> bytes:
+    """Convert without quantizing, to compare with."""
+    converted: bytes = _converter(model).convert()
+    return converted
+
+
+def to_int8_tflite(model: Any, representative: npt.NDArray[np.float32]) -> TfliteModel:
+    """Quantize to int8 throughout and check that boards can run the result.
+
+    Args:
+        model: a Keras model with one input and one output.
+        representative: float32 windows that show the range of each tensor.
+
+    Raises:
+        ExportError: an operator that boards lack, or over the size limits.
+    """
+    import tensorflow as tf
+
+    step = max(1, len(representative) // REPRESENTATIVE_WINDOWS)
+    chosen = representative[::step]
+
+    def samples() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for window in chosen:
+            yield [window[np.newaxis]]
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    data: bytes = converter.convert()
+    interpreter = Interpreter(data)
+    ops = interpreter.ops()
+    check_limits(ops, len(data), interpreter.arena())
+    input_scale, input_zero = interpreter.input["quantization"]
+    output_scale, output_zero = interpreter.output["quantization"]
+    return TfliteModel(
+        data=data,
+        ops=ops,
+        arena=interpreter.arena(),
+        input_scale=float(input_scale),
+        input_zero=int(input_zero),
+        output_scale=float(output_scale),
+        output_zero=int(output_zero),
+    )
+
+
+def _converter(model: Any) -> Any:
+    """A converter for one window at a time: an open batch size would need SHAPE and PACK."""
+    import keras
+    import tensorflow as tf
+
+    given = keras.Input(batch_shape=(1, *model.input_shape[1:]))
+    fixed = keras.models.clone_model(model, input_tensors=given)
+    fixed.set_weights(model.get_weights())
+    return tf.lite.TFLiteConverter.from_keras_model(fixed)
+
+
+def check_limits(ops: Sequence[str], size: int, arena: int) -> None:
+    """Raise ExportError where boards cannot hold or run a model."""
+    if missing := sorted(set(ops) - BOARD_OPS):
+        raise ExportError(
+            f"model: uses {', '.join(missing)}, which boards do not have",
+            f"build it from layers that become {', '.join(sorted(BOARD_OPS))}",
+        )
+    for what, value, most in (
+        ("bytes", size, MAX_MODEL_BYTES),
+        ("bytes of working memory", arena, MAX_ARENA_BYTES),
+    ):
+        if value > most:
+            raise ExportError(
+                f"model: has {value} {what}, boards take {most}", "make the network smaller"
+            )
+
+
+def self_tests(
+    data: bytes, windows: npt.NDArray[np.int8], count: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Input and output tensors of `count` windows, for boards to check themselves by."""
+    chosen = windows[:: max(1, len(windows) // count)][:count]
+    outputs = Interpreter(data).run(chosen)
+    return tuple((i.tobytes(), o.tobytes()) for i, o in zip(chosen, outputs, strict=True))

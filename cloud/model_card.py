@@ -1,0 +1,167 @@
+"""What training says of the model that it wrote: `manifest.json` beside `model.tflite`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fog_node.protocol.cbor import encode
+from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.manifest import MAX_MANIFEST_BYTES, Manifest
+from fog_node.protocol.merkle import HASH_BYTES
+from fog_node.protocol.transactions import (
+    MAX_METRICS,
+    MAX_NAME_CHARS,
+    DatasetReference,
+)
+from fog_node.protocol.validate import number, octets, text, text_map, uint
+
+from .errors import ReleaseError
+
+CARD_FILE = "manifest.json"
+MODEL_FILE = "model.tflite"
+# Hex and JSON take a little over twice what CBOR takes.
+MAX_CARD_BYTES = 4 * MAX_MANIFEST_BYTES
+_MANIFEST_FIELDS = (
+    "device_type", "min_version", "ops", "arena", "window", "stride", "channels", "max_gap_s",
+    "calibrate", "input", "score", "threshold", "of", "need", "selftest",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All of a release's manifest but name, version, payload and time; see `Manifest`.
+
+    Attributes:
+        metrics: name to value; what `release.check_metrics` asks for is among them.
+        dataset: what the model was trained on; None where it was not sealed data, and then
+            it cannot be released.
+        min_version: boards that run at least this version may install it; 0 is none.
+    """
+
+    device_type: str
+    ops: tuple[str, ...]
+    arena: int
+    window: int
+    stride: int
+    channels: tuple[str, ...]
+    max_gap_s: int
+    calibrate: int
+    input: tuple[tuple[int, int, int], ...]
+    score: tuple[int, int, int]
+    threshold: int
+    of: int
+    need: int
+    selftest: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    metrics: dict[str, float]
+    dataset: DatasetReference | None
+    min_version: int = 0
+
+    @classmethod
+    def of_manifest(
+        cls, manifest: Manifest, metrics: dict[str, float], dataset: DatasetReference | None
+    ) -> ModelCard:
+        """The card of a model that training has described by a manifest."""
+        fields = {name: getattr(manifest, name) for name in _MANIFEST_FIELDS}
+        return cls(**fields, metrics=metrics, dataset=dataset)
+
+    def manifest(self, name: str, version: int, payload: bytes, time_ms: int) -> Manifest:
+        """The manifest of this model as this version, checked as a board would.
+
+        Raises:
+            FormatError, EncodingError: names the field.
+        """
+        manifest = Manifest(
+            name=name,
+            version=version,
+            payload_sha256=hashlib.sha256(payload).digest(),
+            payload_size=len(payload),
+            time=time_ms,
+            **{name: getattr(self, name) for name in _MANIFEST_FIELDS},
+        )
+        return Manifest.decode(manifest.encode())
+
+    def save(self, directory: Path) -> None:
+        """Write the card; raises OSError."""
+        zi, zo, mo = self.score
+        value: dict[str, Any] = {name: getattr(self, name) for name in _MANIFEST_FIELDS}
+        value["score"] = {"zi": zi, "zo": zo, "mo": mo}
+        value["selftest"] = [{"in": i.hex(), "out": o.hex()} for i, o in self.selftest]
+        value["metrics"] = self.metrics
+        value["dataset"] = None
+        if self.dataset is not None:
+            value["dataset"] = asdict(self.dataset) | {"root": self.dataset.root.hex()}
+        (directory / CARD_FILE).write_text(json.dumps(value, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> ModelCard:
+        """Read and check a card.
+
+        Raises:
+            ReleaseError: names the file and the field.
+        """
+        path = directory / CARD_FILE
+        data = read_bounded(path, MAX_CARD_BYTES)
+        try:
+            return cls._parse(json.loads(data))
+        except ProtocolError as error:
+            raise ReleaseError(f"{path}: {error}", "correct it, or train again") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ReleaseError(
+                f"{path}: is not a model card ({error!r})", "train again; training writes it"
+            ) from error
+
+    @classmethod
+    def _parse(cls, value: Any) -> ModelCard:
+        names = {*_MANIFEST_FIELDS, "metrics", "dataset"}
+        fields = text_map(value, names, "card")
+        metrics = fields.pop("metrics")
+        reference = fields.pop("dataset")
+        fields["selftest"] = [
+            {key: bytes.fromhex(octet_text) for key, octet_text in pair.items()}
+            for pair in fields["selftest"]
+        ]
+        min_version = uint(fields["min_version"], "card.min_version", 2**32 - 2)
+        # The manifest's own reader checks the fields; what only a release has is filled in.
+        filled = {"type": "model", "name": "-", "version": min_version + 1, "time": 0}
+        filled["payload"] = {"sha256": bytes(HASH_BYTES), "size": 1}
+        manifest = Manifest.decode(encode(fields | filled))
+        return cls.of_manifest(manifest, _metrics(metrics), _reference(reference))
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a file of the model's directory; raises ReleaseError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ReleaseError(
+            f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"
+        ) from error
+    if len(data) > max_bytes:
+        raise ReleaseError(f"{path}: is over {max_bytes} bytes", "train a smaller model")
+    return data
+
+
+def _metrics(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict) or len(value) > MAX_METRICS:
+        raise TypeError(f"metrics: is not a map of at most {MAX_METRICS} entries")
+    return {
+        text(name, "card.metrics", MAX_NAME_CHARS): number(item, f"card.metrics.{name}")
+        for name, item in value.items()
+    }
+
+
+def _reference(value: Any) -> DatasetReference | None:
+    if value is None:
+        return None
+    fields = text_map(value, {"root", "count", "first", "last"}, "card.dataset")
+    return DatasetReference(
+        root=octets(bytes.fromhex(fields["root"]), "card.dataset.root", HASH_BYTES),
+        count=uint(fields["count"], "card.dataset.count", at_least=1),
+        first=uint(fields["first"], "card.dataset.first"),
+        last=uint(fields["last"], "card.dataset.last"),
+    )

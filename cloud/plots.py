@@ -1,0 +1,76 @@
+"""Plots of a training job and of an evaluation, written as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 60
+DOTS_PER_INCH = 110
+
+
+def plot_training(
+    out: Path,
+    losses: Sequence[float],
+    int8_scores: npt.NDArray[Any],
+    threshold: int,
+    float_scores: npt.NDArray[Any],
+    float_threshold: float,
+) -> None:
+    """Write loss.png, scores.png and float_int8.png."""
+    figure, axes = _figure()
+    axes.plot(range(1, len(losses) + 1), losses)
+    axes.set(xlabel="epoch", ylabel="mean squared error", title="training", yscale="log")
+    _save(figure, out / "loss.png")
+    figure, axes = _figure()
+    bins = np.geomspace(1, max(2, int(int8_scores.max(initial=2))), BINS)
+    axes.hist(np.maximum(int8_scores, 1), bins=bins)
+    axes.axvline(max(1, threshold), color="red", label=f"threshold {threshold}")
+    axes.set(xlabel="score of held-out normal windows", ylabel="windows", xscale="log")
+    axes.legend()
+    _save(figure, out / "scores.png")
+    figure, axes = _figure()
+    axes.loglog(np.maximum(float_scores, 1e-3), np.maximum(int8_scores, 1), ".", markersize=3)
+    axes.axvline(float_threshold, color="grey")
+    axes.axhline(max(1, threshold), color="grey")
+    axes.set(xlabel="score, float", ylabel="score, int8", title="float against int8")
+    _save(figure, out / "float_int8.png")
+
+
+def plot_timeline(
+    path: Path,
+    times: npt.NDArray[np.float64],
+    scores: npt.NDArray[Any],
+    threshold: int,
+    labels: npt.NDArray[np.bool_],
+    title: str,
+) -> None:
+    """Write the scores of one board over its windows, labelled anomalies shaded."""
+    figure, axes = _figure()
+    position = np.arange(len(times))
+    axes.semilogy(position, np.maximum(scores, 1), linewidth=0.8)
+    axes.axhline(max(1, threshold), color="red", linewidth=0.8)
+    low, high = axes.get_ylim()
+    axes.fill_between(position, low, high, where=labels.tolist(), alpha=0.2, color="orange")
+    axes.set(xlabel="window", ylabel="score", title=title)
+    _save(figure, path)
+
+
+def _figure() -> tuple[Any, Any]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(7, 4), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    plt.close(figure)

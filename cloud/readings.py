@@ -1,0 +1,41 @@
+"""Rows of readings of one device, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Readings of one device in the order in which it took them.
+
+    Attributes:
+        times: float64 [n], s since 1970.
+        values: float32 [n, channels]; NaN where a channel is missing from a row.
+        channels: names, in the order of `values`.
+        sequence: int64 [n]; number of the sealed transaction that holds the row, or of the
+            line in a recording.
+        sealed: whether the rows are from the ledger; a recording is for trials only.
+        labels: bool [n], whether a recording calls the row anomalous; None where it does
+            not say. Sealed readings have none.
+    """
+
+    times: npt.NDArray[np.float64] = field(repr=False)
+    values: npt.NDArray[np.float32] = field(repr=False)
+    channels: tuple[str, ...]
+    sequence: npt.NDArray[np.int64] = field(repr=False)
+    sealed: bool
+    labels: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.times)
+
+    @property
+    def times_ms(self) -> npt.NDArray[np.int64]:
+        """int64 [n], ms since 1970."""
+        milliseconds: npt.NDArray[np.int64] = np.rint(self.times * 1000).astype(np.int64)
+        return milliseconds

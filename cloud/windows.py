@@ -1,0 +1,96 @@
+"""Windows in floating point, cut as the boards cut theirs, to train on and to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .preprocess import segments
+from .readings import Readings
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How rows become windows; the fields are those of the manifest."""
+
+    window: int
+    stride: int
+    calibrate: int
+    max_gap_s: int
+
+
+@dataclass(frozen=True)
+class FloatWindows:
+    """Windows less their segment's calibration mean, in the channels' own units.
+
+    Attributes:
+        values: float32 [count, window, channels].
+        last: index of each window's last row among the rows given.
+        segment: number of the segment that each window is of, rising.
+    """
+
+    values: npt.NDArray[np.float32]
+    last: npt.NDArray[np.int64]
+    segment: npt.NDArray[np.int64]
+
+
+def cut(readings: Readings, cutting: Cutting) -> FloatWindows:
+    """Cut windows as `preprocess.quantize` does, without quantizing."""
+    whole = np.flatnonzero(np.isfinite(readings.values).all(axis=1))
+    rows = readings.values[whole].astype(np.float64)
+    width = rows.shape[1]
+    values, last, numbers = [], [], []
+    spans = segments(readings.times_ms[whole], cutting.max_gap_s)
+    for number, (start, end) in enumerate(spans):
+        part = rows[start:end]
+        if cutting.calibrate:
+            part = part - part[: cutting.calibrate].mean(axis=0)
+        first = cutting.calibrate + cutting.window
+        for stop in range(first, end - start + 1, cutting.stride):
+            values.append(part[stop - cutting.window : stop])
+            last.append(whole[start + stop - 1])
+            numbers.append(number)
+    shape = (-1, cutting.window, width)
+    return FloatWindows(
+        np.array(values, np.float32).reshape(shape),
+        np.array(last, np.int64),
+        np.array(numbers, np.int64),
+    )
+
+
+def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> FloatWindows:
+    """Cut windows as if the board had been switched on at many moments.
+
+    Args:
+        readings: of normal operation.
+        cutting: as on the board.
+        step: rows between two such moments.
+        span: rows that are judged after each calibration.
+
+    What a board calibrated on long ago has drifted by the time it judges; a model must see
+    fresh and old calibrations of the same data.
+    """
+    whole = np.flatnonzero(np.isfinite(readings.values).all(axis=1))
+    rows = readings.values[whole].astype(np.float64)
+    lead = cutting.calibrate
+    values, last, numbers = [], [], []
+    number = 0
+    for start, end in segments(readings.times_ms[whole], cutting.max_gap_s):
+        for begin in range(start, end - lead - cutting.window + 1, step):
+            stop = min(end, begin + lead + span)
+            part = rows[begin:stop]
+            if lead:
+                part = part - part[:lead].mean(axis=0)
+            for at in range(lead + cutting.window, len(part) + 1, cutting.stride):
+                values.append(part[at - cutting.window : at])
+                last.append(whole[begin + at - 1])
+                numbers.append(number)
+            number += 1
+    shape = (-1, cutting.window, rows.shape[1])
+    return FloatWindows(
+        np.array(values, np.float32).reshape(shape),
+        np.array(last, np.int64),
+        np.array(numbers, np.int64),
+    )

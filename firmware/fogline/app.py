@@ -1,0 +1,87 @@
+"""The board's life: self-test, key, configuration, then sampling until the driver ends."""
+
+import asyncio
+import sys
+
+import drivers
+
+from . import VERSION, config, console, keystore
+from .errors import FoglineError
+from .flash import Flash
+from .journal import Journal
+from .outbox import Outbox
+from .sampler import Sampler
+from .stats import Stats
+from .tasks import first
+from .update import Updater
+from .uplink import Uplink
+
+OUTBOX_PATH = "outbox"
+EXIT_DONE = 0
+EXIT_REFUSED = 1
+
+
+def main():
+    """Run the board in the current directory; returns the process's exit status."""
+    try:
+        asyncio.run(_run())
+    except FoglineError as error:
+        console.say("refused", error=str(error))
+        return EXIT_REFUSED
+    except Exception as error:  # noqa: BLE001 - a defect of ours must be seen on the console
+        console.say("refused", error="unexpected: " + type(error).__name__)
+        sys.print_exception(error, sys.stderr)
+        return EXIT_REFUSED
+    return EXIT_DONE
+
+
+async def _run():
+    settings = config.load()
+    key = keystore.load_or_create()
+    outbox = Outbox(OUTBOX_PATH, settings.outbox_bytes, key.new)
+    driver = drivers.create(settings.driver, console.say)
+    _say_boot(key, outbox, driver)
+    flash = Flash("")
+    journal = Journal(outbox, flash)
+    stats = Stats()
+
+    def report(state, version, digest, reason):
+        sha256 = digest and digest.hex()
+        console.say("model", state=state, version=version, sha256=sha256, reason=reason)
+        sampler.model_changed()
+        uplink.announce()
+
+    updater = Updater(
+        flash,
+        settings.release_keys,
+        settings.chain_id,
+        settings.device_type,
+        [channel.name for channel in driver.channels],
+        report,
+    )
+    uplink = Uplink(settings, key, journal, stats, updater)
+    sampler = Sampler(settings, key, journal, driver, updater, stats, uplink)
+
+    async def work():
+        await sampler.run()
+        await uplink.drained()
+        await uplink.close()
+
+    updater.start()
+    await first(work(), *uplink.coroutines())
+    console.say("done", stats=stats.summary())
+
+
+def _say_boot(key, outbox, driver):
+    console.say(
+        "boot",
+        kid=key.kid.hex(),
+        x=key.public[:32].hex(),
+        y=key.public[32:].hex(),
+        selftest="ok",
+        firmware=VERSION,
+        channels=[list(channel) for channel in driver.channels],
+        next=outbox.next,
+        waiting=outbox.waiting,
+        lost=outbox.lost,
+    )

@@ -1,0 +1,147 @@
+"""The board's settings: `board.json` in the flash root, read once.
+
+{"chain_id": hex, "device_type": "water-circulation", "board": "unix",
+ "enterprise_number": 32473,
+ "gateways": [{"name": "seoul", "key": x||y hex}, ...],        in fail-over order
+ "mqtt": {"host", "port", "tls", "ca": "ca.der" | null, "server_name" | null,
+          "keepalive_s", "user" | null, "password" | null},    the last two optional
+ "release_keys": [x||y hex, ...],                              whose releases to trust
+ "driver": {"name", ...},                                      see drivers/
+ "pack_rows": 10, "rate_hz": 0,                                0: as fast as possible
+ "outbox_bytes": 262144, "gateway_timeout_s": 10}
+"""
+
+import json
+from collections import namedtuple
+
+from . import board
+from .checks import (
+    check_choice,
+    check_integer,
+    check_list,
+    check_map,
+    check_number,
+    check_text,
+    hex_bytes,
+)
+from .errors import ConfigError
+
+PATH = "board.json"
+MAX_CONFIG_BYTES = 32 * 1024
+MAX_GATEWAYS = 8
+MAX_RELEASE_KEYS = 3
+MAX_NAME_CHARS = 64
+MAX_PACK_ROWS = 120
+MAX_RATE_HZ = 1000
+MIN_OUTBOX_BYTES = 48 * 1024  # two of the largest transactions
+MAX_OUTBOX_BYTES = 1 << 30
+MAX_TIMEOUT_S = 3600
+CHAIN_ID_BYTES = 32
+XY_BYTES = 64
+# What a name may hold that becomes a level of an MQTT topic.
+_TOPIC_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789-"
+
+_KEYS = (
+    "chain_id",
+    "device_type",
+    "board",
+    "enterprise_number",
+    "gateways",
+    "mqtt",
+    "release_keys",
+    "driver",
+    "pack_rows",
+    "rate_hz",
+    "outbox_bytes",
+    "gateway_timeout_s",
+)
+_MQTT_KEYS = ("host", "port", "tls", "ca", "server_name", "keepalive_s")
+_MQTT_OPTIONAL = ("user", "password")
+
+Gateway = namedtuple("Gateway", ("name", "xy"))
+Mqtt = namedtuple("Mqtt", _MQTT_KEYS + _MQTT_OPTIONAL)
+Config = namedtuple("Config", _KEYS)
+
+
+def load(path=PATH):
+    """Read and check the settings; raises ConfigError that names the setting at fault."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError:
+        raise ConfigError("config.file", path + " cannot be read; provision the board") from None
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError("config.file", f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise ConfigError("config.file", path + " is not JSON") from None
+    return parse(value)
+
+
+def parse(value):
+    """Check the decoded settings; returns a Config."""
+    check_map("config", value, _KEYS)
+    check_text("config.device_type", value["device_type"], MAX_NAME_CHARS, _TOPIC_CHARS)
+    check_choice("config.board", value["board"], board.NAMES)
+    check_integer("config.enterprise_number", value["enterprise_number"], 1, (1 << 32) - 1)
+    check_list("config.release_keys", value["release_keys"], 0, MAX_RELEASE_KEYS)
+    check_integer("config.pack_rows", value["pack_rows"], 1, MAX_PACK_ROWS)
+    check_number("config.rate_hz", value["rate_hz"], 0, MAX_RATE_HZ)
+    check_integer("config.outbox_bytes", value["outbox_bytes"], MIN_OUTBOX_BYTES, MAX_OUTBOX_BYTES)
+    check_number("config.gateway_timeout_s", value["gateway_timeout_s"], 1, MAX_TIMEOUT_S)
+    if not isinstance(value["driver"], dict):
+        raise ConfigError("config.driver", "is not a map")
+    return Config(
+        chain_id=hex_bytes("config.chain_id", value["chain_id"], CHAIN_ID_BYTES),
+        device_type=value["device_type"],
+        board=value["board"],
+        enterprise_number=value["enterprise_number"],
+        gateways=_gateways(value["gateways"]),
+        mqtt=_mqtt(value["mqtt"]),
+        release_keys=tuple(
+            hex_bytes(f"config.release_keys[{index}]", key, XY_BYTES)
+            for index, key in enumerate(value["release_keys"])
+        ),
+        driver=value["driver"],
+        pack_rows=value["pack_rows"],
+        rate_hz=value["rate_hz"],
+        outbox_bytes=value["outbox_bytes"],
+        gateway_timeout_s=value["gateway_timeout_s"],
+    )
+
+
+def _gateways(value):
+    check_list("config.gateways", value, 1, MAX_GATEWAYS)
+    gateways = []
+    for index, item in enumerate(value):
+        where = f"config.gateways[{index}]"
+        check_map(where, item, ("name", "key"))
+        check_text(where + ".name", item["name"], MAX_NAME_CHARS, _TOPIC_CHARS)
+        gateway = Gateway(item["name"], hex_bytes(where + ".key", item["key"], XY_BYTES))
+        if any(gateway.name == other.name or gateway.xy == other.xy for other in gateways):
+            raise ConfigError(where, "has the name or key of another gateway")
+        gateways.append(gateway)
+    return tuple(gateways)
+
+
+def _mqtt(value):
+    where = "config.mqtt"
+    check_map(where, value, _MQTT_KEYS, _MQTT_OPTIONAL)
+    mqtt = Mqtt(**{key: value.get(key) for key in _MQTT_KEYS + _MQTT_OPTIONAL})
+    check_text(where + ".host", mqtt.host, 253)
+    check_integer(where + ".port", mqtt.port, 1, 65535)
+    if mqtt.tls is not True and mqtt.tls is not False:
+        raise ConfigError(where + ".tls", "is not true or false")
+    check_integer(where + ".keepalive_s", mqtt.keepalive_s, 1, 65535)
+    for key in ("ca", "server_name", "user", "password"):
+        if getattr(mqtt, key) is not None:
+            check_text(f"{where}.{key}", getattr(mqtt, key), 255)
+    if mqtt.password is not None and mqtt.user is None:
+        raise ConfigError(where + ".user", "is missing: MQTT 3.1.1 has no password without it")
+    for key in ("ca", "server_name"):
+        if mqtt.tls and getattr(mqtt, key) is None:
+            raise ConfigError(f"{where}.{key}", "is missing: TLS always checks the broker")
+        if not mqtt.tls and getattr(mqtt, key) is not None:
+            raise ConfigError(f"{where}.{key}", "is set, but tls is false")
+    return mqtt

@@ -1,0 +1,568 @@
+"""The inner loops of the int8 operators, in viper.
+
+Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned;
+weights stay in the file as they are, and `w ^ 128` reads one as w + 128. A sum of
+(w + 128) * a is too large by 128 * sum(a), which is taken off once per output position.
+
+viper's integers are the machine's words: 32 bits on boards, 64 on a desktop, where a 32-bit
+load is not sign-extended either. So sums are left to run over and cut to 32 bits with
+`<< wrap >> wrap`, wrap being the bits a word has beyond 32. Both give the same bytes.
+
+The first three locals live in registers, so each kernel's hottest ones come first.
+
+Requantizing a 32-bit sum by m * 2**(shift - 31) needs the top of a 64-bit product. With
+m = (65536 - q) * 2**15 + l and the sum = high * 2**16 + low no term leaves 32 bits:
+    (sum * m + 2**30) >> 31 = sum - high * q + floor((t - low * q) / 2**16),
+    t = 2 * high * l + (low * l >> 15) + 2**15.
+A second rounding, ties away from zero, follows the shift to the right.
+"""
+
+import sys
+from array import array
+
+from micropython import const
+
+WRAP = 32 if sys.maxsize >> 31 else 0
+NO_TAP = const(0x8000)  # in a map: this tap of the window lies outside the input
+TAIL_BYTES = const(7)  # `windows` reads so far past the end of the weights
+CHANNEL_WORDS = const(4)  # of a requantization table, per output channel
+LEFT_SHIFT = const(8)  # a table's fourth word: right shift | left shift << LEFT_SHIFT
+
+_X = const(0)
+_OUT = const(1)
+_SUMS = const(2)
+_RUNS = const(3)
+_TABLE = const(4)
+_YMAP = const(5)
+_XMAP = const(6)
+_ROWS = const(7)
+_COLS = const(8)
+_KH = const(9)
+_KW = const(10)
+_WIDTH = const(11)
+_CIN = const(12)
+_COUT = const(13)
+_ZX = const(14)
+_ZO = const(15)
+_LOW = const(16)
+_HIGH = const(17)
+_WRAP = const(18)
+
+
+def window_block(
+    x, out, sums, runs, table, ymap, xmap, rows, cols, kh, kw, width, cin, cout, zx, zo, low, high
+):
+    """Return the argument block of the windowed kernels.
+
+    Args:
+        x, out, sums, runs, table, ymap, xmap: offsets in the arena, in bytes.
+        rows, cols: output positions; batches are further rows.
+        kh, kw: taps of the window. Tap ky of row y reads input row ymap[y * kh + ky], tap kx
+            of column x reads input column xmap[x * kw + kx]; NO_TAP reads nothing.
+        width: columns of the input. cin, cout: its channels and the output's.
+        zx, zo, low, high: zero points and the range of the output, all + 128.
+    """
+    return array(
+        "i",
+        (
+            x,
+            out,
+            sums,
+            runs,
+            table,
+            ymap,
+            xmap,
+            rows,
+            cols,
+            kh,
+            kw,
+            width,
+            cin,
+            cout,
+            zx,
+            zo,
+            low,
+            high,
+            WRAP,
+        ),
+    )
+
+
+@micropython.viper
+def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
+    """Sum weighted windows over all input channels: CONV_2D and its relatives.
+
+    `p` is the arena, `w` the weights [cout][kh][kw][cin], `acc` is not read. Per output
+    position the taps inside the input are gathered once, with the zero point taken off, into
+    runs whose weights are contiguous; zeros fill each run up to a multiple of eight.
+    """
+    arena = int(p)
+    weights = int(w)
+    x = arena + arg[_X]
+    out = arena + arg[_OUT]
+    sums = arena + arg[_SUMS]
+    runs = arena + arg[_RUNS]
+    ymap = arena + arg[_YMAP]
+    kh = arg[_KH]
+    kw = arg[_KW]
+    cin = arg[_CIN]
+    zx = arg[_ZX]
+    zo = arg[_ZO]
+    lowest = arg[_LOW]
+    highest = arg[_HIGH]
+    wrap = arg[_WRAP]
+    stride = kh * kw * cin
+    rows = arg[_ROWS]
+    while rows:
+        xmap = arena + arg[_XMAP]
+        cols = arg[_COLS]
+        while cols:
+            acc = 0
+            p = ptr32(sums)
+            run = runs
+            length = 0
+            tap = 0
+            yk = ymap
+            ky = kh
+            while ky:
+                xk = xmap
+                kx = kw
+                while kx:
+                    iy = ptr16(yk)[0]
+                    ix = ptr16(xk)[0]
+                    if (iy | ix) & NO_TAP:
+                        if length:
+                            while length & 7:
+                                p[0] = 0
+                                p = ptr32(int(p) + 4)
+                                length += 1
+                            ptr32(run)[1] = length
+                            run += 8
+                            length = 0
+                    else:
+                        if length == 0:
+                            ptr32(run)[0] = tap
+                        length += cin
+                        w = ptr8(x + (iy * arg[_WIDTH] + ix) * cin)
+                        n = cin >> 2
+                        while n:
+                            p[0] = w[0] - zx
+                            acc += p[0]
+                            p[1] = w[1] - zx
+                            acc += p[1]
+                            p[2] = w[2] - zx
+                            acc += p[2]
+                            p[3] = w[3] - zx
+                            acc += p[3]
+                            w = ptr8(int(w) + 4)
+                            p = ptr32(int(p) + 16)
+                            n -= 1
+                        n = cin & 3
+                        while n:
+                            p[0] = w[0] - zx
+                            acc += p[0]
+                            w = ptr8(int(w) + 1)
+                            p = ptr32(int(p) + 4)
+                            n -= 1
+                    tap += cin
+                    xk += 2
+                    kx -= 1
+                yk += 2
+                ky -= 1
+            if length:
+                while length & 7:
+                    p[0] = 0
+                    p = ptr32(int(p) + 4)
+                    length += 1
+                ptr32(run)[1] = length
+                run += 8
+            bias = acc << 7
+            row = weights
+            table = arena + arg[_TABLE]
+            channels = arg[_COUT]
+            while channels:
+                acc = ptr32(table)[0] - bias
+                p = ptr32(sums)
+                at = runs
+                while at < run:
+                    w = ptr8(row + ptr32(at)[0])
+                    n = ptr32(at)[1]
+                    while n:
+                        acc += (w[0] ^ 128) * p[0]
+                        acc += (w[1] ^ 128) * p[1]
+                        acc += (w[2] ^ 128) * p[2]
+                        acc += (w[3] ^ 128) * p[3]
+                        acc += (w[4] ^ 128) * p[4]
+                        acc += (w[5] ^ 128) * p[5]
+                        acc += (w[6] ^ 128) * p[6]
+                        acc += (w[7] ^ 128) * p[7]
+                        w = ptr8(int(w) + 8)
+                        p = ptr32(int(p) + 32)
+                        n -= 8
+                    at += 8
+                acc = (acc << wrap) >> wrap
+                p = ptr32(table)
+                if p[3] >> LEFT_SHIFT:
+                    acc = (acc << ((p[3] >> LEFT_SHIFT) + wrap)) >> wrap
+                n = (acc & 65535) * p[1]
+                t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
+                acc += (
+                    (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
+                )
+                if p[3] & 31:
+                    acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
+                acc += zo
+                if acc < lowest:
+                    acc = lowest
+                if acc > highest:
+                    acc = highest
+                ptr8(out)[0] = acc
+                out += 1
+                row += stride
+                table += 16
+                channels -= 1
+            xmap += kw << 1
+            cols -= 1
+        ymap += kh << 1
+        rows -= 1
+
+
+@micropython.viper
+def depthwise(acc: int, p: ptr32, w: ptr8, x: ptr8, arg: ptr32):
+    """Sum weighted windows channel by channel: DEPTHWISE_CONV_2D.
+
+    `p` and `x` are both the arena, `w` the weights [kh][kw][cout], `acc` is not read. Every
+    input channel makes cout / cin outputs.
+    """
+    arena = int(p)
+    weights = int(w)
+    source = arena + arg[_X]
+    out = arena + arg[_OUT]
+    sums = arena + arg[_SUMS]
+    ymap = arena + arg[_YMAP]
+    kh = arg[_KH]
+    kw = arg[_KW]
+    cin = arg[_CIN]
+    cout = arg[_COUT]
+    zx = arg[_ZX]
+    zo = arg[_ZO]
+    lowest = arg[_LOW]
+    highest = arg[_HIGH]
+    wrap = arg[_WRAP]
+    fan = cout // cin
+    rows = arg[_ROWS]
+    while rows:
+        xmap = arena + arg[_XMAP]
+        cols = arg[_COLS]
+        while cols:
+            p = ptr32(sums)
+            table = arena + arg[_TABLE]
+            n = cout
+            while n:
+                p[0] = ptr32(table)[0]
+                p = ptr32(int(p) + 4)
+                table += 16
+                n -= 1
+            tap = weights
+            yk = ymap
+            ky = kh
+            while ky:
+                xk = xmap
+                kx = kw
+                while kx:
+                    iy = ptr16(yk)[0]
+                    ix = ptr16(xk)[0]
+                    if (iy | ix) & NO_TAP == 0:
+                        p = ptr32(sums)
+                        w = ptr8(tap)
+                        x = ptr8(source + (iy * arg[_WIDTH] + ix) * cin)
+                        n = cin
+                        if fan == 1:
+                            while n > 3:
+                                p[0] = ((w[0] ^ 128) - 128) * (x[0] - zx) + p[0]
+                                p[1] = ((w[1] ^ 128) - 128) * (x[1] - zx) + p[1]
+                                p[2] = ((w[2] ^ 128) - 128) * (x[2] - zx) + p[2]
+                                p[3] = ((w[3] ^ 128) - 128) * (x[3] - zx) + p[3]
+                                p = ptr32(int(p) + 16)
+                                w = ptr8(int(w) + 4)
+                                x = ptr8(int(x) + 4)
+                                n -= 4
+                        while n:
+                            v = x[0] - zx
+                            m = fan
+                            while m:
+                                p[0] = ((w[0] ^ 128) - 128) * v + p[0]
+                                p = ptr32(int(p) + 4)
+                                w = ptr8(int(w) + 1)
+                                m -= 1
+                            x = ptr8(int(x) + 1)
+                            n -= 1
+                    tap += cout
+                    xk += 2
+                    kx -= 1
+                yk += 2
+                ky -= 1
+            at = sums
+            table = arena + arg[_TABLE]
+            m = cout
+            while m:
+                acc = (ptr32(at)[0] << wrap) >> wrap
+                p = ptr32(table)
+                if p[3] >> LEFT_SHIFT:
+                    acc = (acc << ((p[3] >> LEFT_SHIFT) + wrap)) >> wrap
+                n = (acc & 65535) * p[1]
+                t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
+                acc += (
+                    (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
+                )
+                if p[3] & 31:
+                    acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
+                acc += zo
+                if acc < lowest:
+                    acc = lowest
+                if acc > highest:
+                    acc = highest
+                ptr8(out)[0] = acc
+                out += 1
+                at += 4
+                table += 16
+                m -= 1
+            xmap += kw << 1
+            cols -= 1
+        ymap += kh << 1
+        rows -= 1
+
+
+@micropython.viper
+def max_pool(p: ptr8, x: ptr8, arg: ptr32):
+    """Take the largest value of each channel's window; a one-tap window copies.
+
+    `p` and `x` are both the arena.
+    """
+    arena = int(p)
+    source = arena + arg[_X]
+    out = arena + arg[_OUT]
+    ymap = arena + arg[_YMAP]
+    kh = arg[_KH]
+    kw = arg[_KW]
+    channels = arg[_CIN]
+    rows = arg[_ROWS]
+    while rows:
+        xmap = arena + arg[_XMAP]
+        cols = arg[_COLS]
+        while cols:
+            p = ptr8(out)
+            n = channels
+            while n:
+                p[0] = arg[_LOW]
+                p = ptr8(int(p) + 1)
+                n -= 1
+            yk = ymap
+            ky = kh
+            while ky:
+                xk = xmap
+                kx = kw
+                while kx:
+                    iy = ptr16(yk)[0]
+                    ix = ptr16(xk)[0]
+                    if (iy | ix) & NO_TAP == 0:
+                        p = ptr8(out)
+                        x = ptr8(source + (iy * arg[_WIDTH] + ix) * channels)
+                        n = channels
+                        while n:
+                            if x[0] > p[0]:
+                                p[0] = x[0]
+                            p = ptr8(int(p) + 1)
+                            x = ptr8(int(x) + 1)
+                            n -= 1
+                    xk += 2
+                    kx -= 1
+                yk += 2
+                ky -= 1
+            p = ptr8(out)
+            n = channels
+            while n:
+                if p[0] > arg[_HIGH]:
+                    p[0] = arg[_HIGH]
+                p = ptr8(int(p) + 1)
+                n -= 1
+            out += channels
+            xmap += kw << 1
+            cols -= 1
+        ymap += kh << 1
+        rows -= 1
+
+
+@micropython.viper
+def average_pool(p: ptr32, x: ptr8, arg: ptr32):
+    """Average each channel's window, rounding to nearest, ties away from zero.
+
+    `p` and `x` are both the arena. Every window must have a tap inside the input.
+    """
+    arena = int(p)
+    source = arena + arg[_X]
+    out = arena + arg[_OUT]
+    sums = arena + arg[_SUMS]
+    ymap = arena + arg[_YMAP]
+    kh = arg[_KH]
+    kw = arg[_KW]
+    channels = arg[_CIN]
+    rows = arg[_ROWS]
+    while rows:
+        xmap = arena + arg[_XMAP]
+        cols = arg[_COLS]
+        while cols:
+            p = ptr32(sums)
+            n = channels
+            while n:
+                p[0] = 0
+                p = ptr32(int(p) + 4)
+                n -= 1
+            count = 0
+            yk = ymap
+            ky = kh
+            while ky:
+                xk = xmap
+                kx = kw
+                while kx:
+                    iy = ptr16(yk)[0]
+                    ix = ptr16(xk)[0]
+                    if (iy | ix) & NO_TAP == 0:
+                        count += 1
+                        p = ptr32(sums)
+                        x = ptr8(source + (iy * arg[_WIDTH] + ix) * channels)
+                        n = channels
+                        while n:
+                            p[0] = p[0] + x[0]
+                            p = ptr32(int(p) + 4)
+                            x = ptr8(int(x) + 1)
+                            n -= 1
+                    xk += 2
+                    kx -= 1
+                yk += 2
+                ky -= 1
+            p = ptr32(sums)
+            n = channels
+            while n:
+                v = p[0] - (count << 7)
+                if v > 0:
+                    v = (v + (count >> 1)) // count + 128
+                else:
+                    v = 128 - ((count >> 1) - v) // count
+                if v < arg[_LOW]:
+                    v = arg[_LOW]
+                if v > arg[_HIGH]:
+                    v = arg[_HIGH]
+                ptr8(out)[0] = v
+                out += 1
+                p = ptr32(int(p) + 4)
+                n -= 1
+            xmap += kw << 1
+            cols -= 1
+        ymap += kh << 1
+        rows -= 1
+
+
+@micropython.viper
+def sum_axis(p: ptr32, x: ptr8, arena: ptr8, arg: ptr32):
+    """Sum x, seen as [outer][count][inner], over the middle into 32-bit sums[outer][inner].
+
+    `arg` holds the offsets of x and sums in the arena, then outer, count and inner.
+    """
+    x = ptr8(int(arena) + arg[0])
+    row = int(arena) + arg[1]
+    inner = arg[4]
+    outer = arg[2]
+    while outer:
+        p = ptr32(row)
+        n = inner
+        while n:
+            p[0] = 0
+            p = ptr32(int(p) + 4)
+            n -= 1
+        count = arg[3]
+        while count:
+            p = ptr32(row)
+            n = inner
+            while n:
+                p[0] = p[0] + x[0]
+                p = ptr32(int(p) + 4)
+                x = ptr8(int(x) + 1)
+                n -= 1
+            count -= 1
+        row += inner << 2
+        outer -= 1
+
+
+@micropython.viper
+def add(acc: int, p: ptr32, a: ptr8, b: ptr8, arg: ptr32):
+    """Add two tensors, the shorter one over and over, both rescaled by a table of 256 words.
+
+    `p` is the arena, `acc` is not read. `arg` holds the offsets of the operands in `a` and
+    `b`, of the sum, the two tables and the one-channel requantization table in the arena, then
+    how often `b` is run through, its length, the output's zero point, low and high (+ 128),
+    and the wrap.
+    """
+    arena = int(p)
+    a = ptr8(int(a) + arg[0])
+    start = int(b) + arg[1]
+    out = arena + arg[2]
+    table_a = ptr32(arena + arg[3])
+    table_b = ptr32(arena + arg[4])
+    p = ptr32(arena + arg[5])
+    zo = arg[8]
+    lowest = arg[9]
+    highest = arg[10]
+    wrap = arg[11]
+    rounds = arg[6]
+    while rounds:
+        b = ptr8(start)
+        m = arg[7]
+        while m:
+            acc = table_a[a[0]] + table_b[b[0]]
+            acc = (acc << wrap) >> wrap
+            n = (acc & 65535) * p[1]
+            t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
+            acc += (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
+            if p[3]:
+                acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
+            acc += zo
+            if acc < lowest:
+                acc = lowest
+            if acc > highest:
+                acc = highest
+            ptr8(out)[0] = acc
+            a = ptr8(int(a) + 1)
+            b = ptr8(int(b) + 1)
+            out += 1
+            m -= 1
+        rounds -= 1
+
+
+@micropython.viper
+def look_up(x: ptr8, out: ptr8, table: ptr8, arg: ptr32):
+    """Map every byte through a table of 256; `arg`: offsets of x, out and table, the length.
+
+    The three pointers are all the arena.
+    """
+    x = ptr8(int(x) + arg[0])
+    out = ptr8(int(out) + arg[1])
+    table = ptr8(int(table) + arg[2])
+    n = arg[3]
+    while n:
+        out[0] = table[x[0]]
+        x = ptr8(int(x) + 1)
+        out = ptr8(int(out) + 1)
+        n -= 1
+
+
+@micropython.viper
+def flip(out: ptr8, x: ptr8, out_at: int, x_at: int, length: int):
+    """Copy `length` bytes, turning int8 into q + 128 or back."""
+    out = ptr8(int(out) + out_at)
+    x = ptr8(int(x) + x_at)
+    while length:
+        out[0] = x[0] ^ 128
+        out = ptr8(int(out) + 1)
+        x = ptr8(int(x) + 1)
+        length -= 1

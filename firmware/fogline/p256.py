@@ -1,0 +1,406 @@
+"""ECDSA and ECDH over P-256 (FIPS 186-5, SP 800-186) in MicroPython's own big integers.
+
+Points are affine (x, y) or, while a sum grows, (X, Y, ZZ, ZZZ) with x = X/ZZ, y = Y/ZZZ and
+ZZ^3 = ZZZ^2: ten multiplications for adding an affine point, nine for a doubling, and the
+neutral element is ZZ = 0. Formulas: Explicit-Formulas Database, "xyzz", with a = -3.
+
+Every scalar is made odd (k or n - k) and written with 256 digits +1 and -1, so that each
+multiplication is one fixed sequence of doublings and additions, whatever the scalar. The
+base point has a signed comb of 8 teeth in 2 blocks, 16 KiB of affine points: a signature is
+31 additions, 15 doublings and 2 inversions, 463 multiplications and 414 reductions before the
+inversions, or about 9.8 million Thumb-2 instructions. An arbitrary point has windows of 4 bits.
+
+What a side channel could see. Nothing here is constant-time: big integers take time and
+memory by their size, the table is read at places that depend on the scalar, and the
+allocator and garbage collector are shared. Against timing and simple power analysis stand
+the fixed sequence, fresh random projective coordinates for each multiplication by a secret,
+and a random factor on the nonce and the key wherever one is inverted or multiplied by
+known data; these come from the RFC 6979 generator, so they need no entropy and leave the
+signature as RFC 6979 prints it. An attacker who holds the board and measures its power or
+radiation, or runs code on it, must be expected to get the key.
+"""
+
+import hashlib
+
+from .errors import CryptoError
+from .hmac256 import hmac_sha256
+
+SECRET_BYTES = 32
+PUBLIC_BYTES = 64
+SIGNATURE_BYTES = 64
+DIGEST_BYTES = 32
+# 64 bits more than the order has, so that the reduction's bias is below 2^-64 (FIPS 186-5 A.2.1).
+KEY_ENTROPY_BYTES = 40
+
+_P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
+_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+_G = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+
+_TEETH = 8
+_BLOCKS = 2
+_SPACING = 16  # bits; tooth j of block b weighs 2 ** (32 * j + 16 * b)
+_BLOCK_POINTS = 1 << (_TEETH - 1)  # the last tooth's sign is the entry's own
+_BLOCK_BYTES = _BLOCK_POINTS * 64
+_WINDOW_POINTS = 8  # P, 3P, ... 15P
+
+_comb = None  # memoryview of all blocks, x || y for each point
+
+
+def prepare():
+    """Build the comb of the base point (16 KiB, kept) unless it stands already.
+
+    Costs about 12 signatures; `sign` does it when first called. A board calls it early,
+    while the heap still has 16 KiB in one piece. Raises CryptoError `p256.memory`.
+    """
+    global _comb
+    if _comb is not None:
+        return
+    try:
+        table = memoryview(bytearray(_BLOCKS * _BLOCK_BYTES))
+        teeth = [_G]
+        while len(teeth) < _BLOCKS * _TEETH:
+            teeth.append(_affine(_doubled(teeth[-1], _SPACING)))
+        for block in range(_BLOCKS):
+            _build_block(table[block * _BLOCK_BYTES :], teeth[block::_BLOCKS])
+    except MemoryError:
+        raise CryptoError("p256.memory", "the table needs 16 KiB in one piece") from None
+    _comb = table
+
+
+def table_digest():
+    """Return SHA-256 of the comb (built if need be): the self-test knows the answer."""
+    prepare()
+    return hashlib.sha256(_comb).digest()
+
+
+def sign(secret, digest):
+    """Return the ES256 signature r || s (64 bytes) with s in the lower half of the order.
+
+    Args:
+        secret: the private key, 32 bytes.
+        digest: SHA-256 of what is signed.
+
+    The nonce is RFC 6979's. Raises CryptoError for a bad key, and `p256.fault` where the
+    arithmetic went wrong: nothing is signed then.
+    """
+    r, s = _sign(secret, digest)
+    return _pair(r, min(s, _N - s))
+
+
+def sign_raw(secret, digest):
+    """Return r || s exactly as RFC 6979 has it, before `sign` lowers s. For test vectors."""
+    return _pair(*_sign(secret, digest))
+
+
+def verify(public, digest, signature):
+    """Whether `signature` (64 bytes, low-S only) over `digest` is of the key `public`.
+
+    Raises CryptoError `p256.point` where `public` (x || y, 64 bytes) is no point.
+    """
+    q = _point(public)
+    if len(signature) != SIGNATURE_BYTES or len(digest) != DIGEST_BYTES:
+        return False
+    r = int.from_bytes(signature[:32], "big")
+    s = int.from_bytes(signature[32:], "big")
+    if not 0 < r < _N or not 0 < s <= _N >> 1:
+        return False
+    prepare()
+    w = _inverse(s, _N)
+    z = int.from_bytes(digest, "big")
+    x, _, zz, _ = _multiply_add(z * w % _N, r * w % _N, q)
+    return zz != 0 and x * _inverse(zz, _P) % _P % _N == r
+
+
+def ecdh(secret, public):
+    """Return the x coordinate (32 bytes) of secret * public.
+
+    Raises CryptoError `p256.point` for a point that is not on the curve, `p256.secret`.
+    """
+    q = _point(public)
+    d = _secret(secret)
+    blind = _blind(hmac_sha256(secret, b"fogline ecdh", public))
+    x, _ = _affine(_checked(_multiply(d, q, blind)))
+    return x.to_bytes(32, "big")
+
+
+def public_key(secret):
+    """Return x || y (64 bytes) of the private key `secret` (32 bytes)."""
+    prepare()
+    d = _secret(secret)
+    blind = _blind(hmac_sha256(secret, b"fogline public"))
+    return _pair(*_affine(_checked(_multiply_base(d, blind))))
+
+
+def secret_from_entropy(entropy):
+    """Return a private key (32 bytes) from at least 40 uniform bytes (FIPS 186-5 A.2.1)."""
+    if len(entropy) < KEY_ENTROPY_BYTES:
+        raise CryptoError("p256.entropy", f"needs {KEY_ENTROPY_BYTES} bytes")
+    return (int.from_bytes(entropy, "big") % (_N - 1) + 1).to_bytes(SECRET_BYTES, "big")
+
+
+def is_secret(secret):
+    """Whether `secret` is a private key: 32 bytes, between 1 and the order less 1."""
+    return len(secret) == SECRET_BYTES and 0 < int.from_bytes(secret, "big") < _N
+
+
+def _pair(a, b):
+    return a.to_bytes(32, "big") + b.to_bytes(32, "big")
+
+
+def _secret(secret):
+    if not is_secret(secret):
+        raise CryptoError("p256.secret")
+    return int.from_bytes(secret, "big")
+
+
+def _point(public):
+    if len(public) != PUBLIC_BYTES:
+        raise CryptoError("p256.point", f"{len(public)} bytes, x || y has 64")
+    x = int.from_bytes(public[:32], "big")
+    y = int.from_bytes(public[32:], "big")
+    if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
+        raise CryptoError("p256.point", "not on the curve")
+    return x, y
+
+
+def _sign(secret, digest):
+    d = _secret(secret)
+    if len(digest) != DIGEST_BYTES:
+        raise CryptoError("p256.digest", "needs 32 bytes")
+    prepare()
+    z = int.from_bytes(digest, "big")
+    nonces = _nonces(secret, z % _N)
+    while True:
+        k, blind = next(nonces)
+        x, _, zz, _ = _checked(_multiply_base(k, blind))
+        r = x * _inverse(zz, _P) % _P % _N
+        s = (blind * z + blind * d % _N * r) * _inverse(blind * k % _N, _N) % _N
+        if r and s:
+            return r, s
+
+
+def _nonces(secret, z):
+    """Yield RFC 6979 section 3.2 nonces k, each with 128 random bits to blind its use."""
+    message = z.to_bytes(32, "big")
+    value = b"\x01" * 32
+    key = hmac_sha256(bytes(32), value, b"\x00", secret, message)
+    value = hmac_sha256(key, value)
+    key = hmac_sha256(key, value, b"\x01", secret, message)
+    value = hmac_sha256(key, value)
+    while True:
+        value = hmac_sha256(key, value)
+        k = int.from_bytes(value, "big")
+        if 0 < k < _N:
+            # RFC 6979 itself hashes the value with nothing or with 0x00 behind it.
+            yield k, _blind(hmac_sha256(key, value, b"fogline blind"))
+        key = hmac_sha256(key, value, b"\x00")
+        value = hmac_sha256(key, value)
+
+
+def _blind(random):
+    """A factor that is never zero, of 128 bits."""
+    return int.from_bytes(random[:16], "big") | 1
+
+
+def _inverse(a, m):
+    """Return 1 / a modulo the prime m, by Euclid's algorithm: the least work here."""
+    u, v = m, a % m
+    s, t = 0, 1
+    while v:
+        q, r = divmod(u, v)
+        u, v = v, r
+        s, t = t, s - q * t
+    return s % m
+
+
+def _double(point):
+    x, y, zz, zzz = point
+    p = _P
+    u = y + y
+    v = u * u % p
+    w = u * v % p
+    s = x * v % p
+    m = 3 * (x - zz) * (x + zz) % p
+    x = (m * m - s - s) % p
+    return x, (m * (s - x) - w * y) % p, v * zz % p, w * zzz % p
+
+
+def _add(point, x2, y2):
+    """Add the affine (x2, y2)."""
+    x, y, zz, zzz = point
+    if not zz:
+        return x2, y2, 1, 1
+    p = _P
+    h = (x2 * zz - x) % p
+    r = (y2 * zzz - y) % p
+    if not h and not r:
+        return _double((x2, y2, 1, 1))
+    hh = h * h % p
+    hhh = h * hh % p
+    q = x * hh % p
+    x = (r * r - hhh - q - q) % p
+    return x, (r * (q - x) - y * hhh) % p, zz * hh % p, zzz * hhh % p
+
+
+def _affine(point):
+    x, y, zz, zzz = point
+    i = _inverse(zzz, _P)
+    return x * pow(zz * i % _P, 2, _P) % _P, y * i % _P
+
+
+def _doubled(affine, times):
+    point = affine[0], affine[1], 1, 1
+    for _ in range(times):
+        point = _double(point)
+    return point
+
+
+def _checked(point):
+    """Return `point` if it is on the curve and not neutral: a fault leaves the curve."""
+    x, y, zz, zzz = point
+    p = _P
+    z4 = zz * zz % p
+    right = (x * x % p - 3 * z4) * x + _B * (z4 * zz % p)
+    if not zz or (y * y - right) % p or (zzz * zzz - z4 * zz) % p:
+        raise CryptoError("p256.fault")
+    return point
+
+
+def _load(table, index, negative):
+    at = index << 6
+    y = int.from_bytes(table[at + 32 : at + 64], "big")
+    return int.from_bytes(table[at : at + 32], "big"), (y, _P - y)[negative]
+
+
+def _store(table, index, x, y):
+    at = index << 6
+    table[at : at + 64] = _pair(x, y)
+
+
+def _extend(table, count, x2, y2):
+    """Behind the first `count` entries of `table` write each of them plus (x2, y2).
+
+    One inversion for all (Montgomery's trick). No entry may equal +-(x2, y2).
+    """
+    p = _P
+    products = []
+    product = 1
+    for i in range(count):
+        products.append(product)
+        product = product * (x2 - _load(table, i, 0)[0]) % p
+    inverse = _inverse(product, p)
+    for i in range(count - 1, -1, -1):
+        x, y = _load(table, i, 0)
+        slope = (y2 - y) * (products[i] * inverse % p) % p
+        inverse = inverse * (x2 - x) % p
+        x3 = (slope * slope - x - x2) % p
+        _store(table, count + i, x3, (slope * (x - x3) - y) % p)
+
+
+def _build_block(table, teeth):
+    """Fill one block: entry i is the last tooth plus or minus the others, by the bits of i."""
+    point = _doubled(teeth[-1], 0)
+    for x, y in teeth[:-1]:
+        point = _add(point, x, _P - y)
+    _store(table, 0, *_affine(point))
+    for j, tooth in enumerate(teeth[:-1]):
+        # From minus to plus is two teeth.
+        _extend(table, 1 << j, *_affine(_doubled(tooth, 1)))
+
+
+def _signs(k):
+    """Return k, or n - k if k is even, as 256 signs (bit i set: +2^i, else -2^i), and if n - k.
+
+    16 numbers of 16 bits, lowest first.
+    """
+    even = 1 - (k & 1)
+    k = (k, _N - k)[even]
+    data = (k >> 1 | 1 << 255).to_bytes(32, "big")
+    return [data[i] << 8 | data[i + 1] for i in range(30, -2, -2)], even
+
+
+def _comb_entry(block, signs, bit, flip):
+    """The point that column `bit` of 8 teeth asks for, negated where `flip` is 1."""
+    a, b, c, d, e, f, g, h = signs
+    index = a >> bit & 1 | (b >> bit & 1) << 1 | (c >> bit & 1) << 2 | (d >> bit & 1) << 3
+    index |= (e >> bit & 1) << 4 | (f >> bit & 1) << 5 | (g >> bit & 1) << 6
+    # Where the last tooth is negative, so is the entry, and all other signs with it.
+    negative = 1 - (h >> bit & 1)
+    return _load(block, (index ^ -negative) & 127, negative ^ flip)
+
+
+def _multiply_base(k, blind):
+    """Return k * G for 0 < k < n."""
+    low, high = _comb[:_BLOCK_BYTES], _comb[_BLOCK_BYTES:]
+    signs, flip = _signs(k)
+    even, odd = signs[0::2], signs[1::2]
+    x, y = _comb_entry(low, even, _SPACING - 1, flip)
+    point = _randomised(x, y, blind)
+    x, y = _comb_entry(high, odd, _SPACING - 1, flip)
+    point = _add(point, x, y)
+    for bit in range(_SPACING - 2, -1, -1):
+        x, y = _comb_entry(low, even, bit, flip)
+        point = _add(_double(point), x, y)
+        x, y = _comb_entry(high, odd, bit, flip)
+        point = _add(point, x, y)
+    return point
+
+
+def _randomised(x, y, blind):
+    zz = blind * blind % _P
+    zzz = zz * blind % _P
+    return x * zz % _P, y * zzz % _P, zz, zzz
+
+
+def _odd_multiples(q):
+    """Return q, 3q, ... 15q as a table."""
+    table = memoryview(bytearray(_WINDOW_POINTS * PUBLIC_BYTES))
+    _store(table, 0, *q)
+    count = 1
+    while count < _WINDOW_POINTS:
+        q = _affine(_doubled(q, 1))
+        _extend(table, count, *q)
+        count *= 2
+    return table
+
+
+def _window_entry(table, signs, position, flip):
+    """The multiple that window `position` (0 is lowest) of 4 signs asks for."""
+    digit = 2 * (signs[position >> 2] >> 4 * (position & 3) & 15) - 15
+    return _load(table, (abs(digit) - 1) >> 1, (digit < 0) ^ flip)
+
+
+def _multiply(k, q, blind):
+    """Return k * q for 0 < k < n."""
+    table = _odd_multiples(q)
+    signs, flip = _signs(k)
+    x, y = _window_entry(table, signs, 63, flip)
+    point = _randomised(x, y, blind)
+    for position in range(62, -1, -1):
+        for _ in range(4):
+            point = _double(point)
+        x, y = _window_entry(table, signs, position, flip)
+        point = _add(point, x, y)
+    return point
+
+
+def _multiply_add(k, j, q):
+    """Return k * G + j * q for k, j below n, with common doublings; for public scalars."""
+    low, high = _comb[:_BLOCK_BYTES], _comb[_BLOCK_BYTES:]
+    comb_signs, comb_flip = _signs(k)
+    even, odd = comb_signs[0::2], comb_signs[1::2]
+    table = _odd_multiples(q)
+    signs, flip = _signs(j)
+    point = 0, 0, 0, 0
+    for bit in range(255, -1, -1):
+        point = _double(point)
+        if bit & 3 == 0:
+            point = _add(point, *_window_entry(table, signs, bit >> 2, flip))
+        if bit < _SPACING:
+            point = _add(point, *_comb_entry(low, even, bit, comb_flip))
+            point = _add(point, *_comb_entry(high, odd, bit, comb_flip))
+    return point

@@ -1,0 +1,234 @@
+"""SenML packs (RFC 8428 in CBOR) of readings and verdicts, and the payload of an alert.
+
+Readings come row by row, channels in enrolled order; behind them three records for each
+verdict, and the model's id last. Values, and times that are not whole seconds, are binary32
+on every board, so that all boards write the same bytes for the same readings.
+"""
+
+import struct
+
+from . import cbor
+from .errors import EncodingError, PackError
+
+MAX_PAYLOAD_BYTES = 16 * 1024
+MAX_ROWS = 120
+MAX_CHANNELS = 32
+MAX_SCORE = (1 << 31) - 1
+# RFC 8428 section 4.5.3: a time below 2^28 s would be relative to now.
+MIN_TIME_MS = (1 << 28) * 1000
+MAX_SPAN_MS = 16_000_000  # so far binary32 tells milliseconds apart
+PREFIX_BYTES = 8  # of the SHA-256 of a model or an output tensor
+MODEL_BYTES = 32
+
+_BASE_NAME, _BASE_TIME, _NAME, _VALUE, _BOOL, _TIME, _DATA = -2, -3, 0, 2, 4, 6, 8
+_NUMBER_BYTES = 5  # the longest binary32, and the longest integer below 2^32
+_FIELD_BYTES = 1 + _NUMBER_BYTES
+_MAX_BASE_TIME_BYTES = 9
+_MAX_HEAD_BYTES = 3
+_LARGEST = struct.unpack(">f", b"\x7f\x7f\xff\xff")[0]
+
+
+class PackBuilder:
+    """Gathers rows of readings into one pack at a time, in buffers that never grow.
+
+    Args:
+        kid: the board's key id, 8 bytes.
+        channels: (name, unit) of each channel, in enrolled order; more fields are ignored.
+        enterprise_number: of the device URN.
+        max_rows: a pack is full with so many.
+
+    Raises PackError `pack.channels`, `pack.rows` or `pack.memory`.
+    """
+
+    def __init__(self, kid, channels, enterprise_number, max_rows=MAX_ROWS):
+        if not 0 < len(channels) <= MAX_CHANNELS:
+            raise PackError("pack.channels", f"1 to {MAX_CHANNELS}")
+        if not 0 < max_rows <= MAX_ROWS:
+            raise PackError("pack.rows", f"1 to {MAX_ROWS}")
+        self._names = [
+            b"\x00" + cbor.encode(channel[0]) + b"\x01" + cbor.encode(channel[1]) + b"\x02"
+            for channel in channels
+        ]
+        base_name = f"urn:dev:org:{enterprise_number}-{kid.hex()}_"
+        self._base = cbor.encode(_BASE_NAME) + cbor.encode(base_name) + cbor.encode(_BASE_TIME)
+        base_bytes = len(self._base) + _MAX_BASE_TIME_BYTES
+        # One byte for the map's head, a value and a time for each reading.
+        self._row_bytes = sum(len(name) + 1 + _NUMBER_BYTES + _FIELD_BYTES for name in self._names)
+        # 0.1 s takes as many bytes as any time.
+        self._verdict_bytes = len(_verdict(_single(0.1), MAX_SCORE, True, bytes(PREFIX_BYTES)))
+        self._model_bytes = len(_model_record(bytes(PREFIX_BYTES)))
+        self._room = MAX_PAYLOAD_BYTES - _MAX_HEAD_BYTES - self._model_bytes
+        self._max_rows = max_rows
+        if base_bytes + self._row_bytes + self._verdict_bytes > self._room:
+            raise PackError("pack.channels", "one row is more than a pack holds")
+        try:
+            self._readings = _Buffer(min(self._room, base_bytes + max_rows * self._row_bytes))
+            self._verdicts = _Buffer(min(self._room, max_rows * self._verdict_bytes))
+        except MemoryError:
+            raise PackError("pack.memory", "set a smaller pack_rows") from None
+        self._reset()
+
+    def _reset(self):
+        self.rows = 0
+        self.verdicts = 0
+        self.model = None
+        self._records = 0
+        self._base_time = 0
+        self._last_ms = 0
+        self._readings.clear()
+        self._verdicts.clear()
+
+    @property
+    def full(self):
+        """Whether the pack has all its rows."""
+        return self.rows == self._max_rows
+
+    def fits(self, time_ms):
+        """Whether a row of this time (ms since 1970) and its verdict still fit this pack.
+
+        If not, take the pack and begin the next with the row: times must rise.
+        """
+        if self.rows == 0:
+            return True
+        if self.full or not self._last_ms < time_ms <= self._base_time * 1000 + MAX_SPAN_MS:
+            return False
+        needed = self._row_bytes + self._verdict_bytes
+        return self._readings.used + self._verdicts.used + needed <= self._room
+
+    def add_row(self, time_ms, values):
+        """Add one row: for each channel a number, or None where the sensor gave nothing.
+
+        A value that binary32 cannot hold as a finite number counts as None. Returns whether
+        there was anything to add. Raises PackError `pack.row` or `pack.time`.
+        """
+        if len(values) != len(self._names):
+            raise PackError("pack.row", f"{len(values)} values, {len(self._names)} channels")
+        if time_ms < MIN_TIME_MS or not self.fits(time_ms):
+            raise PackError("pack.time", "no place in this pack")
+        start = self._base_time if self.rows else time_ms // 1000
+        used = self._readings.used
+        try:
+            records = self._put_readings(start, time_ms - start * 1000, values)
+        except (MemoryError, EncodingError):  # the encoder's own word for no memory
+            self._readings.used = used
+            raise PackError("pack.memory") from None
+        if records:
+            self._base_time = start
+            self._last_ms = time_ms
+            self._records += records
+            self.rows += 1
+        return records > 0
+
+    def _put_readings(self, start, offset_ms, values):
+        offset = b"\x06" + cbor.encode(_offset(offset_ms)) if offset_ms else b""
+        put = self._readings.append
+        records = 0
+        for index, value in enumerate(values):
+            # A NaN is not within bounds either.
+            if value is None or not -_LARGEST <= value <= _LARGEST:
+                continue
+            first = self._records + records == 0
+            put(bytes((0xA3 + (2 if first else 0) + (1 if offset else 0),)))
+            put(self._names[index])
+            put(cbor.encode_float(_single(value)))
+            put(offset)
+            if first:
+                put(self._base)
+                put(cbor.encode(start))
+            records += 1
+        return records
+
+    def add_verdict(self, model, score, anomaly, output):
+        """Add what the model said of the window that the last row ended.
+
+        Args:
+            model: SHA-256 of the .tflite file, the same for all verdicts of a pack.
+            score: the manifest's integer score, 0 to 2^31 - 1.
+            anomaly: the debounced decision.
+            output: SHA-256 of the output tensor; its first 8 bytes are sealed.
+
+        Raises PackError `pack.verdict`, or `pack.model` for another model: take the pack
+        before the model changes.
+        """
+        if self.verdicts >= self.rows:
+            raise PackError("pack.verdict", "a row has at most one")
+        if not 0 <= score <= MAX_SCORE:
+            raise PackError("pack.verdict", "score is not from 0 to 2^31 - 1")
+        if self.model not in (None, model):
+            raise PackError("pack.model", "the pack has verdicts of another")
+        offset = _offset(self._last_ms - self._base_time * 1000)
+        self._verdicts.append(_verdict(offset, score, anomaly, output[:PREFIX_BYTES]))
+        self.model = model
+        self._records += 3
+        self.verdicts += 1
+
+    def take(self):
+        """Return the pack's payload and begin a new pack; raises PackError `pack.empty`."""
+        if self.rows == 0:
+            raise PackError("pack.empty")
+        last = b"" if self.model is None else _model_record(self.model[:PREFIX_BYTES])
+        head = cbor.encode_head(4, self._records + (1 if last else 0))
+        try:
+            payload = b"".join((head, self._readings.content(), self._verdicts.content(), last))
+        except MemoryError:
+            raise PackError("pack.memory", "set a smaller pack_rows") from None
+        self._reset()
+        return payload
+
+
+class _Buffer:
+    def __init__(self, size):
+        self._data = memoryview(bytearray(size))
+        self.used = 0
+
+    def append(self, part):
+        end = self.used + len(part)
+        self._data[self.used : end] = part
+        self.used = end
+
+    def content(self):
+        return bytes(self._data[: self.used])
+
+    def clear(self):
+        self.used = 0
+
+
+def encode_alert(time_s, model, score, threshold, pack):
+    """Return the payload of an alert: one for each time an anomaly begins.
+
+    Args:
+        time_s: of the last row of the window, whole seconds since 1970.
+        model: SHA-256 of the .tflite file, 32 bytes.
+        score, threshold: integers from 0 to 2^31 - 1.
+        pack: number of the pack that holds the verdict.
+    """
+    if len(model) != MODEL_BYTES:
+        raise PackError("pack.alert", "model is not a SHA-256")
+    return cbor.encode(
+        {"time": time_s, "model": model, "score": score, "threshold": threshold, "pack": pack}
+    )
+
+
+def _single(value):
+    return struct.unpack(">f", struct.pack(">f", value))[0]
+
+
+def _offset(offset_ms):
+    """Seconds: an integer if whole, else the nearest binary32."""
+    return _single(offset_ms / 1000) if offset_ms % 1000 else offset_ms // 1000
+
+
+def _verdict(offset, score, anomaly, output):
+    records = (
+        {_NAME: "model/score", _VALUE: score},
+        {_NAME: "model/anomaly", _BOOL: bool(anomaly)},
+        {_NAME: "model/output", _DATA: output},
+    )
+    if offset:
+        for record in records:
+            record[_TIME] = offset
+    return b"".join([cbor.encode(record) for record in records])
+
+
+def _model_record(model):
+    return cbor.encode({_NAME: "model/id", _DATA: model})

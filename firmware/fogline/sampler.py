@@ -1,0 +1,197 @@
+"""From the sensors to the outbox: rows, verdicts, packs, alerts.
+
+With every pack goes a note in the journal: where the driver stands behind it, and which
+alerts it gives rise to. A board that loses power at any moment goes on with the row
+behind its last signed pack: no reading is lost or signed twice, and no alert is forgotten.
+"""
+
+import asyncio
+import hashlib
+import time
+
+from drivers.base import WAIT_MODEL
+
+from . import cbor, console, cose
+from .errors import OutboxFull
+from .pack import PackBuilder, encode_alert
+
+# A longer silence of the sensors ends a pack, as a step back in time does.
+MAX_GAP_MS = 10_000
+FINGERPRINT_BYTES = 8
+
+
+class Sampler:
+    """Reads a driver to its end and leaves signed transactions in the outbox.
+
+    Args:
+        config: Config.
+        key: BoardKey.
+        journal: Journal.
+        driver: a driver, not yet opened.
+        updater: Updater; its model judges the rows.
+        stats: Stats.
+        uplink: Uplink; it is told of new transactions and waits for receipts.
+    """
+
+    def __init__(self, config, key, journal, driver, updater, stats, uplink):
+        self._chain_id = config.chain_id
+        self._period_ms = 1000 / config.rate_hz if config.rate_hz else 0
+        self._key = key
+        self._journal = journal
+        self._driver = driver
+        self._updater = updater
+        self._stats = stats
+        self._uplink = uplink
+        self._builder = PackBuilder(
+            key.kid, driver.channels, config.enterprise_number, config.pack_rows
+        )
+        # A driver that was configured anew starts from its beginning.
+        self._fingerprint = hashlib.sha256(cbor.encode(config.driver)).digest()[:FINGERPRINT_BYTES]
+        self._position = None  # behind the last row that is in a pack
+        self._last_ms = None
+        self._owed = []  # alerts of the pack in the builder: [time_s, model, score, threshold]
+        self._model_changed = asyncio.Event()
+        self._anomaly = None  # (judge, its last decision)
+
+    def model_changed(self):
+        """Look whether there is a model now."""
+        self._model_changed.set()
+
+    async def run(self):
+        """Sample until the driver ends; then all of it is signed and in the outbox."""
+        await self._resume()
+        due_ms = time.ticks_ms()
+        while True:
+            sample = self._driver.sample()
+            if sample is None:
+                break
+            if sample is WAIT_MODEL:
+                await self._seal()
+                await self._wait_for_model()
+                due_ms = time.ticks_ms()
+                continue
+            due_ms = await self._pace(due_ms)
+            await self._take(*sample)
+        await self._seal()
+        self._driver.close()
+
+    async def _resume(self):
+        """Go on behind the last transaction in the outbox, and pay the alerts it owes."""
+        if not self._journal.synced:
+            console.say("waiting", reason="receipt")
+            while not self._journal.synced:
+                await self._uplink.receipt()
+        position = None
+        if self._journal.note is not None:
+            fingerprint, stored, owed = self._journal.note
+            # What was stored behind a pack, up to the next pack, are its alerts.
+            behind = self._journal.next - 1 - self._journal.sequence
+            for alert in owed[behind:] if behind >= 0 else ():
+                await self._alert(self._journal.sequence, alert)
+            if fingerprint == self._fingerprint:
+                position = stored
+        self._driver.open(position)
+        self._position = self._driver.position
+
+    async def _wait_for_model(self):
+        if self._updater.judge is None:
+            console.say("waiting", reason="model")
+        while self._updater.judge is None:
+            self._model_changed.clear()
+            await self._model_changed.wait()
+
+    async def _pace(self, due_ms):
+        """Wait until the row is due; returns when the next one is."""
+        now = time.ticks_ms()
+        early_ms = time.ticks_diff(due_ms, now)
+        if not self._period_ms or early_ms < -self._period_ms:
+            due_ms = now  # free-running, or held up: no burst to catch up
+            early_ms = 0
+        await asyncio.sleep_ms(max(0, int(early_ms)))
+        return time.ticks_add(due_ms, int(self._period_ms))
+
+    async def _take(self, time_ms, values):
+        """Put a row into the pack, and into the model."""
+        values = self._plausible(values)
+        gap = self._last_ms is not None and not 0 < time_ms - self._last_ms <= MAX_GAP_MS
+        if gap or not self._builder.fits(time_ms) or self._other_model():
+            await self._seal()
+        self._last_ms = time_ms
+        added = self._builder.add_row(time_ms, values)
+        self._position = self._driver.position
+        if not added:
+            return
+        self._stats.rows += 1
+        verdict = self._updater.push(values, time_ms)
+        if verdict is not None:
+            self._note_verdict(verdict, time_ms)
+        if self._builder.full:
+            await self._seal()
+
+    def _other_model(self):
+        """Whether the pack has verdicts of a model that is no longer the active one."""
+        return self._builder.model not in (None, self._updater.digest)
+
+    def _plausible(self, values):
+        """Treat what no such sensor can measure as no reading: the gateway would refuse it."""
+        checked = []
+        for value, channel in zip(values, self._driver.channels):
+            plausible = value is None or channel.minimum <= value <= channel.maximum
+            if not plausible:
+                console.say("implausible", channel=channel.name, value=str(value))
+            checked.append(value if plausible else None)
+        return checked
+
+    def _note_verdict(self, verdict, time_ms):
+        judge = self._updater.judge
+        model = self._updater.digest
+        self._builder.add_verdict(model, verdict.score, verdict.anomaly, verdict.output)
+        self._stats.inference_us.add(verdict.us)
+        console.say("verdict", score=verdict.score, anomaly=verdict.anomaly, us=verdict.us)
+        if verdict.anomaly and self._anomaly != (judge, True):
+            threshold = judge.manifest["threshold"]
+            self._owed.append([time_ms // 1000, model, verdict.score, threshold])
+        self._anomaly = (judge, verdict.anomaly)
+
+    async def _seal(self):
+        """Sign the pack in the builder, if any, and the alerts that it gave rise to."""
+        if self._builder.rows == 0:
+            return
+        rows = self._builder.rows
+        owed, self._owed = self._owed, []
+        payload = self._builder.take()
+        note = [self._fingerprint, self._position, owed]
+        sequence = await self._store(cose.PACK, payload, note)
+        self._stats.packs += 1
+        console.say("pack", seq=sequence, rows=rows)
+        for alert in owed:
+            await self._alert(sequence, alert)
+
+    async def _alert(self, pack, alert):
+        time_s, model, score, threshold = alert
+        payload = encode_alert(time_s, model, score, threshold, pack)
+        sequence = await self._store(cose.ALERT, payload, None)
+        self._stats.alerts += 1
+        console.say("alert", seq=sequence, pack=pack, score=score)
+
+    async def _store(self, content_type, payload, note):
+        """Sign and store one transaction as soon as there is room; returns its number.
+
+        An alert has no note: it stands behind the pack that it belongs to.
+        """
+        sequence = self._journal.next
+        told = False
+        while True:
+            # Signed anew after a wait: the watermark has moved by then.
+            dropped = self._journal.dropped
+            data = cose.sign1(self._key, content_type, payload, self._chain_id, sequence, dropped)
+            try:
+                self._journal.append(sequence, data, note)
+                break
+            except OutboxFull:
+                if not told:
+                    console.say("waiting", reason="outbox")
+                    told = True
+                await self._uplink.receipt()
+        self._uplink.wake()
+        return sequence

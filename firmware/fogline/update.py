@@ -1,0 +1,433 @@
+"""Which model judges, and how a board comes to another one.
+
+Two slots in flash hold a release bundle each. The board's gateway announces a release; the
+bundle is fetched in chunks into the slot that is not in use, across resets, and checked: size,
+SHA-256, a release key's signature, device type, version, operators, arena, self-test vectors.
+Then it judges on trial. TRIAL_VERDICTS verdicts confirm it; if it fails before, or the board
+starts more than MAX_TRIAL_STARTS times meanwhile, the board goes back to the model it had,
+which stays in its slot until then, and does not take that bundle again.
+
+The state file says which slot is active. It is replaced in one step, after the slot it names
+is complete and before the other one is touched: whenever the power goes, the board comes up
+with the old model or with the new one.
+"""
+
+import gc
+import hashlib
+from time import ticks_diff, ticks_ms
+
+from . import bundle as bundles
+from . import cbor
+from .errors import EncodingError, FoglineError, UpdateError
+from .judge import Judge
+from .kernels_ops import OPERATORS
+from .tflite import MAX_ARENA_BYTES, Model
+
+CHUNK_BYTES = 4096  # asked for at once
+REQUEST_TIMEOUT_MS = 5_000  # then a chunk is asked for again
+TRIAL_VERDICTS = 8
+MAX_TRIAL_STARTS = 3
+MAX_DOWNLOADS = 3  # of one bundle whose bytes do not have its SHA-256
+MAX_REFUSED = 8  # bundles that are remembered as bad
+
+STATE_FILE = "models.state"
+SLOT_FILES = ("slot_a.bin", "slot_b.bin")
+
+_MAX_STATE_BYTES = 1024
+_MAX_ANNOUNCEMENT_BYTES = 512
+_MAX_MESSAGE_BYTES = CHUNK_BYTES + 128
+_HASH_BYTES = 32
+_READ_BYTES = 1024
+
+
+class _State:
+    """What must survive a reset.
+
+    Attributes:
+        active: number of the slot in use, or None.
+        bundle: SHA-256 of the bundle in it.
+        previous: SHA-256 of the bundle in the other slot while `trial`, or None.
+        trial: whether the active model still has to prove itself.
+        starts: how often the board started during the trial.
+        download: [SHA-256, size, failed attempts] of the bundle on its way, or None.
+        refused: SHA-256 of bundles not to be taken again, the latest last.
+    """
+
+    _FORMAT = 1  # a file of another format is as good as none
+    _KEYS = ("active", "bundle", "previous", "trial", "starts", "download", "refused")
+
+    def __init__(self, flash):
+        self.active = None
+        self.bundle = None
+        self.previous = None
+        self.trial = False
+        self.starts = 0
+        self.download = None
+        self.refused = []
+        self._flash = flash
+        data = flash.load(STATE_FILE, _MAX_STATE_BYTES)
+        if data is not None:
+            values = cbor.decode(data, _MAX_STATE_BYTES)
+            if values[0] == self._FORMAT:
+                for key, value in zip(self._KEYS, values[1:]):
+                    setattr(self, key, value)
+
+    def save(self):
+        """Make it durable; raises OSError."""
+        values = [self._FORMAT] + [getattr(self, key) for key in self._KEYS]
+        self._flash.save(STATE_FILE, cbor.encode(values))
+
+    def refuse(self, digest):
+        """Remember a bundle as bad."""
+        self.refused = (self.refused + [digest])[-MAX_REFUSED:]
+
+    def try_spare(self):
+        """Switch to what was downloaded, on trial; raises OSError, then read the state anew."""
+        self.previous, self.bundle = self.bundle, self.download[0]
+        self.active = self.spare
+        self.trial = True
+        self.starts = 0
+        self.download = None
+        self.save()
+
+    @property
+    def spare(self):
+        """Number of the slot that is not in use."""
+        return 1 if self.active == 0 else 0
+
+
+class Updater:
+    """The board's models.
+
+    Args:
+        flash: the Flash that holds slots and state.
+        release_keys: x || y of at most three keys whose releases are trusted.
+        chain_id: SHA-256 of the founding file.
+        device_type: what the board is enrolled as.
+        channels: names of the values in a row.
+        report: function(state, version, digest, reason). `state` is "downloading", "active",
+            "rejected" or "rolled_back". For the first and third, version and digest are the
+            bundle's as announced (version 0: not announced since the start); else they are
+            the version and the SHA-256 of the .tflite that judges now, 0 and None if none does.
+
+    Attributes:
+        judge: the active Judge, or None.
+    """
+
+    def __init__(self, flash, release_keys, chain_id, device_type, channels, report):
+        self._flash = flash
+        self._release_keys = release_keys
+        self._chain_id = chain_id
+        self._device_type = device_type
+        self._channels = channels
+        self._report = report
+        self._state = _State(flash)
+        self._waiting = None  # an announcement that came during a trial
+        self._verdicts = 0  # of a model on trial, since the start
+        self._version = 0  # of the download, as announced
+        self._have = 0  # bytes of the download that are in flash
+        self._asked_ms = None  # when its next chunk was asked for
+        self.judge = None
+
+    @property
+    def digest(self):
+        """SHA-256 of the .tflite that judges, or None."""
+        return self.judge.manifest["payload"]["sha256"] if self.judge else None
+
+    @property
+    def version(self):
+        """Version of the model that judges, 0 without one."""
+        return self.judge.manifest["version"] if self.judge else 0
+
+    # Judging ------------------------------------------------------------------------------
+
+    def start(self):
+        """Take the active model into use, or go back if its trial failed; resume a download."""
+        state = self._state
+        if state.trial:
+            state.starts += 1
+            state.save()
+        if state.trial and state.starts > MAX_TRIAL_STARTS:
+            self._roll_back("the board started %d times during the trial" % state.starts)
+        elif state.active is not None:
+            self._activate()
+        if state.download is not None:
+            self._have = self._flash.size(SLOT_FILES[state.spare])
+            self._report("downloading", 0, state.download[0], "")
+            self._finish_if_complete()
+
+    def push(self, row, time_ms):
+        """Let the active model judge a row: see `Judge.push`. A model that fails is given up."""
+        if self.judge is None:
+            return None
+        try:
+            verdict = self.judge.push(row, time_ms)
+        except Exception as error:  # noqa: BLE001 - whatever a model does, the board goes on
+            self._roll_back("%s %s" % (type(error).__name__, error))
+            return None
+        if verdict and self._state.trial:
+            self._verdicts += 1
+            if self._verdicts >= TRIAL_VERDICTS:
+                self._confirm()
+        return verdict
+
+    def _activate(self):
+        """Load what is in the active slot; if that fails, go back."""
+        slot = SLOT_FILES[self._state.active]
+        try:
+            self.judge = self._load(slot, *self._check(slot))
+        except (FoglineError, MemoryError, OSError) as error:
+            self._roll_back(_reason(error))
+        else:
+            self._report("active", self.version, self.digest, "")
+
+    def _confirm(self):
+        self._state.trial = False
+        self._state.previous = None
+        self._state.save()
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._offer(*waiting)
+
+    def _roll_back(self, reason):
+        """Give up the active model: for the one before it, if it is on trial."""
+        state = self._state
+        self.judge = None
+        gc.collect()
+        previous = state.previous if state.trial else None
+        if state.trial:
+            state.refuse(state.bundle)
+        state.active = state.spare if previous else None
+        state.bundle = previous
+        state.previous = None
+        state.trial = False
+        try:
+            state.save()
+        except OSError as error:
+            reason = "%s; %s" % (reason, _reason(error))
+        if previous:
+            self._activate()
+        self._report("rolled_back", self.version, self.digest, reason)
+
+    # The download -------------------------------------------------------------------------
+
+    def announce(self, payload):
+        """Take a gateway's announcement (CBOR bytes); raises EncodingError."""
+        fields = cbor.decode(payload, _MAX_ANNOUNCEMENT_BYTES)
+        if not isinstance(fields, dict) or set(fields) != {"bundle", "size", "name", "version"}:
+            raise EncodingError("update.announcement", "fields")
+        digest, size, version = fields["bundle"], fields["size"], fields["version"]
+        if not _is_hash(digest) or not _is_count(size) or not _is_count(version):
+            raise EncodingError("update.announcement", "values")
+        if self._state.trial:
+            self._waiting = (digest, size, version)
+        else:
+            self._offer(digest, size, version)
+
+    def next_request(self):
+        """Return [SHA-256, offset, length] of the chunk to ask for now, or None."""
+        if self._state.download is None:
+            return None
+        now = ticks_ms()
+        if self._asked_ms is not None and ticks_diff(now, self._asked_ms) < REQUEST_TIMEOUT_MS:
+            return None
+        self._asked_ms = now
+        digest, size, _ = self._state.download
+        return [digest, self._have, min(CHUNK_BYTES, size - self._have)]
+
+    def chunk(self, payload):
+        """Take a chunk, CBOR [SHA-256, offset, total, bytes]; raises EncodingError.
+
+        One that was not asked for, or comes twice, changes nothing.
+        """
+        fields = cbor.decode(payload, _MAX_MESSAGE_BYTES)
+        if not isinstance(fields, list) or len(fields) != 4:
+            raise EncodingError("update.chunk", "fields")
+        digest, offset, total, data = fields
+        if not isinstance(data, bytes) or not 0 < len(data) <= CHUNK_BYTES:
+            raise EncodingError("update.chunk", "data")
+        state = self._state
+        if state.download is None or digest != state.download[0] or offset != self._have:
+            return
+        if total != state.download[1] or offset + len(data) > total:
+            raise EncodingError("update.chunk", "size")
+        try:
+            self._flash.append(SLOT_FILES[state.spare], data)
+        except OSError as error:
+            self._abandon(_reason(error))
+            return
+        self._have += len(data)
+        self._asked_ms = None
+        self._finish_if_complete()
+
+    def _offer(self, digest, size, version):
+        """Begin to download a release, unless it is known or cannot be taken."""
+        state = self._state
+        if digest == state.bundle or digest in state.refused:
+            return
+        if state.download is not None and digest == state.download[0]:
+            self._version = version
+            return
+        if version <= self.version:
+            self._report("rejected", version, digest, "version is not above %d" % self.version)
+            return
+        if not 0 < size <= bundles.MAX_BUNDLE_BYTES:
+            self._report(
+                "rejected", version, digest, "size is not up to %d bytes" % bundles.MAX_BUNDLE_BYTES
+            )
+            return
+        self._version = version
+        try:
+            # In this order: what is in the slot always belongs to the download.
+            self._flash.remove(SLOT_FILES[state.spare])
+            self._begin([digest, size, 0])
+        except OSError as error:
+            self._abandon(_reason(error))
+        else:
+            self._report("downloading", version, digest, "")
+
+    def _begin(self, download):
+        self._state.download = download
+        self._have = 0
+        self._asked_ms = None
+        self._state.save()
+
+    def _abandon(self, reason):
+        """Give up a download that the flash does not take; an announcement begins it anew."""
+        digest = self._state.download[0] if self._state.download else None
+        self._state.download = None
+        self._report("rejected", self._version, digest, reason)
+
+    def _finish_if_complete(self):
+        """Install what was downloaded once it is all there."""
+        state = self._state
+        digest, size, attempts = state.download
+        if self._have < size:
+            return
+        slot = SLOT_FILES[state.spare]
+        try:
+            if self._have == size and _file_hash(self._flash, slot) == digest:
+                self._install(slot)
+            elif attempts + 1 < MAX_DOWNLOADS:
+                self._flash.remove(slot)
+                self._begin([digest, size, attempts + 1])
+            else:
+                self._reject("SHA-256 is not the announced one")
+        except OSError as error:
+            self._abandon(_reason(error))
+
+    def _install(self, slot):
+        """Check a whole bundle and let it judge, on trial; raises OSError."""
+        state = self._state
+        try:
+            manifest, at, length = self._check(slot)
+            running = self.version
+            if not manifest["min_version"] <= running < manifest["version"]:
+                raise UpdateError(
+                    "update.version",
+                    "%d to %d is running, here it is %d"
+                    % (manifest["min_version"], manifest["version"] - 1, running),
+                )
+        except (FoglineError, MemoryError) as error:
+            self._reject(_reason(error))
+            return
+        # Two models at once may be more than the board holds.
+        self.judge = None
+        gc.collect()
+        try:
+            judge = self._load(slot, manifest, at, length)
+            state.try_spare()
+        except (FoglineError, MemoryError) as error:
+            self._reject(_reason(error))
+        except OSError as error:
+            self._state = _State(self._flash)  # whichever is in flash now
+            self._report("rejected", self._version, self._state.bundle, _reason(error))
+        else:
+            self.judge = judge
+            self._verdicts = 0
+            self._report("active", self.version, self.digest, "")
+            return
+        if self._state.active is not None:
+            self._activate()
+
+    def _reject(self, reason):
+        """Never take the downloaded bundle again; raises OSError."""
+        digest = self._state.download[0]
+        self._state.refuse(digest)
+        self._state.download = None
+        self._state.save()
+        self._flash.remove(SLOT_FILES[self._state.spare])
+        self._report("rejected", self._version, digest, reason)
+
+    # A bundle -----------------------------------------------------------------------------
+
+    def _check(self, slot):
+        """Check everything that needs no model in memory.
+
+        Returns (manifest, offset and length of the payload). Raises FoglineError, OSError.
+        """
+        with self._flash.open(slot) as file:
+            manifest, at, length = bundles.open_bundle(
+                file, self._flash.size(slot), self._release_keys, self._chain_id
+            )
+            if manifest["device_type"] != self._device_type:
+                raise UpdateError("update.device", "made for " + manifest["device_type"])
+            supported = [name for name, _ in OPERATORS.values()]
+            for name in manifest["ops"]:
+                if name not in supported:
+                    raise UpdateError("update.ops", name)
+            if manifest["arena"] > MAX_ARENA_BYTES:
+                raise UpdateError("update.arena", "%d bytes" % manifest["arena"])
+            payload = manifest["payload"]
+            file.seek(at)
+            if length != payload["size"] or _hash(file) != payload["sha256"]:
+                raise UpdateError("update.payload", "is not what was signed")
+        return manifest, at, length
+
+    def _load(self, slot, manifest, at, length):
+        """Return the Judge of a checked bundle once its self-test vectors pass."""
+        data = bytearray(length)
+        with self._flash.open(slot) as file:
+            file.seek(at)
+            if file.readinto(data) != length:
+                raise UpdateError("update.payload", "cut short")
+        model = Model(data)
+        if any(name not in manifest["ops"] for name in model.ops):
+            raise UpdateError("update.ops", "the model has more than the manifest says")
+        model.allocate()
+        judge = Judge(model, manifest, self._channels)
+        for number, test in enumerate(manifest["selftest"]):
+            if model.invoke([test["in"]])[0] != test["out"]:
+                raise UpdateError("update.selftest", "vector %d" % number)
+        return judge
+
+
+def _reason(error):
+    """Return a few words on an error, for the report."""
+    if isinstance(error, FoglineError):
+        return str(error)
+    return "%s %s" % (type(error).__name__, error)
+
+
+def _is_hash(value):
+    return isinstance(value, bytes) and len(value) == _HASH_BYTES
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _hash(file):
+    """Return the SHA-256 of the rest of an open file."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while True:
+        count = file.readinto(buffer)
+        if not count:
+            return digest.digest()
+        digest.update(buffer[:count])
+
+
+def _file_hash(flash, name):
+    with flash.open(name) as file:
+        return _hash(file)

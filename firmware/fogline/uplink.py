@@ -1,0 +1,254 @@
+"""The way from the outbox to a gateway and back: publishing, receipts, fail-over.
+
+A transaction stays in the outbox until a gateway's receipt says that it is final. Towards one
+gateway at a time, at most WINDOW of them are on the wire without a receipt; they are sent
+again after a reconnect and where no receipt has said more for half the gateway's time-out.
+After the whole of it the next gateway in the list has its turn. Nothing is sent before a
+gateway's first receipt: it shows that the gateway is there, knows this board and counts as
+we do.
+"""
+
+import asyncio
+import time
+
+from . import VERSION, cbor, console, mqtt
+from .errors import CryptoError, EncodingError
+from .receipts import Receipts
+
+WINDOW = 64
+# A gateway that has not answered "online" (it may not know us yet) is told again.
+ANNOUNCE_MS = 2_000
+TICK_MS = 250
+MODEL_PREFIX_BYTES = 8
+
+
+class Uplink:
+    """The board's connection to its gateways, one at a time.
+
+    Args:
+        config: Config.
+        key: BoardKey.
+        journal: Journal.
+        stats: Stats.
+        updater: Updater; it gets announcements and chunks, and says what to ask for.
+    """
+
+    def __init__(self, config, key, journal, stats, updater):
+        self._config = config
+        self._kid = key.kid.hex()
+        self._journal = journal
+        self._stats = stats
+        self._updater = updater
+        self._receipts = Receipts(key, config.chain_id, config.gateways)
+        self._at = 0  # which of the gateways is ours now
+        self._heard = False  # its first receipt on this connection has come
+        self._announce = False  # "online" is to be published
+        self._sent = 1  # number of the transaction to be sent next, on this connection
+        self._highest = 0  # the highest that this process has ever sent
+        self._closing = False
+        self._connections = 0
+        self._announced_ms = 0
+        self._waiting_ms = 0  # since when we wait for a receipt that says more
+        self._repeated = False  # what has no receipt was sent again meanwhile
+        self._work = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._topics = self._subscriptions()
+        self._client = self._make_client()
+
+    # What the rest of the board asks for ------------------------------------------------
+
+    def wake(self):
+        """Look for something to send: the outbox has grown."""
+        if self._journal.waiting == 1:
+            self._wait_anew()
+        self._work.set()
+
+    def announce(self):
+        """Tell the gateway our state again, for instance which model judges now."""
+        self._announce = True
+        self._work.set()
+
+    async def receipt(self):
+        """Wait for the next receipt."""
+        self._progress.clear()
+        await self._progress.wait()
+
+    async def drained(self):
+        """Wait until a receipt has come for everything in the outbox."""
+        while self._journal.waiting:
+            await self.receipt()
+
+    def coroutines(self):
+        """Return the coroutines that must run for the uplink to work."""
+        return self._client.run(), self._publish(), self._watch()
+
+    async def close(self):
+        """Say "offline" and disconnect."""
+        self._closing = True
+        await self._client.publish(self._topic("status"), self._status("offline"), retain=True)
+        await self._client.close()
+
+    # Publishing -------------------------------------------------------------------------
+
+    async def _publish(self):
+        while True:
+            message = self.next_message() if self._client.connected else None
+            if message is None:
+                self._work.clear()
+                await self._work.wait()
+            else:
+                await self._client.publish(*message)
+
+    def next_message(self):
+        """Choose what to publish now: (topic, payload, retain, token), or None for nothing."""
+        if self._closing:
+            return None
+        if self._announce:
+            self._announce = False
+            self._announced_ms = time.ticks_ms()
+            return self._topic("status"), self._status("online"), True, None
+        if not self._heard:
+            return None
+        wanted = self._updater.next_request()
+        if wanted is not None:
+            return self._topic("get"), cbor.encode(wanted), False, None
+        return self._next_transaction()
+
+    def _next_transaction(self):
+        start = max(self._sent, self._journal.dropped)
+        end = min(self._journal.next, self._journal.dropped + WINDOW)
+        while start < end and self._client.pending(start):
+            start += 1  # the MQTT client itself sends this one again
+        if start >= end:
+            return None
+        for sequence, data in self._journal.pending(start):
+            self._sent = sequence + 1
+            if sequence <= self._highest:
+                self._stats.resent += 1
+            self._highest = max(self._highest, sequence)
+            return self._topic("up"), data, False, sequence
+        return None
+
+    async def _watch(self):
+        """Announce until heard; where receipts stay away, send again, then go elsewhere."""
+        timeout_ms = int(self._config.gateway_timeout_s * 1000)
+        while True:
+            await asyncio.sleep_ms(TICK_MS)
+            if not self._client.connected:
+                continue
+            self._work.set()  # a download may have to ask again
+            if self._heard and self._journal.waiting == 0:
+                continue
+            now = time.ticks_ms()
+            waited_ms = time.ticks_diff(now, self._waiting_ms)
+            if waited_ms > timeout_ms:
+                self.fail_over()
+            elif not self._heard:
+                if time.ticks_diff(now, self._announced_ms) > ANNOUNCE_MS:
+                    self._announce = True
+            elif waited_ms > timeout_ms // 2 and not self._repeated:
+                self._repeated = True
+                self._sent = self._journal.dropped
+
+    def fail_over(self):
+        """Leave the present gateway for the next in the list."""
+        silent = self._config.gateways[self._at].name
+        self._at = (self._at + 1) % len(self._config.gateways)
+        self._heard = False
+        self._wait_anew()
+        self._client.forget(lambda token: True)
+        # A new connection, because a will cannot change: the old one marks us offline at
+        # the gateway that we leave.
+        self._client.reconnect(f"no receipt from {silent}")
+
+    # What the MQTT client calls -----------------------------------------------------------
+
+    def connected(self):
+        """Begin anew with the present gateway."""
+        self._heard = False
+        self._announce = True
+        self._sent = self._journal.dropped
+        self._wait_anew()
+        if self._connections:
+            self._stats.reconnects += 1
+        self._connections += 1
+        console.say("connected", gateway=self._config.gateways[self._at].name)
+        self._work.set()
+
+    def disconnected(self, reason):
+        """Report it; the client comes back by itself."""
+        console.say("disconnected", reason=reason)
+
+    def message(self, topic, payload):
+        """Take what a gateway sends. Bad messages are reported and change nothing."""
+        kind, gateway = self._topics.get(topic, (None, None))
+        try:
+            if kind == "receipt":
+                self._take_receipt(gateway, payload)
+            elif kind == "release":
+                self._updater.announce(payload)
+            elif kind == "blob":
+                self._updater.chunk(payload)
+        except (CryptoError, EncodingError) as error:
+            console.say("ignored", topic=topic, error=str(error))
+        self._work.set()
+
+    def _take_receipt(self, gateway, payload):
+        final = self._receipts.open(gateway, payload)
+        if gateway == self._config.gateways[self._at].name and not self._heard:
+            self._heard = True
+            self._wait_anew()
+        if final > self._journal.dropped:  # a gateway that lags behind says less
+            self._journal.drop_below(final)
+            self._wait_anew()
+            # A dropped transaction must not be sent again: a later one swears that it is gone.
+            self._client.forget(lambda token: token is not None and token < final)
+            console.say("receipt", next=final)
+        self._progress.set()
+
+    def _wait_anew(self):
+        self._waiting_ms = time.ticks_ms()
+        self._repeated = False
+
+    # Small parts --------------------------------------------------------------------------
+
+    def _subscriptions(self):
+        topics = {}
+        for gateway in self._config.gateways:
+            for kind, to in (
+                ("receipt", self._kid),
+                ("blob", self._kid),
+                ("release", self._config.device_type),
+            ):
+                topics[f"fogline/{gateway.name}/{kind}/{to}"] = (kind, gateway.name)
+        return topics
+
+    def _make_client(self):
+        settings = self._config.mqtt
+        context = None
+        if settings.tls:
+            with open(settings.ca, "rb") as file:
+                context = mqtt.tls_context(file.read())
+        return mqtt.Client(
+            host=settings.host,
+            port=settings.port,
+            client_id=self._kid,
+            keepalive_s=settings.keepalive_s,
+            will=lambda: (self._topic("status"), self._status("offline")),
+            filters=[(topic, 1) for topic in self._topics],
+            handler=self,
+            context=context,
+            server_name=settings.server_name,
+            user=settings.user,
+            password=settings.password,
+        )
+
+    def _topic(self, kind):
+        return f"fogline/{self._config.gateways[self._at].name}/{kind}/{self._kid}"
+
+    def _status(self, state):
+        digest = self._updater.digest
+        model = digest and digest[:MODEL_PREFIX_BYTES]
+        return cbor.encode(
+            {"state": state, "next": self._journal.next, "model": model, "firmware": VERSION}
+        )

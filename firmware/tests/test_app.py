@@ -1,0 +1,550 @@
+"""The board's parts together: no reading lost or doubled, whatever is cut, sent or not sent."""
+
+import asyncio
+import os
+
+from fogline import cbor, console, cose, keystore, mqtt, uplink
+from fogline.config import Config, Gateway, Mqtt
+from fogline.flash import Flash
+from fogline.hmac256 import hmac_sha256
+from fogline.journal import Journal
+from fogline.outbox import Outbox
+from fogline.sampler import Sampler
+from fogline.stats import Reservoir, Stats
+
+CHAIN_ID = bytes(32)
+OUTBOX_BYTES = 48 * 1024
+BOX = "test_app.box"
+FLASH = "test_app.flash"
+MODEL = bytes(range(32))
+# Rows at which the model's verdict begins and ceases to be an anomaly.
+ANOMALIES = (7, 8, 9, 15, 31, 32)
+EDGES = (7, 15, 31)
+ROWS = 42
+KEY = keystore.BoardKey(bytes(31) + b"\x05", True)
+PACK_ROWS = 4
+
+events = []
+
+
+class PowerCutError(Exception):
+    """The board stops here."""
+
+
+def say(event, **fields):
+    events.append((event, fields))
+
+
+console.say = say
+
+
+def config(driver=None, gateways=2):
+    return Config(
+        chain_id=CHAIN_ID,
+        device_type="water-circulation",
+        board="unix",
+        enterprise_number=32473,
+        gateways=tuple(
+            Gateway(f"gw{number}", keystore.BoardKey(bytes(31) + bytes((number,)), True).public)
+            for number in range(1, 1 + gateways)
+        ),
+        mqtt=Mqtt("127.0.0.1", 1883, False, None, None, 10, None, None),
+        release_keys=(),
+        driver=driver or {"name": "testbed"},
+        pack_rows=PACK_ROWS,
+        rate_hz=0,
+        outbox_bytes=OUTBOX_BYTES,
+        gateway_timeout_s=10,
+    )
+
+
+class Channel:
+    def __init__(self, name):
+        self.name = name
+        self.minimum = -1000.0
+        self.maximum = 1000.0
+
+    def __getitem__(self, index):
+        return (self.name, "A")[index]
+
+
+class Driver:
+    """Rows 0, 1, 2, ...; the values say which row it is."""
+
+    channels = (Channel("one"), Channel("two"))
+
+    def __init__(self, times_ms):
+        self._times_ms = times_ms
+        self.position = [0]
+
+    def open(self, position):
+        self.position = position or [0]
+
+    def sample(self):
+        row = self.position[0]
+        if row == len(self._times_ms):
+            return None
+        self.position = [row + 1]
+        return self._times_ms[row], [float(row), None if row % 3 else 0.5]
+
+    def close(self):
+        pass
+
+
+class Verdict:
+    def __init__(self, anomaly):
+        self.score = 200 if anomaly else 10
+        self.anomaly = anomaly
+        self.output = bytes(32)
+        self.us = 5
+
+
+class Judge:
+    manifest = {"threshold": 100}
+
+
+class Updater:
+    judge = Judge()
+    digest = MODEL
+
+    def push(self, row, time_ms):
+        return Verdict(int(row[0]) in ANOMALIES)
+
+    def next_request(self):
+        return None
+
+
+class FakeUplink:
+    """Gives a receipt for everything up to `final` when it is asked to wait."""
+
+    def __init__(self, journal):
+        self._journal = journal
+
+    def wake(self):
+        pass
+
+    async def receipt(self):
+        self._journal.drop_below(self._journal.next)
+
+
+class Cutter:
+    """Cuts the power at the n-th write to flash, before it or behind it."""
+
+    def __init__(self, outbox, flash, cut_at, behind):
+        self.writes = 0
+        self._cut_at = cut_at
+        self._behind = behind
+        self._wrap(outbox)
+        self._wrap(flash)
+
+    def _wrap(self, target):
+        write = target._write  # noqa: SLF001 - every write goes through here
+
+        def cutting(*arguments):
+            self.writes += 1
+            if self.writes == self._cut_at and not self._behind:
+                raise PowerCutError
+            write(*arguments)
+            if self.writes == self._cut_at:
+                raise PowerCutError
+
+        target._write = cutting  # noqa: SLF001
+
+
+def remove_files():
+    for directory in (BOX, FLASH):
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue
+        for name in names:
+            os.remove(directory + "/" + name)
+        os.rmdir(directory)
+
+
+def clean(test):
+    def wrapped():
+        remove_files()
+        del events[:]
+        try:
+            test()
+        finally:
+            remove_files()
+
+    return wrapped
+
+
+def life(times_ms, sealed, cut_at=0, behind=False, drop_every=0):
+    """One life of a board; returns (whether it came to its end, writes).
+
+    Everything that comes to stand in the outbox is added to `sealed` by its number; one that
+    stands there a second time must be the same.
+    """
+    del events[:]
+    outbox = Outbox(BOX, OUTBOX_BYTES, True)
+    flash = Flash(FLASH)
+    cutter = Cutter(outbox, flash, cut_at, behind)
+    done = True
+    try:
+        journal = Journal(outbox, flash)
+        link = FakeUplink(journal)
+        sampler = Sampler(config(), KEY, journal, Driver(times_ms), Updater(), Stats(), link)
+        if drop_every:
+
+            def wake():
+                collect(journal, sealed)
+                if journal.next % drop_every == 0:
+                    journal.drop_below(journal.next)
+
+            link.wake = wake
+        asyncio.run(sampler.run())
+    except PowerCutError:
+        done = False
+    collect(Journal(Outbox(BOX, OUTBOX_BYTES, False), Flash(FLASH)), sealed)
+    return done, cutter.writes
+
+
+def collect(journal, sealed):
+    for sequence, data in journal.pending(1):
+        assert sealed.setdefault(sequence, data) == data, f"number {sequence} was signed twice"
+
+
+def decoded(data):
+    """Return (content type, sequence, dropped, payload) of a signed transaction."""
+    protected, _, payload, _ = cbor.decode(data, 65536).value
+    header = cbor.decode(protected, 1024)
+    return header[3], header[-65537], header[-65538], cbor.decode(payload, 65536)
+
+
+def rows_and_alerts(sealed):
+    """Return (rows, {pack: [rows]}, alerts) and check that numbers have no gap."""
+    assert sorted(sealed) == list(range(1, 1 + len(sealed)))
+    rows = []
+    packs = {}
+    alerts = []
+    for sequence in sorted(sealed):
+        content_type, number, dropped, payload = decoded(sealed[sequence])
+        assert number == sequence
+        assert dropped <= sequence
+        if content_type == cose.ALERT:
+            alerts.append((payload["pack"], payload["time"]))
+        else:
+            packs[number] = [int(record[2]) for record in payload if record[0] == "one"]
+            rows.extend(packs[number])
+    return rows, packs, alerts
+
+
+def seconds(count):
+    return [(1 << 31) * 1000 + 1000 * index for index in range(count)]
+
+
+@clean
+def test_packs_hold_every_row_once_and_alerts_follow_their_pack():
+    sealed = {}
+    assert life(seconds(ROWS), sealed)[0]
+    rows, packs, alerts = rows_and_alerts(sealed)
+    assert rows == list(range(ROWS))
+    assert [len(packs[key]) for key in sorted(packs)] == [4] * 10 + [2]
+    assert len(alerts) == len(EDGES)
+    check_alerts(packs, alerts, "")
+
+
+@clean
+def test_a_cut_at_any_write_loses_and_doubles_nothing():
+    for drop_every in (0, 3):
+        remove_files()
+        done, writes = life(seconds(ROWS), {}, drop_every=drop_every)
+        assert done
+        for cut_at in range(2, writes + 1):
+            for behind in (False, True):
+                remove_files()
+                sealed = {}
+                # The power fails again at the same write of the next life, and so on.
+                lives = 1
+                while not life(seconds(ROWS), sealed, cut_at, behind, drop_every)[0]:
+                    lives += 1
+                    assert lives < 2 * ROWS
+                where = f"cut {'behind' if behind else 'before'} write {cut_at}"
+                rows, packs, alerts = rows_and_alerts(sealed)
+                assert rows == list(range(ROWS)), where
+                check_alerts(packs, alerts, where)
+
+
+def check_alerts(packs, alerts, where):
+    """Each anomaly has its alert, in the pack that says so, once.
+
+    A life that begins within an anomaly alerts too: its model knows nothing of before.
+    """
+    times = [time - (1 << 31) for _, time in alerts]
+    assert set(EDGES) <= set(times) <= set(ANOMALIES), where
+    assert len(set(times)) == len(times), where
+    for (pack, _), row in zip(alerts, times):
+        assert row in packs[pack], where
+
+
+@clean
+def test_a_pack_never_spans_a_gap_or_a_step_back():
+    times = seconds(9)
+    times[3:] = [time + 60_000 for time in times[3:]]
+    times[6:] = [time - 30_000 for time in times[6:]]
+    sealed = {}
+    life(times, sealed)
+    _, packs, _ = rows_and_alerts(sealed)
+    assert list(map(tuple, (packs[key] for key in sorted(packs)))) == [
+        (0, 1, 2),
+        (3, 4, 5),
+        (6, 7, 8),
+    ]
+
+
+@clean
+def test_a_new_driver_configuration_starts_at_its_beginning():
+    outbox = Outbox(BOX, OUTBOX_BYTES, True)
+    for options in ({"name": "a"}, {"name": "b"}):
+        journal = Journal(outbox, Flash(FLASH))
+        sampler = Sampler(
+            config(options),
+            KEY,
+            journal,
+            Driver(seconds(4)),
+            Updater(),
+            Stats(),
+            FakeUplink(journal),
+        )
+        asyncio.run(sampler.run())
+    sealed = {}
+    collect(journal, sealed)
+    assert rows_and_alerts(sealed)[0] == [0, 1, 2, 3] * 2
+
+
+@clean
+def test_an_implausible_value_is_no_reading():
+    driver = Driver(seconds(1))
+    driver.sample = lambda: None if driver.position[0] else take(driver)
+
+    def take(driver):
+        driver.position = [1]
+        return seconds(1)[0], [5.0, 1000.5]
+
+    journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+    sampler = Sampler(config(), KEY, journal, driver, Updater(), Stats(), FakeUplink(journal))
+    asyncio.run(sampler.run())
+    payload = decoded(next(journal.pending(1))[1])[3]
+    assert [record[0] for record in payload if not record[0].startswith("model/")] == ["one"]
+    assert ("implausible", {"channel": "two", "value": "1000.5"}) in events
+
+
+@clean
+def test_a_lost_outbox_waits_for_a_receipt_and_goes_on_behind_the_note():
+    sealed = {}
+    life(seconds(8), sealed, drop_every=2)
+    for name in os.listdir(BOX):
+        os.remove(BOX + "/" + name)
+    outbox = Outbox(BOX, OUTBOX_BYTES, False)
+    journal = Journal(outbox, Flash(FLASH))
+    assert not journal.synced
+    link = FakeUplink(journal)
+
+    async def receipt():
+        journal.drop_below(9)
+
+    link.receipt = receipt
+    sampler = Sampler(config(), KEY, journal, Driver(seconds(12)), Updater(), Stats(), link)
+    asyncio.run(sampler.run())
+    sealed = {}
+    collect(journal, sealed)
+    assert min(sealed) == 9
+    rows = [int(record[2]) for record in decoded(sealed[9])[3] if record[0] == "one"]
+    assert rows[0] == 4 or rows[0] == 8
+    assert ("waiting", {"reason": "receipt"}) in events
+
+
+# The uplink -------------------------------------------------------------------------------
+
+
+class FakeClient:
+    """Stands for mqtt.Client: takes everything, sends nothing."""
+
+    made = []
+
+    def __init__(self, **options):
+        self.made.append(self)
+        self.will = options["will"]
+        self.filters = options["filters"]
+        self.connected = False
+        self.published = []
+        self.left = []
+        self.unacknowledged = set()
+
+    async def publish(self, topic, payload, retain=False, token=None):
+        self.published.append((topic, payload, retain, token))
+
+    def pending(self, token):
+        return token in self.unacknowledged
+
+    def forget(self, unwanted):
+        self.unacknowledged = {token for token in self.unacknowledged if not unwanted(token)}
+
+    def reconnect(self, reason):
+        self.left.append(reason)
+
+
+class Bench:
+    """An uplink over a fake client, with `count` transactions in the outbox."""
+
+    def __init__(self, count, gateways=2):
+        mqtt.Client = FakeClient
+        self.journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+        for sequence in range(1, count + 1):
+            self.journal.append(sequence, b"%d" % sequence, None)
+        self.config = config(gateways=gateways)
+        self.stats = Stats()
+        self.uplink = uplink.Uplink(self.config, KEY, self.journal, self.stats, Updater())
+        self.client = FakeClient.made[-1]
+
+    def connect(self):
+        self.client.connected = True
+        self.uplink.connected()
+
+    def pump(self):
+        """Publish all that the uplink wants to; returns the numbers sent."""
+        sent = []
+        while True:
+            message = self.uplink.next_message()
+            if message is None:
+                return sent
+            self.client.published.append(message)
+            if message[3] is not None:
+                sent.append(message[3])
+
+    def receipt(self, final, gateway=1, secret=None, to="gw1"):
+        own = keystore.BoardKey(bytes(31) + bytes((secret or gateway,)), True)
+        mac_key = hkdf(own, KEY.public)
+        payload = cbor.encode([KEY.kid, final, 7, 1_700_000_000])
+        protected = cbor.encode({1: 5, 3: cose.RECEIPT, 4: own.kid})
+        structure = cbor.encode(["MAC0", protected, CHAIN_ID, payload])
+        tag = hmac_sha256(mac_key, structure)
+        data = cbor.encode(cbor.Tagged(17, [protected, {}, payload, tag]))
+        self.uplink.message(f"fogline/{to}/receipt/{KEY.kid.hex()}", data)
+
+
+def hkdf(gateway, device_public):
+    from fogline.hmac256 import hkdf_sha256
+
+    info = b"fogline receipt" + gateway.kid + cose.key_id(device_public)
+    return hkdf_sha256(gateway.agree(device_public), CHAIN_ID, info, 32)
+
+
+@clean
+def test_nothing_is_sent_before_the_gateway_is_heard():
+    bench = Bench(3)
+    bench.connect()
+    assert bench.pump() == []
+    topic, payload, retain, _ = bench.client.published[0]
+    assert topic == "fogline/gw1/status/" + KEY.kid.hex()
+    assert retain
+    assert cbor.decode(payload, 1024)["state"] == "online"
+    assert cbor.decode(payload, 1024)["next"] == 4
+    bench.receipt(1)
+    assert bench.pump() == [1, 2, 3]
+
+
+@clean
+def test_the_window_is_bounded_and_receipts_move_it():
+    bench = Bench(uplink.WINDOW + 20)
+    bench.connect()
+    bench.receipt(1)
+    assert bench.pump() == list(range(1, uplink.WINDOW + 1))
+    bench.receipt(6)
+    assert bench.pump() == list(range(uplink.WINDOW + 1, uplink.WINDOW + 6))
+    assert bench.journal.dropped == 6
+    assert bench.stats.resent == 0
+
+
+@clean
+def test_a_reconnect_sends_again_what_has_no_receipt():
+    bench = Bench(5)
+    bench.connect()
+    bench.receipt(1)
+    bench.pump()
+    bench.receipt(3)
+    bench.client.unacknowledged = {4}  # the MQTT client sends it again by itself
+    bench.connect()
+    assert bench.pump() == []
+    bench.receipt(3)
+    assert bench.pump() == [3, 5]
+    assert bench.stats.resent == 2
+    assert bench.stats.reconnects == 1
+
+
+@clean
+def test_what_is_final_is_never_sent_again():
+    bench = Bench(5)
+    bench.connect()
+    bench.receipt(1)
+    bench.pump()
+    bench.client.unacknowledged = {1, 2, 3, 4, 5}
+    bench.receipt(4)
+    assert bench.client.unacknowledged == {4, 5}
+
+
+@clean
+def test_old_and_forged_receipts_change_nothing():
+    bench = Bench(5)
+    bench.connect()
+    bench.receipt(4)
+    bench.receipt(2)
+    assert bench.journal.dropped == 4
+    bench.receipt(5, secret=9)
+    bench.receipt(5, gateway=2, to="gw1")
+    bench.uplink.message(f"fogline/gw1/receipt/{KEY.kid.hex()}", b"garbage")
+    assert bench.journal.dropped == 4
+    assert [event for event, _ in events].count("ignored") == 3
+
+
+@clean
+def test_another_gateway_of_ours_may_give_the_receipt():
+    bench = Bench(5)
+    bench.connect()
+    bench.receipt(4, gateway=2, to="gw2")
+    assert bench.journal.dropped == 4
+    assert bench.pump() == []  # ours has not been heard
+
+
+@clean
+def test_a_silent_gateway_is_left_for_the_next():
+    bench = Bench(2)
+    bench.connect()
+    bench.receipt(1)
+    bench.pump()
+    bench.client.unacknowledged = {1, 2}
+    bench.uplink.fail_over()
+    assert bench.client.left == ["no receipt from gw1"]
+    assert bench.client.unacknowledged == set()
+    assert bench.client.will()[0] == "fogline/gw2/status/" + KEY.kid.hex()
+    assert cbor.decode(bench.client.will()[1], 1024)["state"] == "offline"
+    bench.connect()
+    bench.receipt(1, gateway=2, to="gw2")
+    assert bench.pump() == [1, 2]
+    assert bench.client.published[-1][0] == "fogline/gw2/up/" + KEY.kid.hex()
+
+
+@clean
+def test_a_receipt_raises_the_number_where_the_flash_was_lost():
+    bench = Bench(0)
+    bench.connect()
+    bench.receipt(12)
+    assert bench.journal.next == 12
+
+
+def test_reservoir_is_bounded_and_ranks():
+    reservoir = Reservoir()
+    assert reservoir.percentile(50) is None
+    for value in range(1, 101):
+        reservoir.add(value)
+    assert reservoir.percentile(50) == 50
+    assert reservoir.percentile(99) == 99
+    for value in range(5_000):
+        reservoir.add(value)
+    assert reservoir.count == 5_100
+    assert len(reservoir._sample) == 256  # noqa: SLF001

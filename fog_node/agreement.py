@@ -1,0 +1,438 @@
+"""Carries out what the consensus state machine asks for: signs, stores, sends, mines, commits.
+
+One task takes events one after the other, so that an action is done, on disk where
+`ledger/CONSENSUS.md` wants it, before the next one is begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from .errors import LedgerError
+from .ledger.consensus import Consensus
+from .ledger.consensus_messages import (
+    Action,
+    CastVote,
+    Commit,
+    Event,
+    Mine,
+    Mined,
+    PeerAhead,
+    Proposal,
+    Propose,
+    ReportEquivocation,
+    RequestBlock,
+    RoundVotes,
+    SaveLock,
+    SetTimer,
+    Status,
+    StopMining,
+    TimerExpired,
+    Timing,
+    WorkAvailable,
+)
+from .ledger.consensus_messages import Block as Candidate
+from .ledger.ledger import Ledger
+from .ledger.validation import check_proposal
+from .miner import Miner
+from .network import wire
+from .network.peers import Peer, PeerNetwork
+from .protocol.block import Block
+from .protocol.errors import ProtocolError
+from .protocol.keys import SigningKey
+from .protocol.transactions import Body, Evidence
+from .protocol.votes import (
+    Certificate,
+    ProposalHeader,
+    Vote,
+    parse_certificate,
+    parse_proposal,
+    parse_vote,
+    sign_proposal,
+    sign_vote,
+    verify_proposal,
+    verify_vote,
+)
+
+log = logging.getLogger(__name__)
+
+# Messages of peers that wait; further ones wait in the peers' own send buffers.
+MAX_INBOX = 1024
+# Bytes of final blocks in one answer to a node that catches up.
+MAX_BLOCKS_BYTES = 4 * 1024 * 1024
+# A node that asked for blocks asks another peer after so long.
+CATCH_UP_TIMEOUT_S = 5.0
+MAX_REMEMBERED_VOTES = 4096
+
+Committed = Callable[[Block, Certificate], None]
+Submit = Callable[[Body], None]
+
+
+@dataclass(frozen=True)
+class _FromPeer:
+    peer: Peer
+    message: wire.Message
+
+
+class Agreement:
+    """This node's part in the consensus; `run` it in a task of its own."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        key: SigningKey | None,
+        miner: Miner,
+        committed: Committed,
+        submit: Submit,
+    ) -> None:
+        """Prepare for the height after the ledger's head.
+
+        Args:
+            ledger: with `ledger.founding` and the store of votes.
+            key: of the validator; None for an observer.
+            miner: for its blocks.
+            committed: is told of each final block, once it is on disk.
+            submit: signs and sends a transaction of this node, for evidence.
+        """
+        self._ledger = ledger
+        self._key = key
+        self._miner = miner
+        self._committed = committed
+        self._submit = submit
+        self._chain_id = ledger.founding.chain_id
+        self._keys = {m.kid: m.key for m in ledger.founding.validators}
+        self._network: PeerNetwork | None = None
+        self._inbox: asyncio.Queue[_FromPeer | Event] = asyncio.Queue()
+        self._room = asyncio.Semaphore(MAX_INBOX)
+        self._todo: deque[Action] = deque()
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
+        self._asked_until = 0.0
+        parameters = ledger.founding.parameters
+        timing = Timing.of_chain(
+            parameters.block_interval_ms, parameters.stagger_ms, len(self._keys)
+        )
+        me = key.kid if key is not None else None
+        self._consensus = Consensus(me, timing, ledger.height_setting())
+
+    @property
+    def round(self) -> int:
+        """The present round."""
+        return self._consensus.round
+
+    def connect(self, network: PeerNetwork) -> None:
+        """Say over which peers to talk; before `run`."""
+        self._network = network
+
+    def status(self) -> wire.Status:
+        """What to tell peers."""
+        status = self._consensus.status()
+        votes = [[v.height, v.round, list(v.prevotes), list(v.precommits)] for v in status.votes]
+        return wire.Status(
+            status.height,
+            status.parent,
+            status.round,
+            status.pol_round,
+            status.has_proposal,
+            votes,
+            list(status.wanted),
+        )
+
+    async def take(self, peer: Peer, message: wire.Message) -> None:
+        """Queue a peer's message; waits while too many wait already."""
+        await self._room.acquire()
+        self._inbox.put_nowait(_FromPeer(peer, message))
+
+    def work_changed(self) -> None:
+        """Look again whether there is something to seal; call after admitting."""
+        self._inbox.put_nowait(WorkAvailable(self._ledger.work_available(_now_ms())))
+
+    async def run(self) -> None:
+        """Take part until cancelled; raises ForkError or StoreError when it must stop."""
+        self._todo.extend(self._consensus.restore(*self._ledger.saved()))
+        heartbeat = asyncio.create_task(self._heartbeat())
+        try:
+            self.work_changed()
+            while True:
+                await self._work_off()
+                item = await self._inbox.get()
+                if isinstance(item, _FromPeer):
+                    self._room.release()
+                    await self._take_message(item.peer, item.message)
+                else:
+                    self._feed(item)
+        finally:
+            heartbeat.cancel()
+            self._miner.stop()
+
+    async def _heartbeat(self) -> None:
+        # A heartbeat block may fall due, and a refused block's work may still be there.
+        while True:
+            await asyncio.sleep(1.0)
+            self.work_changed()
+
+    # What consensus asks for
+
+    def _feed(self, event: Event) -> None:
+        self._todo.extend(self._consensus.handle(event))
+
+    async def _work_off(self) -> None:
+        while self._todo:
+            await self._do(self._todo.popleft())
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case CastVote():
+                await self._cast(action)
+            case SaveLock():
+                await asyncio.to_thread(self._ledger.save_lock, action.lock)
+            case Propose():
+                self._propose(action)
+            case Commit():
+                block = self._ledger.parse_block(action.block)
+                await self._append(block, action.certificate)
+            case Mine():
+                self._mine(action)
+            case StopMining():
+                self._miner.stop()
+            case SetTimer():
+                expired = TimerExpired(action.kind, action.height, action.round)
+                loop = asyncio.get_running_loop()
+                loop.call_later(action.delay_ms / 1000, self._inbox.put_nowait, expired)
+            case RequestBlock():
+                self._peers.announce()
+            case PeerAhead():
+                self._catch_up()
+            case ReportEquivocation():
+                self._report(action)
+
+    async def _cast(self, cast: CastVote) -> None:
+        assert self._key is not None
+        vote = sign_vote(
+            self._key, cast.height, cast.round, cast.step, cast.block_hash, self._chain_id
+        )
+        await asyncio.to_thread(self._ledger.save_vote, vote)
+        self._peers.broadcast(wire.Votes([vote.raw]))
+        self._feed(vote)
+
+    def _propose(self, propose: Propose) -> None:
+        assert self._key is not None
+        header = sign_proposal(
+            self._key,
+            propose.height,
+            propose.round,
+            propose.pol_round,
+            propose.block_hash,
+            self._chain_id,
+        )
+        proposal = _proposal(header, propose.block, propose.justification)
+        self._peers.broadcast(_proposal_message(proposal))
+        self._feed(proposal)
+
+    def _mine(self, mine: Mine) -> None:
+        assert self._key is not None
+        delay_s = (max(0, self._ledger.earliest_ms() - _now_ms()) + mine.delay_ms) / 1000
+        template = partial(self._template, self._key, mine)
+        self._miner.start(delay_s, template, partial(self._found, mine))
+
+    def _template(self, key: SigningKey, mine: Mine) -> Block:
+        return self._ledger.template(key, mine.round, _now_ms())
+
+    def _found(self, mine: Mine, block: Block) -> None:
+        log.debug("mined block %d of round %d", mine.height, mine.round)
+        self._inbox.put_nowait(Mined(mine.height, mine.round, block.hash, block.raw))
+
+    def _report(self, report: ReportEquivocation) -> None:
+        offender = report.vote_a.validator
+        log.error("validator %s voted twice at height %d", offender.hex(), report.vote_a.height)
+        if offender not in self._ledger.state.suspended:
+            self._submit(Evidence(report.vote_a, report.vote_b))
+
+    # Blocks
+
+    async def _append(self, block: Block, certificate: Certificate) -> None:
+        await asyncio.to_thread(self._ledger.commit, block, certificate)
+        self._todo.extend(self._consensus.advance(self._ledger.height_setting()))
+        self._committed(block, certificate)
+        self._peers.announce()
+        self.work_changed()
+
+    # Peers
+
+    @property
+    def _peers(self) -> PeerNetwork:
+        if self._network is None:
+            raise RuntimeError("agreement: connect() comes before run()")
+        return self._network
+
+    async def _take_message(self, peer: Peer, message: wire.Message) -> None:
+        try:
+            match message:
+                case wire.Status():
+                    await self._take_status(peer, message)
+                case wire.Votes():
+                    for raw in message.raw:
+                        self._take_vote(parse_vote(raw))
+                case wire.Proposal():
+                    await self._take_proposal(message)
+                case wire.Candidate():
+                    await self._take_candidate(message)
+                case wire.GetBlocks():
+                    await self._send_blocks(peer, message.first)
+                case wire.Blocks():
+                    await self._take_blocks(message)
+        except ProtocolError as error:
+            peer.ban(str(error))
+        except LedgerError as error:
+            # A rule that an honest peer may see otherwise, its clock say, is no offence.
+            log.warning("peer %s: %s not accepted: %s", peer.name, message.KIND, error)
+
+    def _take_vote(self, vote: Vote) -> None:
+        if self._is_authentic(vote):
+            self._feed(vote)
+
+    def _is_authentic(self, vote: Vote) -> bool:
+        """Whether a validator signed this; what is no validator's is not looked at."""
+        if vote.raw in self._verified:
+            return True
+        key = self._keys.get(vote.validator)
+        if key is None:
+            return False
+        verify_vote(vote, key, self._chain_id)
+        self._verified[vote.raw] = None
+        if len(self._verified) > MAX_REMEMBERED_VOTES:
+            self._verified.popitem(last=False)
+        return True
+
+    async def _take_proposal(self, message: wire.Proposal) -> None:
+        header = parse_proposal(message.header)
+        key = self._keys.get(header.validator)
+        if key is None or header.height > self._consensus.setting.height:
+            self._catch_up()
+            return
+        if header.height < self._consensus.setting.height:
+            return
+        verify_proposal(header, key, self._chain_id)
+        justification = tuple(parse_vote(raw) for raw in message.prevotes)
+        if not all(self._is_authentic(vote) for vote in justification):
+            return
+        block = self._ledger.parse_block(message.block)
+        check_proposal(header, block)
+        await asyncio.to_thread(self._ledger.validate, block, _now_ms())
+        self._feed(_proposal(header, message.block, justification))
+
+    async def _take_candidate(self, message: wire.Candidate) -> None:
+        block = self._ledger.parse_block(message.block)
+        if block.height == self._consensus.setting.height:
+            # A quorum has voted for it, or consensus would not have asked: its time stands.
+            await asyncio.to_thread(self._ledger.validate, block, None)
+            self._feed(Candidate(block.height, block.hash, message.block))
+
+    async def _take_status(self, peer: Peer, message: wire.Status) -> None:
+        mine = self._consensus.setting
+        if message.height > mine.height:
+            self._catch_up()
+            return
+        ours = await asyncio.to_thread(self._ledger.info, message.height - 1)
+        if ours is None or ours.hash != message.parent:
+            log.error("peer %s: has another block %d", peer.name, message.height - 1)
+            peer.send(wire.GetBlocks(max(1, message.height - 1)))
+            return
+        status = Status(
+            message.height,
+            message.parent,
+            message.round,
+            message.pol_round,
+            message.has_proposal,
+            tuple(RoundVotes(h, r, tuple(p), tuple(c)) for h, r, p, c in message.votes),
+            tuple(message.wanted),
+        )
+        votes: list[bytes] = []
+        for answer in self._consensus.answer(status):
+            match answer:
+                case Vote():
+                    votes.append(answer.raw)
+                case Proposal():
+                    peer.send(_proposal_message(answer))
+                case Candidate():
+                    peer.send(wire.Candidate(answer.block))
+        if votes:
+            peer.send(wire.Votes(votes[: wire.MAX_VOTES]))
+
+    # Catching up
+
+    def _catch_up(self) -> None:
+        """Ask the peer that is farthest ahead for the blocks we lack, one peer at a time."""
+        now = time.monotonic()
+        ahead = [
+            peer
+            for peer in self._peers.peers
+            if peer.status and peer.status.height > self._consensus.setting.height
+        ]
+        if not ahead or now < self._asked_until:
+            return
+        self._asked_until = now + CATCH_UP_TIMEOUT_S
+        best = max(ahead, key=lambda peer: peer.status.height if peer.status else 0)
+        best.send(wire.GetBlocks(self._consensus.setting.height))
+
+    async def _send_blocks(self, peer: Peer, first: int) -> None:
+        blocks: list[list[bytes]] = []
+        size = 0
+        for height in range(first, min(self._ledger.height, first + wire.MAX_BLOCKS - 1) + 1):
+            stored = await asyncio.to_thread(self._ledger.block, height)
+            if stored is None:
+                break
+            block, certificate = stored
+            size += len(block) + len(certificate)
+            if blocks and size > MAX_BLOCKS_BYTES:
+                break
+            blocks.append([block, certificate])
+        peer.send(wire.Blocks(first, blocks))
+
+    async def _take_blocks(self, message: wire.Blocks) -> None:
+        for raw, raw_certificate in message.blocks:
+            block = self._ledger.parse_block(raw)
+            certificate = parse_certificate(raw_certificate)
+            if block.height > self._ledger.height + 1:
+                break
+            if block.height <= self._ledger.height:
+                # Raises ForkError where a second certified block exists.
+                await asyncio.to_thread(self._ledger.commit, block, certificate)
+                continue
+            # Its votes go in first: one of them may contradict a vote known here.
+            for vote in certificate.votes:
+                self._take_vote(vote)
+            await self._work_off()
+            if self._ledger.height < block.height:
+                await self._append(block, certificate)
+                await self._work_off()
+        self._asked_until = 0.0
+        self._catch_up()
+
+
+def _proposal(header: ProposalHeader, block: bytes, justification: tuple[Vote, ...]) -> Proposal:
+    return Proposal(
+        validator=header.validator,
+        height=header.height,
+        round=header.round,
+        pol_round=header.pol_round,
+        block_hash=header.block_hash,
+        block=block,
+        justification=justification,
+        raw=header.raw,
+    )
+
+
+def _proposal_message(proposal: Proposal) -> wire.Proposal:
+    return wire.Proposal(
+        proposal.raw, proposal.block, [vote.raw for vote in proposal.justification]
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,156 @@
+"""Routes about the chain: founding file, blocks, streams of them, proofs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from . import following
+from .errors import not_found
+from .models import BlockPage, BlockView
+from .parameters import (
+    MAX_NUMBER,
+    BlocksLimit,
+    Height,
+    HexHash,
+    check_height,
+    read_hash,
+)
+from .services import Node, Services
+from .views import block_summary, block_view
+
+CBOR = "application/cbor"
+CBOR_SEQUENCE = "application/cbor-seq"
+EVENT_STREAM = "text/event-stream"
+BLOCKS_PAGE = 20
+
+router = APIRouter(tags=["chain"])
+OptionalHeight = Annotated[
+    int | None, Query(alias="from", ge=0, le=MAX_NUMBER, description="height of the first block")
+]
+
+
+class CborResponse(Response):
+    """An answer in CBOR."""
+
+    media_type = CBOR
+
+
+class CborSequenceResponse(Response):
+    """An answer in a CBOR sequence (RFC 8742)."""
+
+    media_type = CBOR_SEQUENCE
+
+
+class EventStreamResponse(Response):
+    """Server-sent events."""
+
+    media_type = EVENT_STREAM
+
+
+@router.get("/v1/founding", response_class=CborResponse)
+def founding(node: Node) -> Response:
+    """The founding file, the anchor of all trust: compare its SHA-256 with your own copy's."""
+    return CborResponse(node.ledger.founding.raw)
+
+
+@router.get("/v1/blocks")
+def blocks(node: Node, first: OptionalHeight = None, limit: BlocksLimit = BLOCKS_PAGE) -> BlockPage:
+    """Blocks in order of height, from `from` on; without it the latest ones."""
+    ledger = node.ledger
+    head = ledger.height
+    if first is None:
+        first = max(0, head - limit + 1)
+    check_height("from", first, 0, head)
+    infos = ledger.infos(max(first, 1), first + limit - 1)
+    genesis = ledger.info(0)
+    if first == 0 and genesis is not None:
+        infos.insert(0, genesis)
+    summaries = [block_summary(info, ledger.founding) for info in infos]
+    return BlockPage(blocks=summaries, head=head)
+
+
+@router.get("/v1/blocks/{height}")
+def block(node: Node, height: Height) -> BlockView:
+    """A block, who made it final, and what is in it."""
+    raw, certificate = _stored(node, height)
+    info = node.ledger.info(height)
+    assert info is not None
+    return block_view(info, raw, certificate, node.ledger.founding)
+
+
+@router.get("/v1/blocks/{height}/raw", response_class=CborSequenceResponse)
+def raw_block(node: Node, height: Height) -> Response:
+    """The block's bytes and then its certificate's, as a CBOR sequence."""
+    return CborSequenceResponse(b"".join(_stored(node, height)))
+
+
+@router.get("/v1/stream", response_class=CborSequenceResponse)
+async def stream(request: Request, node: Node, first: OptionalHeight = None) -> Response:
+    """Final blocks without an end: a CBOR sequence of [block, certificate], two byte strings.
+
+    From height `from` on, by default the next block. An empty array comes when there was
+    nothing else for 15 s.
+    """
+    height = _first_of_stream(node, first)
+    followers = _followers(request)
+    content = following.sealed_blocks(node, height)
+    return following.Following(followers, content, CBOR_SEQUENCE)
+
+
+@router.get("/v1/events", response_class=EventStreamResponse)
+async def events(
+    request: Request,
+    node: Node,
+    first: OptionalHeight = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_NUMBER)] = None,
+) -> Response:
+    """Server-sent events for people: `block`, and each transaction in it that is no pack.
+
+    From height `from` on, by default the next block, or the one after Last-Event-ID.
+    """
+    if first is None and last_event_id is not None:
+        first = min(last_event_id, node.ledger.height) + 1
+    height = _first_of_stream(node, first)
+    followers = _followers(request)
+    return following.Following(followers, following.events(node, height), EVENT_STREAM)
+
+
+@router.get("/v1/proofs/{id}", response_class=CborResponse)
+def proof(node: Node, id: HexHash) -> Response:  # noqa: A002 - the parameter's public name
+    """The proof file of a final transaction; check it with `fogline proof verify`."""
+    transaction_id = read_hash(id, "id")
+    found = node.ledger.prove(transaction_id)
+    if found is None:
+        if node.ledger.has(transaction_id):
+            raise not_found("id", "waits for a block", "ask again after the next block")
+        raise not_found("id", f"{id} is not on this chain", "check the transaction's id")
+    name = f'attachment; filename="{id.lower()}.proof"'
+    return CborResponse(found.encode(), HTTPStatus.OK, {"Content-Disposition": name})
+
+
+def _stored(node: Services, height: int) -> tuple[bytes, bytes]:
+    check_height("height", height, 0, node.ledger.height)
+    stored = node.ledger.block(height)
+    if stored is None:
+        raise not_found(
+            "height", "0 has no body: it follows from the founding file", "get /v1/founding"
+        )
+    return stored
+
+
+def _first_of_stream(node: Services, first: int | None) -> int:
+    head = node.ledger.height
+    if first is None:
+        return head + 1
+    check_height("from", first, 1, head + 1)
+    return first
+
+
+def _followers(request: Request) -> following.Followers:
+    followers = request.app.state.followers
+    assert isinstance(followers, following.Followers)
+    followers.check()
+    return followers

@@ -1,0 +1,249 @@
+"""What the API's JSON holds. Hashes and keys are hex, block hashes reversed as people see them.
+
+Times are ISO 8601 in UTC; null after the year 9999. `fog_node.client` reads answers into
+these, so this module imports nothing of the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """An answer; a client takes one with further keys, of a later version, as well."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Peer(Model):
+    """A connection to another node."""
+
+    name: str
+    kid: str
+    height: int | None = Field(description="of its latest final block; null if not told yet")
+
+
+class Blobs(Model):
+    """The blob store."""
+
+    count: int
+    bytes: int
+
+
+class Status(Model):
+    """How a node is doing."""
+
+    node: str = Field(description="member name of this node")
+    consortium: str
+    chain_id: str
+    version: str = Field(description="of the software")
+    height: int = Field(description="of the latest final block")
+    head: str = Field(description="hash of the latest final block")
+    head_time: str | None
+    state_root: str
+    round: int = Field(description="of the agreement on the next block")
+    validators: int
+    quorum: int
+    peers: list[Peer]
+    waiting: int = Field(description="transactions that wait for a block")
+    final: dict[str, int] = Field(description="final transactions by kind; `all` of them")
+    devices: int
+    blobs: Blobs
+    gateway: dict[str, Any] | None = Field(
+        description="counters since the start; null without a gateway"
+    )
+    fork: str | None = Field(description="what stopped this ledger; null if nothing did")
+
+
+class BlockSummary(Model):
+    """A final block."""
+
+    height: int
+    hash: str
+    previous: str
+    time: str | None
+    round: int = Field(description="for which it was mined")
+    bits: int = Field(description="compact target")
+    miner: str | None = Field(description="key id; null for block 0")
+    miner_name: str | None
+    transactions: int = Field(description="without the coinbase")
+    size: int = Field(description="bytes")
+
+
+class BlockPage(Model):
+    """Blocks, lowest first."""
+
+    blocks: list[BlockSummary]
+    head: int = Field(description="height of the latest final block")
+
+
+class Entry(Model):
+    """A transaction's place in a list."""
+
+    id: str
+    kind: str
+    signer: str
+    sequence: int
+
+
+class CertificateView(Model):
+    """Who made a block final."""
+
+    round: int
+    voters: list[str]
+
+
+class BlockView(BlockSummary):
+    """A final block with what is in it."""
+
+    merkle_root: str
+    state_root: str
+    nonce: int
+    certificate: CertificateView
+    contents: list[Entry]
+
+
+class TransactionView(Model):
+    """A transaction, waiting or final."""
+
+    id: str
+    kind: str
+    signer: str = Field(description="key id")
+    sequence: int
+    dropped: int | None = Field(description="a board's watermark; null for members")
+    size: int = Field(description="bytes")
+    status: Literal["waiting", "final"]
+    height: int | None = Field(description="of its block; null while it waits")
+    index: int | None = Field(description="in its block, from 1; null while it waits")
+    body: dict[str, Any] = Field(description="by kind, see fog_node/protocol/SPEC.md")
+
+
+class TransactionPage(Model):
+    """Transactions, latest first."""
+
+    transactions: list[TransactionView]
+    next: str | None = Field(description="`before` of the next page; null on the last one")
+
+
+class ChannelView(Model):
+    """One measured quantity and its plausible range."""
+
+    name: str
+    unit: str
+    minimum: float
+    maximum: float
+
+
+class DeviceView(Model):
+    """An enrolled board."""
+
+    kid: str
+    key: str = Field(description="public key, x and y")
+    owner: str
+    type: str
+    board: str
+    status: str
+    next: int = Field(description="number of its next transaction; all below are final")
+    dropped: int = Field(description="it keeps nothing below this number any more")
+    enrolled_height: int
+    channels: list[ChannelView]
+
+
+class DevicePage(Model):
+    """Devices in order of their key ids."""
+
+    devices: list[DeviceView]
+    next: str | None = Field(description="`after` of the next page; null on the last one")
+
+
+class MemberView(Model):
+    """A member of the consortium."""
+
+    kid: str
+    key: str = Field(description="public key, x and y")
+    name: str
+    roles: list[str]
+    status: str
+    next: int = Field(description="number of its next transaction; all below are final")
+
+
+class Members(Model):
+    """All members, as in the founding file."""
+
+    members: list[MemberView]
+
+
+class SignerView(Model):
+    """Who may sign next, and with which number."""
+
+    kid: str
+    type: Literal["member", "device"]
+    status: str
+    next: int = Field(description="to sign with now: behind those that wait here")
+
+
+class DatasetView(Model):
+    """What a model was trained on."""
+
+    root: str
+    count: int
+    first: int
+    last: int
+
+
+class ReleaseView(Model):
+    """The latest release of one name for one device type."""
+
+    name: str
+    version: int
+    device_type: str
+    manifest: str
+    bundle: str
+    size: int
+    metrics: dict[str, float]
+    dataset: DatasetView
+    time: str | None
+    height: int
+    held: bool = Field(description="whether this node holds the bundle")
+
+
+class Releases(Model):
+    """The latest release for each name and device type."""
+
+    releases: list[ReleaseView]
+
+
+class Submitted(Model):
+    """What became of a transaction that was sent in."""
+
+    id: str
+    status: Literal["admitted", "waiting", "final"]
+
+
+class Stored(Model):
+    """A blob that is held now."""
+
+    sha256: str
+    size: int
+
+
+class Health(Model):
+    """Whether the node works."""
+
+    ok: bool
+
+
+class Problem(Model):
+    """What is wrong with a request."""
+
+    field: str
+    problem: str
+    remedy: str
+
+
+class ErrorView(Model):
+    """The body of every answer that is an error."""
+
+    error: Problem

@@ -1,0 +1,58 @@
+"""Routes about the node itself."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+
+from fog_node.protocol.block import hash_hex
+from fog_node.protocol.keys import kid_hex
+
+from .models import Blobs, Health, Peer, Status
+from .services import Node
+from .views import iso
+
+router = APIRouter(tags=["node"])
+
+
+@router.get("/v1/status")
+def status(node: Node) -> Status:
+    """Where the node stands and how it is doing."""
+    ledger = node.ledger
+    snapshot = ledger.snapshot
+    founding = ledger.founding
+    condition = node.condition()
+    fork = ledger.fork
+    return Status(
+        node=node.member,
+        consortium=founding.name,
+        chain_id=founding.chain_id.hex(),
+        version=node.version,
+        height=snapshot.head.height,
+        head=hash_hex(snapshot.head.hash),
+        head_time=iso(snapshot.head.time),
+        state_root=snapshot.state.root().hex(),
+        round=condition.round,
+        validators=len(founding.validators),
+        quorum=founding.quorum,
+        peers=[
+            Peer(name=peer.name, kid=kid_hex(peer.kid), height=peer.height)
+            for peer in condition.peers
+        ],
+        waiting=ledger.waiting,
+        final=ledger.counts(),
+        devices=len(snapshot.state.devices),
+        blobs=Blobs(count=len(node.blobs), bytes=node.blobs.total_bytes),
+        gateway=None if condition.gateway is None else dict(condition.gateway),
+        fork=None if fork is None else str(fork),
+    )
+
+
+@router.get("/v1/healthz")
+def health(node: Node, response: Response) -> Health:
+    """200 while the ledger goes on; 503 when it stands still for good."""
+    if node.ledger.fork is not None:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return Health(ok=False)
+    return Health(ok=True)

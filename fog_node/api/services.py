@@ -1,0 +1,76 @@
+"""What the API needs of the node that it speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from fog_node.blobs import BlobStore
+from fog_node.ledger import Admission, Ledger
+from fog_node.protocol.transactions import Transaction
+
+from .feed import BlockFeed
+
+
+@dataclass(frozen=True)
+class PeerCondition:
+    """A connection to another node; `height` of its latest block, None where not told yet."""
+
+    name: str
+    kid: bytes
+    height: int | None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How the node is doing now, beyond what the ledger says.
+
+    Attributes:
+        round: of the agreement on the next block.
+        peers: live connections.
+        gateway: counters of the gateway (`dataclasses.asdict` of its GatewayCounts); None
+            where this node has none.
+    """
+
+    round: int
+    peers: tuple[PeerCondition, ...] = ()
+    gateway: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a node, as the API uses them.
+
+    Attributes:
+        member: this node's name in the founding file.
+        version: of the software.
+        ledger: answers what is final and what waits.
+        blobs: holds bundles.
+        feed: tells of final blocks as they come.
+        submit: admits a transaction durably and passes it to the other nodes; raises
+            StoreError.
+        stored: is called when a bundle was stored.
+        condition: asked for each status; must not block.
+    """
+
+    member: str
+    version: str
+    ledger: Ledger = field(repr=False)
+    blobs: BlobStore = field(repr=False)
+    feed: BlockFeed = field(repr=False)
+    submit: Callable[[Transaction], Awaitable[Admission]]
+    stored: Callable[[], None]
+    condition: Callable[[], Condition]
+
+
+def _services(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+# What a route asks for to get at the node.
+Node = Annotated[Services, Depends(_services)]

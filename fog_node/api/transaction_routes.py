@@ -1,0 +1,136 @@
+"""Routes about transactions: send one in, look one up, list them."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from fog_node.errors import LedgerError
+from fog_node.ledger import Place
+from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES, parse_transaction
+
+from .bodies import read_body
+from .errors import not_found, of_ledger, of_protocol, unprocessable
+from .models import Submitted, TransactionPage, TransactionView
+from .parameters import (
+    MAX_NUMBER,
+    HexHash,
+    TransactionsLimit,
+    read_hash,
+    read_kid,
+    read_place,
+)
+from .services import Node
+from .views import final_view, waiting_view
+
+COSE = "application/cose"
+TRANSACTIONS_PAGE = 50
+ListedKind = Literal["alert", "enrol", "revoke", "incident", "release", "evidence"]
+
+router = APIRouter(tags=["transactions"])
+
+
+class CoseResponse(Response):
+    """A COSE message (RFC 9052 section 11.3.1)."""
+
+    media_type = COSE
+
+
+@router.post(
+    "/v1/transactions",
+    status_code=HTTPStatus.ACCEPTED,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {COSE: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def submit(request: Request, response: Response, node: Node) -> Submitted:
+    """Send in a signed transaction: it waits for a block, on this node's disk.
+
+    202 where it waits now, or did already; 200 where it is final.
+    """
+    data = await read_body(request, COSE, MAX_TRANSACTION_BYTES)
+    try:
+        transaction = await asyncio.to_thread(parse_transaction, data)
+    except ProtocolError as error:
+        raise of_protocol(error) from error
+    admission = await node.submit(transaction)
+    if isinstance(admission.error, LedgerError):
+        raise of_ledger(admission.error)
+    if admission.status == "final":
+        response.status_code = HTTPStatus.OK
+    assert admission.status != "refused"
+    return Submitted(id=transaction.id.hex(), status=admission.status)
+
+
+@router.get("/v1/transactions")
+def transactions(
+    node: Node,
+    kind: Annotated[ListedKind | None, Query(description="of the transactions")] = None,
+    signer: Annotated[str | None, Query(description="key id, 16 hex digits")] = None,
+    before: Annotated[
+        str | None, Query(max_length=40, description="`next` of the page before")
+    ] = None,
+    limit: TransactionsLimit = TRANSACTIONS_PAGE,
+) -> TransactionPage:
+    """Final transactions of one kind, or of one signer, latest first.
+
+    Packs are listed by their signer, with readings counted only.
+    """
+    if (kind is None) == (signer is None):
+        raise unprocessable(
+            "kind", "and signer: exactly one must be given", "give kind=... or signer=..."
+        )
+    if kind is not None:
+        places = node.ledger.list_kind(kind, read_place(before), limit)
+        last = f"{places[-1].height}.{places[-1].index}" if places else None
+    else:
+        places = node.ledger.list_signer(read_kid(signer or "", "signer"), _number(before), limit)
+        last = str(places[-1].sequence) if places else None
+    return _page(places, last if len(places) == limit else None)
+
+
+@router.get("/v1/transactions/{id}")
+def transaction(node: Node, id: HexHash) -> TransactionView:  # noqa: A002 - its public name
+    """A transaction, final or waiting, with all its readings."""
+    transaction_id = read_hash(id, "id")
+    place = node.ledger.find(transaction_id)
+    if place is not None:
+        return final_view(place, with_readings=True)
+    waiting = node.ledger.get_waiting(transaction_id)
+    if waiting is None:
+        raise not_found("id", f"{id} is not known here", "check the transaction's id")
+    return waiting_view(waiting)
+
+
+@router.get("/v1/transactions/{id}/raw", response_class=CoseResponse)
+def raw_transaction(node: Node, id: HexHash) -> Response:  # noqa: A002 - its public name
+    """The transaction's exact bytes."""
+    transaction_id = read_hash(id, "id")
+    place = node.ledger.find(transaction_id)
+    if place is not None:
+        return CoseResponse(place.raw)
+    waiting = node.ledger.get_waiting(transaction_id)
+    if waiting is None:
+        raise not_found("id", f"{id} is not known here", "check the transaction's id")
+    return CoseResponse(waiting.raw)
+
+
+def _page(places: list[Place], last: str | None) -> TransactionPage:
+    return TransactionPage(transactions=[final_view(place) for place in places], next=last)
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_NUMBER):
+        raise unprocessable(
+            "before", f"{text!r} is no number", f"give a number from 0 to {MAX_NUMBER}"
+        )
+    return int(text)

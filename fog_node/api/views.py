@@ -1,0 +1,274 @@
+"""From what the ledger holds to what `models` shows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fog_node.ledger import BlockInfo, Device, MemberRecord, Place, ReleaseRecord
+from fog_node.protocol import senml
+from fog_node.protocol.block import MAX_BLOCK_BYTES, Header, hash_hex
+from fog_node.protocol.cbor import decode
+from fog_node.protocol.cose import parse_sign1
+from fog_node.protocol.founding import Founding
+from fog_node.protocol.keys import kid_hex
+from fog_node.protocol.merkle import leaf_hash
+from fog_node.protocol.senml import Pack
+from fog_node.protocol.transactions import (
+    KINDS,
+    MAX_TRANSACTION_BYTES,
+    Alert,
+    Body,
+    Enrol,
+    Evidence,
+    Incident,
+    PackBody,
+    Release,
+    Revoke,
+    Transaction,
+    content_type,
+    parse_transaction,
+)
+from fog_node.protocol.votes import Vote, parse_certificate
+
+from .models import (
+    BlockSummary,
+    BlockView,
+    CertificateView,
+    ChannelView,
+    DatasetView,
+    DeviceView,
+    Entry,
+    MemberView,
+    ReleaseView,
+    TransactionView,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KIND_OF_TYPE = {content_type(kind): kind for kind in KINDS} | {senml.CONTENT_TYPE: "pack"}
+_BEYOND_MS = 253_402_300_800_000  # the year 10000
+
+
+def iso(time_ms: float) -> str | None:
+    """ISO 8601 of a time in ms since 1970; None after the year 9999."""
+    if time_ms >= _BEYOND_MS:
+        return None
+    moment = _EPOCH + timedelta(milliseconds=time_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def block_summary(info: BlockInfo, founding: Founding) -> BlockSummary:
+    """A block without its content."""
+    return BlockSummary(**_summary(info, founding))
+
+
+def block_view(info: BlockInfo, raw: bytes, certificate: bytes, founding: Founding) -> BlockView:
+    """A block with what is in it, from its bytes as the ledger keeps them.
+
+    Only envelopes are read: the readings of thousands of packs would take seconds.
+    """
+    header, entries = decode(raw, MAX_BLOCK_BYTES, "block")
+    parsed_header = Header.decode(header)
+    made_final = parse_certificate(certificate)
+    return BlockView(
+        **_summary(info, founding),
+        merkle_root=parsed_header.merkle_root.hex(),
+        state_root=info.state.hex(),
+        nonce=parsed_header.nonce,
+        certificate=CertificateView(
+            round=made_final.round,
+            voters=[kid_hex(vote.validator) for vote in made_final.votes],
+        ),
+        contents=[_entry(entry) for entry in entries[1:]],
+    )
+
+
+def _entry(raw: bytes) -> Entry:
+    envelope = parse_sign1(raw, MAX_TRANSACTION_BYTES, "transaction")
+    return Entry(
+        id=leaf_hash(raw).hex(),
+        kind=_KIND_OF_TYPE[envelope.content_type],
+        signer=kid_hex(envelope.kid),
+        sequence=envelope.sequence or 0,
+    )
+
+
+def _summary(info: BlockInfo, founding: Founding) -> dict[str, Any]:
+    member = founding.member(info.miner) if info.miner else None
+    return {
+        "height": info.height,
+        "hash": hash_hex(info.hash),
+        "previous": hash_hex(info.previous),
+        "time": iso(info.time),
+        "round": info.round,
+        "bits": info.bits,
+        "miner": kid_hex(info.miner) if info.miner else None,
+        "miner_name": member.name if member else None,
+        "transactions": info.transactions,
+        "size": info.size,
+    }
+
+
+def final_view(place: Place, with_readings: bool = False) -> TransactionView:
+    """A final transaction; in lists the readings of a pack are only counted."""
+    transaction = parse_transaction(place.raw)
+    return _view(transaction, place.height, place.index, with_readings)
+
+
+def waiting_view(transaction: Transaction) -> TransactionView:
+    """A transaction that waits for a block."""
+    return _view(transaction, None, None, with_readings=True)
+
+
+def _view(
+    transaction: Transaction, height: int | None, index: int | None, with_readings: bool
+) -> TransactionView:
+    return TransactionView(
+        id=transaction.id.hex(),
+        kind=transaction.kind,
+        signer=kid_hex(transaction.signer),
+        sequence=transaction.sequence,
+        dropped=transaction.message.dropped,
+        size=len(transaction.raw),
+        status="waiting" if height is None else "final",
+        height=height,
+        index=index,
+        body=_body(transaction.body, with_readings),
+    )
+
+
+def _body(body: Body, with_readings: bool) -> dict[str, Any]:
+    if isinstance(body, PackBody):
+        return _pack(body.pack, with_readings)
+    if isinstance(body, Alert):
+        return {
+            "time": iso(body.time * 1000),
+            "model": body.model.hex(),
+            "score": body.score,
+            "threshold": body.threshold,
+            "pack": body.pack,
+        }
+    if isinstance(body, Enrol):
+        return {
+            "device": kid_hex(body.device),
+            "key": body.key.xy.hex(),
+            "owner": body.owner,
+            "type": body.type,
+            "board": body.board,
+            "channels": [
+                {"name": c.name, "unit": c.unit, "minimum": c.minimum, "maximum": c.maximum}
+                for c in body.channels
+            ],
+            "time": iso(body.time),
+        }
+    if isinstance(body, Revoke):
+        return {"subject": kid_hex(body.subject), "reason": body.reason, "time": iso(body.time)}
+    if isinstance(body, Incident):
+        return {
+            "cause": body.cause,
+            "device": None if body.device is None else kid_hex(body.device),
+            "sequence": body.sequence,
+            "digest": body.digest.hex(),
+            "size": body.size,
+            "detail": body.detail,
+            "time": iso(body.time),
+        }
+    if isinstance(body, Release):
+        return {**_release(body), "dataset": _dataset(body).model_dump()}
+    assert isinstance(body, Evidence)
+    return {"votes": [_vote(body.first), _vote(body.second)]}
+
+
+def _pack(pack: Pack, with_readings: bool) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "time": iso(pack.base_time * 1000),
+        "enterprise_number": pack.enterprise_number,
+        "readings": len(pack.readings),
+        "verdicts": [
+            {
+                "time": iso(verdict.time * 1000),
+                "score": verdict.score,
+                "anomaly": verdict.anomaly,
+                "output": verdict.output.hex(),
+            }
+            for verdict in pack.verdicts
+        ],
+        "model": None if pack.model is None else pack.model.hex(),
+    }
+    if with_readings:
+        view["readings"] = [
+            {"time": iso(r.time * 1000), "name": r.name, "unit": r.unit, "value": r.value}
+            for r in pack.readings
+        ]
+    return view
+
+
+def _vote(vote: Vote) -> dict[str, Any]:
+    return {
+        "validator": kid_hex(vote.validator),
+        "height": vote.height,
+        "round": vote.round,
+        "step": vote.step,
+        "block": None if vote.block_hash is None else hash_hex(vote.block_hash),
+    }
+
+
+def _release(release: Release) -> dict[str, Any]:
+    return {
+        "name": release.name,
+        "version": release.version,
+        "device_type": release.device_type,
+        "manifest": release.manifest.hex(),
+        "bundle": release.bundle.hex(),
+        "size": release.size,
+        "metrics": dict(release.metrics),
+        "time": iso(release.time),
+    }
+
+
+def _dataset(release: Release) -> DatasetView:
+    dataset = release.dataset
+    return DatasetView(
+        root=dataset.root.hex(), count=dataset.count, first=dataset.first, last=dataset.last
+    )
+
+
+def release_view(record: ReleaseRecord, held: bool) -> ReleaseView:
+    """A release as it stands in the state."""
+    return ReleaseView(
+        **_release(record.release),
+        dataset=_dataset(record.release),
+        height=record.height,
+        held=held,
+    )
+
+
+def device_view(device: Device) -> DeviceView:
+    """An enrolled board."""
+    return DeviceView(
+        kid=kid_hex(device.kid),
+        key=device.key.xy.hex(),
+        owner=device.owner,
+        type=device.type,
+        board=device.board,
+        status=device.status,
+        next=device.next,
+        dropped=device.dropped,
+        enrolled_height=device.enrolled_height,
+        channels=[
+            ChannelView(name=c.name, unit=c.unit, minimum=c.minimum, maximum=c.maximum)
+            for c in device.channels
+        ],
+    )
+
+
+def member_view(record: MemberRecord) -> MemberView:
+    """A member of the consortium."""
+    return MemberView(
+        kid=kid_hex(record.kid),
+        key=record.key.xy.hex(),
+        name=record.name,
+        roles=sorted(record.roles),
+        status=record.status,
+        next=record.next,
+    )

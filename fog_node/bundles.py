@@ -1,0 +1,63 @@
+"""Which release bundles a node wants, and whether a file is one of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+from .blobs import BlobStore
+from .ledger import Ledger, State
+from .protocol.errors import ProofError
+from .protocol.manifest import MAX_BUNDLE_BYTES, parse_bundle
+from .protocol.transactions import Release
+
+TRAINER = "trainer"
+
+
+def missing_bundles(state: State, blobs: BlobStore) -> list[Release]:
+    """The latest releases whose bundles are not held here yet."""
+    return [
+        record.release
+        for record in state.releases.values()
+        if record.release.size <= MAX_BUNDLE_BYTES and not blobs.has(record.release.bundle)
+    ]
+
+
+def wanted_release(ledger: Ledger, sha256: bytes) -> Release | None:
+    """The release that names this bundle: a latest one, or one that waits for a block.
+
+    Whatever waits was signed by a member with the role trainer: the ledger has checked it.
+    """
+    state = ledger.state
+    for record in state.releases.values():
+        if record.release.bundle == sha256:
+            return record.release
+    for member in state.members.values():
+        if TRAINER not in member.roles:
+            continue
+        for sequence in range(member.next, ledger.next_sequence(member.kid)):
+            transaction = ledger.transaction_at(member.kid, sequence)
+            if transaction is None:
+                break
+            if isinstance(transaction.body, Release) and transaction.body.bundle == sha256:
+                return transaction.body
+    return None
+
+
+def check_bundle(data: bytes, release: Release, state: State) -> None:
+    """Raise ProtocolError unless `data` is what the release names, signed by trainers alone."""
+    if len(data) != release.size:
+        raise ProofError("bundle", f"has {len(data)} bytes, the release says {release.size}")
+    if hashlib.sha256(data).digest() != release.bundle:
+        raise ProofError("bundle", "has another SHA-256 than the release says")
+    bundle = parse_bundle(data)
+    if hashlib.sha256(bundle.signatures[0].raw).digest() != release.manifest:
+        raise ProofError("bundle.manifest", "has another SHA-256 than the release says")
+    for name in ("name", "version", "device_type"):
+        if getattr(bundle.manifest, name) != getattr(release, name):
+            raise ProofError(f"bundle.manifest.{name}", "is not what the release says")
+    trainers = [
+        member.key
+        for member in state.members.values()
+        if TRAINER in member.roles and member.status != "revoked"
+    ]
+    bundle.verify(trainers, state.founding.chain_id)

@@ -1,0 +1,226 @@
+"""What a gateway does with a message: admit it, take it for a repetition, or refuse it.
+
+Cheap checks come first, and what passes them goes to the ledger in one group: one signature
+check per message, one write to the disk per group. The causes of a refusal are those of
+fog_node/protocol/SPEC.md, "incident".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fog_node.errors import Cause, LedgerError
+from fog_node.ledger import Admission as Answer
+from fog_node.ledger import Device, Ledger, State
+from fog_node.protocol.cose import Sign1, parse_sign1
+from fog_node.protocol.errors import ProtocolError, SignatureError
+from fog_node.protocol.keys import kid_hex
+from fog_node.protocol.transactions import (
+    MAX_TEXT_CHARS,
+    MAX_TRANSACTION_BYTES,
+    Transaction,
+    interpret,
+)
+
+# Refusals of the ledger that say nothing ill of the sender: it may send again later.
+_NOT_NOW: tuple[Cause, ...] = ("full", "sequence")
+# What a board cannot rightly sign at all counts as not being as the formats say.
+_AS_MALFORMED: tuple[Cause, ...] = ("role", "rule")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came in from a board.
+
+    Attributes:
+        data: the bytes.
+        claimed: key id of the board whose way it came (its topic, its line); None where
+            the way names no board.
+        redelivered: whether it may be the broker that repeats it, after our own connection
+            was cut; a copy is then no sign of a replay.
+    """
+
+    data: bytes = field(repr=False)
+    claimed: bytes | None
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a message was refused.
+
+    Attributes:
+        cause: one of `protocol.transactions.CAUSES`.
+        device, sequence: as the message claims; None where they cannot be read.
+        detail: the reason in words.
+    """
+
+    message: Message
+    cause: str
+    detail: str
+    device: bytes | None = None
+    sequence: int | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the refused bytes."""
+        return hashlib.sha256(self.message.data).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message.
+
+    Attributes:
+        kind: `admitted`: it waits for a block, on this node's disk. `repeated`: a copy of
+            what waits or is final, as a board sends when a receipt did not reach it.
+            `deferred`: not taken for now, the board will send it again. `refused`: see
+            `refusal`.
+        device: the board that signed it; None where refused.
+        transaction: where admitted.
+        refusal: where refused.
+    """
+
+    kind: Literal["admitted", "repeated", "deferred", "refused"]
+    device: bytes | None = None
+    transaction: Transaction | None = None
+    refusal: Refusal | None = None
+
+
+class Admission:
+    """Judges messages, in their order. Blocks; for one thread at a time."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        # The boards' highest watermarks that wait for a block; final ones are in the state.
+        self._dropped: dict[bytes, int] = {}
+
+    def process(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Judge a group; what is admitted is on the disk when this returns.
+
+        Returns:
+            One outcome per message, in order.
+
+        Raises:
+            StoreError: the ledger cannot write; nothing was admitted.
+        """
+        state = self._ledger.state
+        self._forget_final_watermarks(state)
+        judged = [self._examine(message, state) for message in messages]
+        offered = [item for item in judged if isinstance(item, Transaction)]
+        answers = iter(self._ledger.admit(offered) if offered else ())
+        return [
+            self._conclude(message, next(answers), state) if isinstance(item, Transaction) else item
+            for message, item in zip(messages, judged, strict=True)
+        ]
+
+    def _examine(self, message: Message, state: State) -> Transaction | Outcome:
+        """All that needs no signature check; a transaction goes on to the ledger."""
+        size = len(message.data)
+        if size > MAX_TRANSACTION_BYTES:
+            detail = f"message: {size} bytes, at most {MAX_TRANSACTION_BYTES} are allowed"
+            return _refused(Refusal(message, "oversized", detail, message.claimed))
+        try:
+            envelope = parse_sign1(message.data, MAX_TRANSACTION_BYTES, "transaction")
+        except ProtocolError as error:
+            return _refused(Refusal(message, "malformed", str(error)))
+        device = state.devices.get(envelope.kid)
+        if device is None:
+            detail = f"transaction.kid: {kid_hex(envelope.kid)} is no enrolled device"
+            return _against(message, envelope, "unknown_device", detail)
+        if device.status == "revoked":
+            detail = f"transaction.kid: {kid_hex(envelope.kid)} is revoked for good"
+            return _against(message, envelope, "revoked_device", detail)
+        try:
+            transaction = interpret(envelope)
+        except ProtocolError as error:
+            problem = self._signature_problem(message, envelope, device)
+            return problem or _against(message, envelope, "malformed", str(error))
+        if message.claimed != device.kid:
+            return self._on_foreign_way(message, transaction, device)
+        return transaction
+
+    def _on_foreign_way(
+        self, message: Message, transaction: Transaction, device: Device
+    ) -> Outcome:
+        """A message that did not come the way of the board that it says is its signer."""
+        envelope = transaction.message
+        way = kid_hex(message.claimed) if message.claimed else "no board"
+        known = self._ledger.transaction_at(transaction.signer, transaction.sequence)
+        if known is not None and known.id == transaction.id:
+            if message.redelivered:
+                return Outcome("repeated", device.kid)
+            detail = f"topic: a copy of a known transaction under the topic of {way}"
+            return _against(message, envelope, "replayed", detail)
+        detail = f"topic: under the topic of {way}, not under the signer's own"
+        problem = self._signature_problem(message, envelope, device)
+        return problem or _against(message, envelope, "wrong_topic", detail)
+
+    def _signature_problem(
+        self, message: Message, envelope: Sign1, device: Device
+    ) -> Outcome | None:
+        """Check a signature here, for a message that the ledger does not get to see."""
+        try:
+            envelope.verify(device.key, self._ledger.founding.chain_id)
+        except SignatureError as error:
+            return self._badly_signed(message, envelope, str(error))
+        return None
+
+    def _badly_signed(self, message: Message, envelope: Sign1, detail: str) -> Outcome:
+        known = (
+            self._ledger.transaction_at(envelope.kid, envelope.sequence)
+            if envelope.sequence
+            else None
+        )
+        if known is not None and known.message.signature == envelope.signature:
+            detail = "transaction.signature: is that of a known transaction with other content"
+            return _against(message, envelope, "tampered", detail)
+        return _against(message, envelope, "bad_signature", detail)
+
+    def _conclude(self, message: Message, answer: Answer, state: State) -> Outcome:
+        transaction = answer.transaction
+        device = transaction.signer
+        if answer.error is not None:
+            return self._after_refusal(message, transaction, answer.error)
+        watermark = max(self._dropped.get(device, 0), state.devices[device].dropped)
+        if answer.status == "admitted":
+            self._dropped[device] = max(watermark, transaction.message.dropped or 0)
+            return Outcome("admitted", device, transaction)
+        if transaction.sequence < watermark and not message.redelivered:
+            detail = f"transaction.sequence: the board has dropped all below {watermark}"
+            return _against(message, transaction.message, "replayed", detail)
+        return Outcome("repeated", device)
+
+    def _after_refusal(
+        self, message: Message, transaction: Transaction, error: LedgerError
+    ) -> Outcome:
+        envelope = transaction.message
+        if error.cause in _NOT_NOW:
+            return Outcome("deferred", transaction.signer)
+        if error.cause == "bad_signature":
+            return self._badly_signed(message, envelope, str(error))
+        cause = "malformed" if error.cause in _AS_MALFORMED else error.cause
+        return _against(message, envelope, cause, str(error))
+
+    def _forget_final_watermarks(self, state: State) -> None:
+        for kid, dropped in list(self._dropped.items()):
+            device = state.devices.get(kid)
+            if device is None or device.dropped >= dropped:
+                del self._dropped[kid]
+
+
+def _against(message: Message, envelope: Sign1, cause: str, detail: str) -> Outcome:
+    return _refused(Refusal(message, cause, detail, envelope.kid, envelope.sequence))
+
+
+def _refused(refusal: Refusal) -> Outcome:
+    return Outcome("refused", refusal=refusal)
+
+
+def printable(detail: str) -> str:
+    """A detail as an incident may hold it: printable, and cut to its limit."""
+    text = "".join(char if char.isprintable() else "?" for char in detail)
+    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 3] + "..."

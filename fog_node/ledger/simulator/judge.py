@@ -1,0 +1,124 @@
+"""The referee of a run: sees all nodes at once and stops at the first broken promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fog_node.ledger.consensus_messages import ReportEquivocation
+from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Vote
+
+from .chain import FinalBlock, decode_block
+from .scenario import Scenario
+
+
+class SimulationError(AssertionError):
+    """A run broke a promise.
+
+    Attributes:
+        seed: replays the run.
+        at_ms: simulated time.
+        problem: what was broken.
+    """
+
+    def __init__(self, seed: int, at_ms: float, problem: str) -> None:
+        """Say what, when, and how to see it again."""
+        self.seed = seed
+        self.at_ms = at_ms
+        self.problem = problem
+        super().__init__(
+            f"seed {seed} at {at_ms:.0f} ms: {problem}; "
+            f"replay with: python -m fog_node.ledger.simulator --seed {seed} -v"
+        )
+
+
+class Judge:
+    """Checks every vote and every final block as it appears."""
+
+    def __init__(self, scenario: Scenario, validators: tuple[bytes, ...]) -> None:
+        """Know the scenario and the validators' names in order."""
+        self._scenario = scenario
+        self._validators = frozenset(validators)
+        self._liar = None if scenario.equivocator is None else validators[scenario.equivocator]
+        self._final: dict[int, bytes] = {}
+        self._height_of: dict[bytes, int] = {}
+        self._votes: dict[tuple[bytes, int, int, int], bytes | None] = {}
+        self._prevoters: dict[tuple[int, int, bytes], set[bytes]] = {}
+        self._precommits: dict[tuple[bytes, int], Vote] = {}
+        self._heights: dict[str, int] = {}
+        self._has_forked = False
+        self.now = 0.0
+
+    def fail(self, problem: str) -> None:
+        """End the run."""
+        raise SimulationError(self._scenario.seed, self.now, problem)
+
+    def see_vote(self, vote: Vote) -> None:
+        """Check a vote that an honest validator is about to send.
+
+        It never signs two ways for one slot, and never prevotes against its lock unless a
+        quorum has prevoted so since.
+        """
+        if self._votes.setdefault(vote.slot, vote.block_hash) != vote.block_hash:
+            self.fail(f"{vote.validator.decode()} contradicts itself at {vote.slot[1:]}")
+        self.note_prevote(vote)
+        if vote.block_hash is None:
+            return
+        lock = self._precommits.get((vote.validator, vote.height))
+        if vote.step == PRECOMMIT:
+            self._precommits[vote.validator, vote.height] = vote
+        elif lock is not None and lock.block_hash != vote.block_hash:
+            rounds = range(lock.round, vote.round + 1)
+            if not any(self._is_polka(vote.height, round_, vote.block_hash) for round_ in rounds):
+                self.fail(f"{vote.validator.decode()} breaks its lock at {vote.slot[1:]}")
+
+    def note_prevote(self, vote: Vote) -> None:
+        """Remember who has signed a prevote for a block, liars included."""
+        if vote.step == PREVOTE and vote.block_hash is not None:
+            slot = (vote.height, vote.round, vote.block_hash)
+            self._prevoters.setdefault(slot, set()).add(vote.validator)
+
+    def see_final(self, node: str, height: int, final: FinalBlock) -> None:
+        """Check a block that an honest node takes as final."""
+        self._check_certificate(node, height, final)
+        self._heights[node] = height
+        if self._final.setdefault(height, final.block_hash) != final.block_hash:
+            self._has_forked = True
+            if self._scenario.is_safe:
+                self.fail(f"{node} has a second final block at height {height}")
+        if self._has_forked:
+            return
+        for transaction in decode_block(final.block).transactions:
+            if self._height_of.setdefault(transaction, height) != height:
+                self.fail(f"{node} has {transaction!r} sealed a second time, at {height}")
+
+    def see_report(self, node: str, report: ReportEquivocation) -> None:
+        """Check that evidence is evidence, and against nobody honest."""
+        one, two = report.vote_a, report.vote_b
+        if one.slot != two.slot or one.block_hash == two.block_hash:
+            self.fail(f"{node} reports two votes that do not contradict: {one}, {two}")
+        if one.validator != self._liar:
+            self.fail(f"{node} accuses {one.validator.decode()}, who is honest")
+
+    def check_chain(self, node: str, chain: Sequence[FinalBlock]) -> None:
+        """Check that a node still has all it took as final, and the same as everybody."""
+        if len(chain) != self._heights.get(node, 0):
+            self.fail(f"{node} has {len(chain)} final blocks left of {self._heights[node]}")
+        for height, final in enumerate(chain, start=1):
+            if self._final[height] != final.block_hash and self._scenario.is_safe:
+                self.fail(f"{node} lost the final block at height {height}")
+
+    def _is_polka(self, height: int, round_: int, block_hash: bytes) -> bool:
+        voters = self._prevoters.get((height, round_, block_hash), ())
+        return len(voters) >= self._scenario.quorum
+
+    def _check_certificate(self, node: str, height: int, final: FinalBlock) -> None:
+        certificate = final.certificate
+        if certificate.block_hash != final.block_hash or certificate.height != height:
+            self.fail(f"{node}: certificate of another block at height {height}")
+        slot = (height, certificate.round, PRECOMMIT, final.block_hash)
+        for vote in certificate.votes:
+            if (vote.height, vote.round, vote.step, vote.block_hash) != slot:
+                self.fail(f"{node}: certificate at height {height} holds a vote for another")
+        voters = {vote.validator for vote in certificate.votes}
+        if len(voters & self._validators) < self._scenario.quorum:
+            self.fail(f"{node}: certificate at height {height} has {len(voters)} voters")

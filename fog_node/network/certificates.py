@@ -1,0 +1,200 @@
+"""The consortium's own X.509 authority and the TLS contexts made from it.
+
+A member's TLS certificate names its key id in a URI (`urn:fogline:member:<kid>`), so that
+the far end of a connection is known by the same name that signs votes. TLS keys are not
+signing keys: they can be renewed without touching the ledger.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fog_node.errors import ConfigurationError, NetworkError
+from fog_node.protocol.errors import FormatError
+from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
+
+MEMBER_URI = "urn:fogline:member:"
+# Browsers and OpenSSL dislike certificates valid from this very second on skewed clocks.
+BACKDATE = dt.timedelta(hours=1)
+AUTHORITY_DAYS = 3650
+MEMBER_DAYS = 825
+SERVER_NAME = "fogline"
+
+
+def make_authority(key: SigningKey, name: str, now: dt.datetime) -> x509.Certificate:
+    """Self-signed certificate of the consortium's authority, valid for AUTHORITY_DAYS."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} authority"[:64])])
+    private = key.private_key
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + dt.timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
+        )
+        .sign(private, hashes.SHA256())
+    )
+
+
+def issue(
+    authority: x509.Certificate,
+    authority_key: SigningKey,
+    tls_key: SigningKey,
+    name: str,
+    now: dt.datetime,
+    *,
+    member: bytes | None = None,
+    hosts: Sequence[str] = (),
+    days: int = MEMBER_DAYS,
+) -> x509.Certificate:
+    """Issue a TLS certificate for client and server use.
+
+    Args:
+        authority, authority_key: the consortium's authority.
+        tls_key: the holder's TLS key (never its signing key).
+        name: common name.
+        now: when it becomes valid, less an hour for skewed clocks.
+        member: key id of the member; None for a server that is none (the broker).
+        hosts: DNS names and IP addresses that it may serve under.
+        days: how long it is valid.
+    """
+    names: list[x509.GeneralName] = []
+    if member is not None:
+        names.append(x509.UniformResourceIdentifier(MEMBER_URI + kid_hex(member)))
+        names.append(x509.DNSName(SERVER_NAME))
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(authority.subject)
+        .public_key(tls_key.private_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                authority_key.private_key.public_key()
+            ),
+            critical=False,
+        )
+        .sign(authority_key.private_key, hashes.SHA256())
+    )
+
+
+def check_certificate(
+    path: Path, authority_der: bytes, own: bytes, now: dt.datetime
+) -> x509.Certificate:
+    """Read this node's certificate and check it before anything is started.
+
+    Raises:
+        ConfigurationError: unreadable, of another authority, for another member, not yet
+            valid or expired; names the file and the remedy.
+    """
+    where = f"[peer] certificate {path}"
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{where}: cannot be read ({error}); give a PEM file") from error
+    remedy = "have the authority issue one: fogline consortium issue-certificate"
+    authority = x509.load_der_x509_certificate(authority_der)
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{where}: is not issued by the authority in the founding file; {remedy}"
+        ) from error
+    if now >= certificate.not_valid_after_utc:
+        ended = certificate.not_valid_after_utc.isoformat()
+        raise ConfigurationError(f"{where}: expired at {ended}; {remedy}")
+    if now < certificate.not_valid_before_utc:
+        begins = certificate.not_valid_before_utc.isoformat()
+        raise ConfigurationError(
+            f"{where}: is not valid before {begins}; set this machine's clock, or {remedy}"
+        )
+    if member_of(certificate) != own:
+        raise ConfigurationError(f"{where}: is another member's; {remedy}")
+    return certificate
+
+
+def member_of(certificate: x509.Certificate) -> bytes | None:
+    """Key id of the member that a certificate names; None where it names none."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    for uri in uris:
+        if uri.startswith(MEMBER_URI):
+            try:
+                return parse_kid(uri.removeprefix(MEMBER_URI))
+            except FormatError:
+                return None
+    return None
+
+
+def peer_member(tls: ssl.SSLObject) -> bytes:
+    """Key id of the member at the far end; raises NetworkError where it shows none."""
+    der = tls.getpeercert(binary_form=True)
+    kid = member_of(x509.load_der_x509_certificate(der)) if der else None
+    if kid is None:
+        raise NetworkError("peer: its certificate names no member; have the authority issue one")
+    return kid
+
+
+def server_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.3 server context that demands a certificate of the consortium's authority."""
+    return _context(ssl.PROTOCOL_TLS_SERVER, authority_der, certificate, key)
+
+
+def client_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.3 client context; peers serve under SERVER_NAME, whatever their address."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, authority_der, certificate, key)
+
+
+def _context(protocol: int, authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority_der)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"[peer] certificate {certificate} with tls_key {key}: cannot be used together "
+            f"({error}); give the certificate that was issued for this key"
+        ) from error
+    return context

@@ -1,0 +1,307 @@
+"""Puts the parts of a fog node together: ledger, agreement, peers, gateway, blobs, API."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import logging
+import signal
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from fog_node.agreement import Agreement
+from fog_node.api.feed import BlockFeed
+from fog_node.api.server import ApiServer
+from fog_node.api.services import Condition, PeerCondition, Services
+from fog_node.blob_fetcher import BlobFetcher
+from fog_node.blobs import BlobStore
+from fog_node.config import Config, MqttSection, split_address
+from fog_node.errors import ConfigurationError
+from fog_node.gateway.gateway import Gateway, GatewayParts
+from fog_node.gateway.mqtt import Broker, broker_context
+from fog_node.identity import check_secret, find_member, load_founding, load_key
+from fog_node.ledger import Admission, Ledger
+from fog_node.ledger.mempool import Limits
+from fog_node.miner import Miner
+from fog_node.network import certificates, wire
+from fog_node.network.peers import Address, Peer, PeerNetwork
+from fog_node.protocol.block import Block
+from fog_node.protocol.transactions import Body, Transaction, parse_transaction
+from fog_node.protocol.votes import Certificate
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+# Own transactions (incidents, evidence) that wait to be signed; a further one is dropped,
+# logged, and counts as suppressed.
+MAX_OWN_WAITING = 1024
+FETCH_INTERVAL_S = 1.0
+
+
+class Node:
+    """One fog node, from its configuration to its end; `run` it once."""
+
+    def __init__(self, config: Config) -> None:
+        """Read keys and founding file and open the ledger; nothing listens yet.
+
+        Raises:
+            ConfigurationError: a file or an address cannot be used.
+            StoreError: the data directory cannot be used.
+        """
+        self.config = config
+        self.founding = load_founding(config.node.founding)
+        self.key = load_key(config.node.key)
+        self.member = find_member(self.founding, config.node.member, self.key)
+        peer = config.peer
+        now = dt.datetime.now(dt.UTC)
+        authority = self.founding.authority
+        certificates.check_certificate(peer.certificate, authority, self.key.kid, now)
+        check_secret(peer.tls_key, f"[peer] tls_key {peer.tls_key}")
+        contexts = (
+            certificates.server_context(authority, peer.certificate, peer.tls_key),
+            certificates.client_context(authority, peer.certificate, peer.tls_key),
+        )
+        addresses = self._addresses()
+        data = config.node.data_dir
+        limits = config.limits
+        self.ledger = Ledger.open(
+            data / "ledger",
+            self.founding,
+            Limits(count=limits.mempool_transactions, total_bytes=limits.mempool_mib * MIB),
+        )
+        self._blobs = BlobStore(data / "blobs", limits.blob_mib * MIB)
+        self._fetcher = BlobFetcher(self.ledger, self._blobs)
+        self._miner = Miner(config.mining.kernel, config.mining.threads)
+        is_validator = "validator" in self.member.roles
+        self._agreement = Agreement(
+            self.ledger,
+            self.key if is_validator else None,
+            self._miner,
+            self._committed,
+            self._submit_own,
+        )
+        self._network = PeerNetwork(
+            self.key.kid,
+            wire.Hello(wire.PROTOCOL_VERSION, self.founding.chain_id, self.member.name),
+            contexts,
+            addresses,
+            self,
+            self._authorise,
+            self._agreement.status,
+        )
+        self._agreement.connect(self._network)
+        self._feed = BlockFeed(self.ledger.height)
+        self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
+        self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Serve until `stopped` is set.
+
+        Raises:
+            ConfigurationError: an address cannot be listened on.
+            ForkError, StoreError: the ledger must not, or cannot, go on.
+        """
+        api = ApiServer(self._services(), *split_address(self.config.api.listen))
+        await self._network.start(*split_address(self.config.peer.listen))
+        tasks: list[Coroutine[Any, Any, None]] = [
+            self._agreement.run(),
+            self._sign_own(),
+            self._fetch_bundles(),
+            api.run(),
+        ]
+        if self._gateway is not None:
+            tasks.append(self._gateway.run())
+        log.info(
+            "%s: height %d, API on port %d, peers on port %d",
+            self.member.name,
+            self.ledger.height,
+            api.port,
+            self._network.port,
+        )
+        running = [asyncio.create_task(task) for task in tasks]
+        waiter = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait([waiter, *running], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # The gateway goes first: what it has taken in is written before the ledger closes.
+            for task in (waiter, *reversed(running)):
+                task.cancel()
+            results = await asyncio.gather(waiter, *running, return_exceptions=True)
+            await self._network.stop()
+            self._miner.close()
+            self.ledger.close()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
+
+    # What the peers' connections call
+
+    def peer_joined(self, peer: Peer) -> None:
+        """Pass on what waits here: the peer may not have been there when it came."""
+        batch: list[bytes] = []
+        size = 0
+        for raw in self.ledger.waiting_bytes():
+            if len(batch) == wire.MAX_TRANSACTIONS or size + len(raw) > wire.MAX_TRANSACTIONS_BYTES:
+                peer.send(wire.Transactions(batch))
+                batch, size = [], 0
+            batch.append(raw)
+            size += len(raw)
+        if batch:
+            peer.send(wire.Transactions(batch))
+
+    def peer_left(self, peer: Peer) -> None:
+        """Note it; the network dials again by itself."""
+        log.info("peer %s: gone", peer.name)
+
+    async def peer_message(self, peer: Peer, message: wire.Message) -> None:
+        """Sort a message to who deals with it."""
+        match message:
+            case wire.Transactions():
+                await asyncio.to_thread(self._take_transactions, peer, message.raw)
+                self._agreement.work_changed()
+            case wire.GetBlob():
+                await asyncio.to_thread(self._fetcher.serve, peer, message)
+            case wire.Blob():
+                if self._fetcher.take(peer, message):
+                    self._stored()
+            case _:
+                await self._agreement.take(peer, message)
+
+    def _take_transactions(self, peer: Peer, raw: Sequence[bytes]) -> None:
+        """Admit what a peer passes on; ProtocolError, for what no honest node passes on."""
+        results = self.ledger.admit([parse_transaction(item) for item in raw], durable=False)
+        for result in results:
+            if result.status == "refused":
+                log.debug("peer %s: passes on what is refused here: %s", peer.name, result.error)
+
+    def _authorise(self, kid: bytes) -> str | None:
+        member = self.ledger.state.members.get(kid)
+        return member.name if member is not None and member.status != "revoked" else None
+
+    # What the parts tell the node
+
+    def _committed(self, block: Block, certificate: Certificate) -> None:
+        log.info(
+            "block %d: %d transactions, round %d, %d votes",
+            block.height,
+            len(block.transactions),
+            certificate.round,
+            len(certificate.votes),
+        )
+        if self._gateway is not None:
+            self._gateway.committed(block)
+        self._network.drop_unauthorised()
+        self._feed.announce(block.height)
+
+    def _admitted(self, transactions: Sequence[Transaction]) -> None:
+        """Pass on what was admitted here."""
+        for start in range(0, len(transactions), wire.MAX_TRANSACTIONS):
+            part = transactions[start : start + wire.MAX_TRANSACTIONS]
+            self._network.broadcast(wire.Transactions([item.raw for item in part]))
+        self._agreement.work_changed()
+
+    def _submit_own(self, body: Body) -> None:
+        try:
+            self._own.put_nowait(body)
+        except asyncio.QueueFull:
+            log.warning("own transactions: %d wait, a %s is dropped", MAX_OWN_WAITING, body.kind)
+
+    async def _sign_own(self) -> None:
+        while True:
+            bodies = [await self._own.get()]
+            while not self._own.empty():
+                bodies.append(self._own.get_nowait())
+            results = await asyncio.to_thread(self.ledger.submit, self.key, bodies)
+            for result in results:
+                if result.status == "refused":
+                    log.error("own transaction: refused: %s", result.error)
+            self._admitted([r.transaction for r in results if r.status == "admitted"])
+
+    async def _submit(self, transaction: Transaction) -> Admission:
+        (result,) = await asyncio.to_thread(self.ledger.admit, [transaction])
+        if result.status == "admitted":
+            self._admitted([transaction])
+        return result
+
+    async def _fetch_bundles(self) -> None:
+        while True:
+            self._fetcher.poke(self._network.peers)
+            await asyncio.sleep(FETCH_INTERVAL_S)
+
+    def _stored(self) -> None:
+        if self._gateway is not None:
+            self._gateway.bundle_arrived()
+
+    # Parts
+
+    def _addresses(self) -> dict[bytes, Address]:
+        by_name = {member.name: member for member in self.founding.members}
+        addresses = {}
+        for name, address in self.config.peer.peers.items():
+            if name not in by_name:
+                raise ConfigurationError(
+                    f"[peer] peers: {name!r} is not in the founding file; it lists "
+                    f"{', '.join(by_name)}"
+                )
+            if name != self.member.name:
+                addresses[by_name[name].kid] = split_address(address)
+        return addresses
+
+    def _make_gateway(self, section: MqttSection) -> Gateway:
+        if "gateway" not in self.member.roles:
+            raise ConfigurationError(
+                f"[mqtt] enabled: {self.member.name} has not the role gateway in the founding "
+                "file; set it to false, or found with that role"
+            )
+        host, port = split_address(section.broker)
+        context = broker_context(section.ca, self.founding.authority) if section.tls else None
+        password = None
+        if section.password_file is not None:
+            try:
+                password = section.password_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"[mqtt] password_file {section.password_file}: cannot be read ({error})"
+                ) from error
+        parts = GatewayParts(
+            name=self.member.name,
+            key=self.key,
+            ledger=self.ledger,
+            blobs=self._blobs,
+            quarantine=self.config.node.data_dir / "quarantine",
+            submit=self._submit_own,
+            admitted=self._admitted,
+        )
+        return Gateway(parts, Broker(host, port, context, section.username, password))
+
+    def _services(self) -> Services:
+        return Services(
+            member=self.member.name,
+            version=version("fogline"),
+            ledger=self.ledger,
+            blobs=self._blobs,
+            feed=self._feed,
+            submit=self._submit,
+            stored=self._stored,
+            condition=self._condition,
+        )
+
+    def _condition(self) -> Condition:
+        peers = tuple(
+            PeerCondition(peer.name, peer.kid, peer.status.height - 1 if peer.status else None)
+            for peer in self._network.peers
+        )
+        counts = dataclasses.asdict(self._gateway.counts()) if self._gateway else None
+        return Condition(self._agreement.round, peers, counts)
+
+
+async def run_node(config: Config) -> None:
+    """Run a node until SIGTERM or SIGINT; raises FogNodeError when it has to stop."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await Node(config).run(stopped)

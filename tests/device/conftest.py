@@ -1,0 +1,39 @@
+"""The `unix` target: a real MicroPython that runs the board's firmware as a process."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.micropython import NoMicroPythonError, find_micropython
+
+FIRMWARE = Path(__file__).parents[2] / "firmware"
+HEAP = "4m"
+TIMEOUT_S = 300
+
+
+@pytest.fixture(scope="session")
+def micropython():
+    """Path of the MicroPython program; without one the test fails."""
+    try:
+        return find_micropython()
+    except NoMicroPythonError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def run_firmware(micropython):
+    """Run a script on the board; returns the completed process."""
+
+    def run(script, *arguments, stdin=""):
+        return subprocess.run(
+            [micropython, "-X", f"heapsize={HEAP}", str(script), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env={**os.environ, "MICROPYPATH": f"{FIRMWARE}:.frozen"},
+        )
+
+    return run

@@ -1,0 +1,270 @@
+"""The board's interpreter, in MicroPython, against TensorFlow Lite Micro and LiteRT."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.reference import LITERT_DIFFERS, run_litert, run_tflite_micro
+from support.tflite_models import Kind, ModelBuilder, Operator, Padding, RandomModel
+
+FIRMWARE = Path(__file__).parents[2] / "firmware"
+CHECK_MODEL = FIRMWARE / "check_model.py"
+FUZZ = Path(__file__).with_name("tflite_fuzz.py")
+KERAS = Path(__file__).with_name("keras_models.py")
+MODELS = 200
+FUZZED = 20
+DAMAGES = 100
+KERAS_TIMEOUT_S = 240
+WINDOWS = 10
+
+
+@pytest.fixture
+def seed():
+    """A new seed for each run; a failure replays with it."""
+    value = random.SystemRandom().getrandbits(32)
+    print("seed", value)
+    return value
+
+
+@pytest.fixture
+def check_models(run_firmware, tmp_path):
+    """Run models on the board's interpreter; returns its answer for each, in order."""
+
+    def check(models, runs=()):
+        paths = []
+        for number, data in enumerate(models):
+            path = tmp_path / f"{number}.tflite"
+            path.write_bytes(data)
+            if runs:
+                inputs = [values.tobytes() for run in runs[number] for values in run]
+                Path(f"{path}.in").write_bytes(b"".join(inputs))
+            paths.append(str(path))
+        done = run_firmware(CHECK_MODEL, *paths)
+        assert not done.stderr, done.stderr
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [item["file"] for item in said] == paths
+        return said
+
+    return check
+
+
+def test_random_models(check_models, seed):
+    models = [RandomModel(seed + number) for number in range(MODELS)]
+    answers = check_models([model.data for model in models], [[model.inputs] for model in models])
+    used = set()
+    for number, (model, answer) in enumerate(zip(models, answers, strict=True)):
+        where = f"RandomModel({seed + number}), {answer}"
+        assert "error" not in answer, where
+        output = bytes.fromhex(answer["outputs"][0])
+        assert output == run_tflite_micro(model.data, model.inputs), where
+        if LITERT_DIFFERS.isdisjoint(answer["ops"]):
+            assert output == run_litert(model.data, model.inputs), where
+        used.update(answer["ops"])
+    listing = (FIRMWARE / "fogline" / "kernels_ops.py").read_text("utf-8")
+    table = listing[listing.index("OPERATORS = {") : listing.index("OTHER_NAMES")]
+    assert used == {line.split('"')[1] for line in table.splitlines() if '"' in line}
+
+
+def test_litert_rounds_a_fully_connected_sum_once(check_models):
+    """The one known difference, so that whoever compares knows: never more than one step."""
+    rng = np.random.default_rng(1)
+    builder = ModelBuilder()
+    x = builder.tensor((64, 4), 0.0373, -7)
+    data = rng.integers(-127, 128, (32, 4)).astype(np.int8)
+    weights = builder.tensor((32, 4), 0.0051, data=data)
+    y = builder.tensor((64, 32), 0.0466, 3)
+    builder.operator(Operator.FULLY_CONNECTED, [x, weights], y, "FullyConnectedOptions")
+    model = builder.finish([x], [y])
+    inputs = [rng.integers(-128, 128, x.shape).astype(np.int8)]
+    (answer,) = check_models([model], [[inputs]])
+    board = np.frombuffer(bytes.fromhex(answer["outputs"][0]), np.int8).astype(int)
+    assert board.astype(np.int8).tobytes() == run_tflite_micro(model, inputs)
+    steps = board - np.frombuffer(run_litert(model, inputs), np.int8)
+    assert set(steps) == {-1, 0, 1} or set(steps) <= {0, 1} or set(steps) <= {-1, 0}
+    assert 0 < np.count_nonzero(steps) < board.size / 100
+
+
+def test_models_from_keras(check_models, tmp_path):
+    """What the converter makes of Conv1D and the like."""
+    subprocess.run(
+        [sys.executable, KERAS, tmp_path], check=True, timeout=KERAS_TIMEOUT_S, capture_output=True
+    )
+    rng = np.random.default_rng(2)
+    files = sorted(tmp_path.glob("*.keras.tflite"))
+    models = [path.read_bytes() for path in files]
+    shapes = [tuple(json.loads(path.with_suffix(".json").read_text())) for path in files]
+    runs = [
+        [[rng.integers(-128, 128, shape).astype(np.int8)] for _ in range(WINDOWS)]
+        for shape in shapes
+    ]
+    answers = check_models(models, runs)
+    assert len(answers) == 3
+    for path, model, inputs, answer in zip(files, models, runs, answers, strict=True):
+        outputs = [bytes.fromhex(output) for output in answer["outputs"]]
+        assert outputs == [run_tflite_micro(model, run) for run in inputs], path
+        assert len(set(outputs)) == WINDOWS
+        if LITERT_DIFFERS.isdisjoint(answer["ops"]):
+            assert outputs == [run_litert(model, run) for run in inputs], path
+
+
+@pytest.mark.parametrize(
+    ("maker", "error"),
+    [
+        ("unsupported", "model.unsupported: SOFTMAX"),
+        ("float_input", "model.type: tensor 0 is float32"),
+        ("per_channel_activation", "per channel"),
+        ("weights_not_constant", "the weights must be a constant of int8"),
+        ("asymmetric_weights", "zero point 3"),
+        ("wrong_output_shape", "output of shape"),
+        ("grouped", "grouped convolution"),
+        ("no_options", "options are missing"),
+        ("wrong_bias", "the bias must be a constant of 2 int32"),
+        ("scales_apart", "model.scale"),
+        ("short_constant", "model.shape"),
+        ("read_before_written", "is read before it is written"),
+        ("written_twice", "is written twice"),
+        ("too_large", "model.limit"),
+        ("resize_of_another_scale", "differ in scale or zero point"),
+        ("odd_broadcast", "ADD: shapes"),
+    ],
+)
+def test_refusals(check_models, maker, error):
+    (answer,) = check_models([getattr(Refused, maker)()])
+    assert error in answer["error"]
+    assert answer.keys() == {"file", "error"}
+
+
+class Refused:
+    """Models that no board must run."""
+
+    @staticmethod
+    def _convolution(
+        shape=(1, 4, 4, 2), weights=(2, 3, 3, 2), out=(1, 4, 4, 2), *, scale=0.01, zero_point=0,
+        data=True, options="Conv2DOptions", bias=(2,), x_scale=0.05,
+    ):  # fmt: skip
+        builder = ModelBuilder()
+        x = builder.tensor(shape, x_scale, 0)
+        values = np.ones(weights, np.int8) if data else None
+        w = builder.tensor(weights, scale, zero_point, data=values)
+        inputs = [x] if data else [x, w]
+        b = builder.tensor(bias, scale, kind=Kind.INT32, data=np.zeros(bias, np.int32))
+        y = builder.tensor(out, 0.1, 0)
+        fields = {"padding": Padding.SAME, "strideH": 1, "strideW": 1} if options else {}
+        builder.operator(Operator.CONV_2D, [x, w, b], y, options, **fields)
+        return builder.finish(inputs, [y])
+
+    @staticmethod
+    def _one(code, shape, out, options=None, **quantization):
+        builder = ModelBuilder()
+        x = builder.tensor(shape, **(quantization or {"scale": 0.1}))
+        y = builder.tensor(out, 0.1, 0)
+        builder.operator(code, [x], y, options)
+        return builder.finish([x], [y])
+
+    @classmethod
+    def unsupported(cls):
+        return cls._one(Operator.SOFTMAX, (1, 4), (1, 4), "SoftmaxOptions")
+
+    @classmethod
+    def float_input(cls):
+        return cls._one(Operator.QUANTIZE, (1, 4), (1, 4), kind=Kind.FLOAT32)
+
+    @classmethod
+    def per_channel_activation(cls):
+        return cls._one(Operator.RELU, (1, 4), (1, 4), scale=[0.1, 0.1, 0.1, 0.2], axis=1)
+
+    @classmethod
+    def weights_not_constant(cls):
+        return cls._convolution(data=False)
+
+    @classmethod
+    def asymmetric_weights(cls):
+        return cls._convolution(zero_point=3)
+
+    @classmethod
+    def wrong_output_shape(cls):
+        return cls._convolution(out=(1, 4, 5, 2))
+
+    @classmethod
+    def grouped(cls):
+        return cls._convolution(shape=(1, 4, 4, 4))
+
+    @classmethod
+    def no_options(cls):
+        return cls._convolution(options=None)
+
+    @classmethod
+    def wrong_bias(cls):
+        return cls._convolution(bias=(3,))
+
+    @classmethod
+    def scales_apart(cls):
+        return cls._convolution(x_scale=1e-20)
+
+    @classmethod
+    def short_constant(cls):
+        data = bytearray(cls._convolution())
+        # The weights' buffer: 36 ones behind their length.
+        at = data.index(bytes([36, 0, 0, 0]) + b"\x01" * 36)
+        data[at] = 35
+        return bytes(data)
+
+    @classmethod
+    def read_before_written(cls):
+        builder = ModelBuilder()
+        x, y, z = (builder.tensor((1, 4), 0.1) for _ in range(3))
+        builder.operator(Operator.RELU, [z], y)
+        return builder.finish([x], [y])
+
+    @classmethod
+    def written_twice(cls):
+        builder = ModelBuilder()
+        x, y = (builder.tensor((1, 4), 0.1) for _ in range(2))
+        builder.operator(Operator.RELU, [x], y)
+        builder.operator(Operator.RELU, [x], y)
+        return builder.finish([x], [y])
+
+    @classmethod
+    def too_large(cls):
+        return cls._one(Operator.RELU, (1, 600_000), (1, 600_000))
+
+    @classmethod
+    def resize_of_another_scale(cls):
+        builder = ModelBuilder()
+        x, y = builder.tensor((1, 2, 2, 1), 0.1), builder.tensor((1, 4, 4, 1), 0.2)
+        builder.operator(
+            Operator.RESIZE_NEAREST_NEIGHBOR, [x, builder.constant([4, 4])], y,
+            "ResizeNearestNeighborOptions",
+        )  # fmt: skip
+        return builder.finish([x], [y])
+
+    @classmethod
+    def odd_broadcast(cls):
+        builder = ModelBuilder()
+        x, other = builder.tensor((1, 4, 1, 3), 0.1), builder.tensor((1, 1, 5, 3), 0.1)
+        y = builder.tensor((1, 4, 5, 3), 0.1)
+        builder.operator(Operator.ADD, [x, other], y, "AddOptions")
+        return builder.finish([x, other], [y])
+
+
+def test_damaged_files_are_refused_or_harmless(run_firmware, tmp_path, seed):
+    paths = []
+    for number in range(FUZZED):
+        paths.append(tmp_path / f"{number}.tflite")
+        paths[-1].write_bytes(RandomModel(seed + number).data)
+    done = run_firmware(FUZZ, str(seed), str(DAMAGES), *map(str, paths))
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    counts = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(counts) == FUZZED
+    assert all(refused > 0 for refused, _ in counts)
+    assert sum(ran for _, ran in counts) > FUZZED
+
+
+def test_inside_micropython(run_firmware):
+    for module in ("test_tflite", "test_judge"):
+        done = run_firmware(FIRMWARE / "tests" / "run.py", module)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,433 @@
+"""Small full-int8 `.tflite` files, written straight through TensorFlow Lite's own schema.
+
+No TensorFlow is imported, so a hundred models take a moment, and shapes and scales that no
+converter would choose can be asked for too.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+Operator = schema.BuiltinOperator
+Kind = schema.TensorType
+Padding = schema.Padding
+Activation = schema.ActivationFunctionType
+LARGE_PLANE = 200
+FUSED = (
+    Activation.NONE,
+    Activation.NONE,
+    Activation.RELU,
+    Activation.RELU,
+    Activation.RELU6,
+    Activation.RELU_N1_TO_1,
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What the builder remembers of a tensor; scale and zero point of the first channel."""
+
+    index: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+@dataclass
+class ModelBuilder:
+    """Collects the tensors and operators of one graph and writes the file."""
+
+    tensors: list[Any] = field(default_factory=list)
+    buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
+    operators: list[Any] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+
+    def tensor(self, shape, scale=None, zero_point=0, *, kind=Kind.INT8, data=None, axis=0):
+        """Add a tensor; `scale` is a list for quantization per channel along `axis`."""
+        made = schema.TensorT()
+        made.shape = [int(size) for size in shape]
+        made.type = kind
+        made.name = f"t{len(self.tensors)}".encode()
+        made.buffer = 0
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            made.buffer = len(self.buffers)
+            self.buffers.append(buffer)
+        scales = np.atleast_1d(np.array([] if scale is None else scale, np.float32))
+        if scale is not None:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale = scales
+            made.quantization.zeroPoint = np.full(len(scales), zero_point, np.int64)
+            made.quantization.quantizedDimension = axis
+        self.tensors.append(made)
+        first = 0.0 if scale is None else float(scales[0])
+        return Tensor(len(self.tensors) - 1, tuple(made.shape), first, zero_point)
+
+    def constant(self, values):
+        """Add a constant of int32, such as axes or a shape."""
+        data = np.array(values, np.int32)
+        return self.tensor(data.shape, kind=Kind.INT32, data=data)
+
+    def operator(self, code, inputs, output, options=None, **fields):
+        """Add an operator; `options` names its options table, `fields` are set in it."""
+        if code not in self.codes:
+            self.codes.append(code)
+        made = schema.OperatorT()
+        made.opcodeIndex = self.codes.index(code)
+        made.inputs = [item.index for item in inputs if item is not None]
+        made.outputs = [output.index]
+        if options is not None:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+            made.builtinOptions = getattr(schema, options + "T")()
+            for name, value in fields.items():
+                if not hasattr(made.builtinOptions, name):
+                    raise AttributeError(f"{options} has no {name}")
+                setattr(made.builtinOptions, name, value)
+        self.operators.append(made)
+        return output
+
+    def finish(self, inputs, outputs):
+        """Return the file's bytes."""
+        model = schema.ModelT()
+        model.version = 3
+        model.buffers = self.buffers
+        model.operatorCodes = []
+        for code in self.codes:
+            made = schema.OperatorCodeT()
+            made.builtinCode = code
+            made.deprecatedBuiltinCode = min(code, 127)
+            made.version = 1
+            model.operatorCodes.append(made)
+        graph = schema.SubGraphT()
+        graph.tensors = self.tensors
+        graph.operators = self.operators
+        graph.inputs = [item.index for item in inputs]
+        graph.outputs = [item.index for item in outputs]
+        model.subgraphs = [graph]
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+class RandomModel:
+    """A random graph of one to six operators, and random inputs for it.
+
+    Attributes:
+        data: the file.
+        inputs: one int8 array for each input.
+        operators: the schema's numbers of its operators.
+    """
+
+    MAX_OPERATORS = 6
+
+    def __init__(self, seed):
+        self._rng = np.random.default_rng(seed)
+        self._builder = ModelBuilder()
+        self._inputs = []
+        x = self._input(
+            (self._pick(1, 1, 2), self._number(1, 9), self._number(1, 12), self._number(1, 9))
+        )
+        for _ in range(self._number(1, self.MAX_OPERATORS + 1)):
+            candidates = self._ANY
+            if len(x.shape) == 4:
+                large = x.shape[1] * x.shape[2] > LARGE_PLANE
+                candidates += self._PLANES if large else self._PLANES + self._GROWING
+            x = getattr(self, self._pick(*candidates))(x)
+        self.data = self._builder.finish(self._inputs, [x])
+        self.operators = frozenset(self._builder.codes)
+        self.inputs = [
+            self._rng.integers(-128, 128, item.shape).astype(np.int8) for item in self._inputs
+        ]
+
+    # Randomness -------------------------------------------------------------------------
+
+    def _pick(self, *choices):
+        return choices[self._rng.integers(len(choices))]
+
+    def _number(self, low, high):
+        """A number from `low` to `high` - 1."""
+        return int(self._rng.integers(low, high))
+
+    def _int8(self, shape, low=-128):
+        return self._rng.integers(low, 128, shape).astype(np.int8)
+
+    def _scale(self, middle):
+        return float(np.float32(middle * self._rng.uniform(0.4, 2.5)))
+
+    def _zero_point(self):
+        return self._pick(-128, 0, self._number(-60, 60), self._number(-128, 128))
+
+    def _input(self, shape):
+        made = self._builder.tensor(shape, self._scale(0.03), self._zero_point())
+        self._inputs.append(made)
+        return made
+
+    # Weighted operators -----------------------------------------------------------------
+
+    def _weights(self, x, shape, channels, axis, terms, *, optional_bias=True):
+        """Weights, bias (or None) and the scale that suits their sums."""
+        builder = self._builder
+        per_channel = self._pick(True, True, False)
+        scales = [self._scale(0.005) for _ in range(channels if per_channel else 1)]
+        # -128 is outside the quantization scheme, but a file can have it.
+        data = self._int8(shape, self._pick(-127, -127, -128))
+        weights = builder.tensor(shape, scales, data=data, axis=axis)
+        bias = None
+        if not optional_bias or self._pick(True, True, False):
+            values = self._rng.integers(-20_000, 20_000, channels).astype(np.int32)
+            if self._pick(True, False, False, False):
+                # What a dead channel with a tiny weight scale gets from a converter.
+                values[self._number(0, channels)] = self._pick(-(1 << 30), 1 << 30)
+            bias = builder.tensor(
+                (channels,), [x.scale * scale for scale in scales], kind=Kind.INT32, data=values
+            )
+        return weights, bias, self._scale(x.scale * 0.005 * 5000 * terms**0.5 / 60)
+
+    def _plane(self, x, padding, taps, stride, dilation):
+        """Height and width of a forward window's output."""
+        sizes = []
+        for axis in (0, 1):
+            reach = (taps[axis] - 1) * dilation[axis] + 1
+            size = x.shape[1 + axis]
+            if padding == Padding.VALID:
+                size -= reach - 1
+            sizes.append(-(-size // stride[axis]))
+        return tuple(sizes)
+
+    def _geometry(self, x, dilate):
+        """Padding, taps, strides and dilations that leave at least one output."""
+        padding = self._pick(Padding.SAME, Padding.VALID)
+        dilation = tuple(self._number(1, 4) for _ in range(2)) if dilate else (1, 1)
+        taps = []
+        for axis in (0, 1):
+            taps.append(self._number(1, 6))
+            if padding == Padding.VALID:
+                while (taps[axis] - 1) * dilation[axis] >= x.shape[1 + axis]:
+                    taps[axis] -= 1
+        stride = (1, 1) if max(dilation) > 1 else (self._number(1, 4), self._number(1, 4))
+        return padding, tuple(taps), stride, dilation
+
+    def _conv_2d(self, x):
+        padding, taps, stride, dilation = self._geometry(x, self._pick(True, False))
+        cin, cout = x.shape[3], self._number(1, 10)
+        weights, bias, scale = self._weights(
+            x, (cout, *taps, cin), cout, 0, taps[0] * taps[1] * cin, optional_bias=False
+        )  # LiteRT wants one here
+        y = self._builder.tensor(
+            (x.shape[0], *self._plane(x, padding, taps, stride, dilation), cout),
+            scale,
+            self._zero_point(),
+        )
+        return self._builder.operator(
+            Operator.CONV_2D,
+            [x, weights, bias],
+            y,
+            "Conv2DOptions",
+            padding=padding,
+            strideH=stride[0],
+            strideW=stride[1],
+            dilationHFactor=dilation[0],
+            dilationWFactor=dilation[1],
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _depthwise_conv_2d(self, x):
+        padding, taps, stride, dilation = self._geometry(x, self._pick(True, False))
+        fan = self._pick(1, 1, 2, 3)
+        cout = x.shape[3] * fan
+        weights, bias, scale = self._weights(x, (1, *taps, cout), cout, 3, taps[0] * taps[1])
+        y = self._builder.tensor(
+            (x.shape[0], *self._plane(x, padding, taps, stride, dilation), cout),
+            scale,
+            self._zero_point(),
+        )
+        return self._builder.operator(
+            Operator.DEPTHWISE_CONV_2D,
+            [x, weights, bias],
+            y,
+            "DepthwiseConv2DOptions",
+            padding=padding,
+            strideH=stride[0],
+            strideW=stride[1],
+            depthMultiplier=fan,
+            dilationHFactor=dilation[0],
+            dilationWFactor=dilation[1],
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _transpose_conv(self, x):
+        padding = self._pick(Padding.SAME, Padding.VALID)
+        taps = self._number(1, 6), self._number(1, 6)
+        stride = self._number(1, 4), self._number(1, 4)
+        cin, cout = x.shape[3], self._number(1, 8)
+        plane = tuple(
+            x.shape[1 + axis] * stride[axis]
+            if padding == Padding.SAME
+            else (x.shape[1 + axis] - 1) * stride[axis] + taps[axis]
+            for axis in (0, 1)
+        )
+        weights, bias, scale = self._weights(
+            x, (cout, *taps, cin), cout, 0, max(1, taps[0] * taps[1] * cin // stride[0])
+        )
+        y = self._builder.tensor((x.shape[0], *plane, cout), scale, self._zero_point())
+        return self._builder.operator(
+            Operator.TRANSPOSE_CONV,
+            [self._builder.constant(y.shape), weights, x, bias],
+            y,
+            "TransposeConvOptions",
+            padding=padding,
+            strideH=stride[0],
+            strideW=stride[1],
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _fully_connected(self, x):
+        terms = int(np.prod(x.shape[1:]))
+        cout = self._number(1, 20)
+        weights, bias, scale = self._weights(x, (cout, terms), cout, 0, terms)
+        y = self._builder.tensor((x.shape[0], cout), scale, self._zero_point())
+        return self._builder.operator(
+            Operator.FULLY_CONNECTED,
+            [x, weights, bias],
+            y,
+            "FullyConnectedOptions",
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    # The others -------------------------------------------------------------------------
+
+    def _pool(self, x):
+        padding, taps, stride, _ = self._geometry(x, dilate=False)
+        y = self._builder.tensor(
+            (x.shape[0], *self._plane(x, padding, taps, stride, (1, 1)), x.shape[3]),
+            x.scale,
+            x.zero_point,
+        )
+        return self._builder.operator(
+            self._pick(Operator.MAX_POOL_2D, Operator.AVERAGE_POOL_2D),
+            [x],
+            y,
+            "Pool2DOptions",
+            padding=padding,
+            strideH=stride[0],
+            strideW=stride[1],
+            filterHeight=taps[0],
+            filterWidth=taps[1],
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _resize(self, x):
+        plane = self._number(1, 20), self._number(1, 20)
+        y = self._builder.tensor((x.shape[0], *plane, x.shape[3]), x.scale, x.zero_point)
+        align = self._pick(True, False)
+        return self._builder.operator(
+            Operator.RESIZE_NEAREST_NEIGHBOR,
+            [x, self._builder.constant(plane)],
+            y,
+            "ResizeNearestNeighborOptions",
+            alignCorners=align,
+            halfPixelCenters=not align and self._pick(True, False),
+        )
+
+    def _mean(self, x):
+        rank = len(x.shape)
+        axes = self._pick([1, 2], [1], [-1], [2, 1]) if rank == 4 else [rank - 1]
+        gone = {axis % rank for axis in axes}
+        keep = rank == 1 or self._pick(True, False)
+        shape = [
+            1 if axis in gone else size
+            for axis, size in enumerate(x.shape)
+            if keep or axis not in gone
+        ]
+        y = self._builder.tensor(
+            shape, self._pick(x.scale, self._scale(x.scale / 2)), self._zero_point()
+        )
+        return self._builder.operator(
+            Operator.MEAN, [x, self._builder.constant(axes)], y, "ReducerOptions", keepDims=keep
+        )
+
+    def _add(self, x):
+        builder = self._builder
+        kind = self._pick("input", "itself", "constant", "channels", "scalar")
+        if kind == "input":
+            other = self._input(x.shape)
+        elif kind == "itself":
+            other = x
+        else:
+            shape = {"constant": x.shape, "channels": x.shape[-1:], "scalar": (1,)}[kind]
+            other = builder.tensor(
+                shape, self._scale(x.scale), self._zero_point(), data=self._int8(shape)
+            )
+        y = builder.tensor(
+            x.shape, self._scale(1.5 * max(x.scale, other.scale)), self._zero_point()
+        )
+        return builder.operator(
+            Operator.ADD,
+            [x, other] if self._pick(True, False) else [other, x],
+            y,
+            "AddOptions",
+            fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _squash(self, x):
+        code, scale, zero_point = self._pick(
+            (Operator.LOGISTIC, 1 / 256, -128), (Operator.TANH, 1 / 128, 0)
+        )
+        y = self._builder.tensor(x.shape, scale, zero_point)
+        return self._builder.operator(code, [x], y)
+
+    def _rescale(self, x):
+        code = self._pick(Operator.RELU, Operator.QUANTIZE)
+        y = self._builder.tensor(x.shape, self._scale(x.scale), self._zero_point())
+        return self._builder.operator(code, [x], y)
+
+    def _relu6(self, x):
+        # TensorFlow Lite Micro clamps without rescaling, so both must be quantized alike.
+        y = self._builder.tensor(x.shape, x.scale, x.zero_point)
+        return self._builder.operator(Operator.RELU6, [x], y)
+
+    def _reshape(self, x):
+        rows, rest = x.shape[0], int(np.prod(x.shape[1:]))
+        shape = self._pick((rows, rest), (rows, 1, rest, 1), (rows, rest, 1, 1))
+        y = self._builder.tensor(shape, x.scale, x.zero_point)
+        return self._builder.operator(
+            Operator.RESHAPE,
+            [x, self._builder.constant(shape)],
+            y,
+            "ReshapeOptions",
+            newShape=list(shape),
+        )
+
+    def _expand_and_squeeze(self, x):
+        builder = self._builder
+        middle = builder.tensor((x.shape[0], 1, *x.shape[1:]), x.scale, x.zero_point)
+        builder.operator(
+            Operator.EXPAND_DIMS, [x, builder.constant([1])], middle, "ExpandDimsOptions"
+        )
+        y = builder.tensor(x.shape, x.scale, x.zero_point)
+        return builder.operator(Operator.SQUEEZE, [middle], y, "SqueezeOptions", squeezeDims=[1])
+
+    _ANY = (
+        "_fully_connected",
+        "_mean",
+        "_add",
+        "_squash",
+        "_rescale",
+        "_relu6",
+        "_reshape",
+        "_expand_and_squeeze",
+    )
+    _PLANES = (
+        "_conv_2d",
+        "_conv_2d",
+        "_conv_2d",
+        "_depthwise_conv_2d",
+        "_depthwise_conv_2d",
+        "_pool",
+        "_pool",
+    )
+    _GROWING = ("_transpose_conv", "_transpose_conv", "_resize")

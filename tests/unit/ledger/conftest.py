@@ -1,0 +1,192 @@
+"""A consortium with known keys, and the shortest way to sign, mine and vote in it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from fog_node.ledger import Admission, Committed, Ledger
+from fog_node.protocol import senml
+from fog_node.protocol.block import Block
+from fog_node.protocol.errors import ProofError
+from fog_node.protocol.founding import Founding, Member, Parameters
+from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.transactions import (
+    Body,
+    Channel,
+    DatasetReference,
+    Enrol,
+    Evidence,
+    Incident,
+    PackBody,
+    Release,
+    Revoke,
+    Transaction,
+    sign_transaction,
+)
+from fog_node.protocol.votes import (
+    PRECOMMIT,
+    PREVOTE,
+    Certificate,
+    make_certificate,
+    sign_vote,
+)
+
+EASY_BITS = 0x207FFFFF
+START_MS = 1_700_000_000_000
+CHANNELS = (Channel("pressure", "bar", -1.0, 10.0), Channel("flow", "L/min", 0.0, 200.0))
+
+
+class Consortium:
+    """Members `v0`.. (validators and gateways), `operator`, `trainer`, `owner`, `outsider`."""
+
+    def __init__(self, validators: int = 5, **parameters: int) -> None:
+        self.validators = [SigningKey.from_secret(100 + i) for i in range(validators)]
+        self.operator = SigningKey.from_secret(200)
+        self.second_operator = SigningKey.from_secret(201)
+        self.trainer = SigningKey.from_secret(202)
+        self.owner = SigningKey.from_secret(203)
+        roles = [
+            *((f"v{i}", key, {"validator", "gateway"}) for i, key in enumerate(self.validators)),
+            ("operator", self.operator, {"operator"}),
+            ("operator-2", self.second_operator, {"operator"}),
+            ("trainer", self.trainer, {"trainer"}),
+            ("owner", self.owner, {"provider"}),
+        ]
+        self.founding = Founding(
+            name="test",
+            time=START_MS,
+            quorum_rule="majority",
+            parameters=Parameters(**{"bits": EASY_BITS, "rest_ms": 0, **parameters}),
+            authority=b"",
+            members=tuple(Member(name, key.public, frozenset(r)) for name, key, r in roles),
+        )
+        self._numbers: dict[bytes, itertools.count] = {}
+
+    @property
+    def chain_id(self) -> bytes:
+        return self.founding.chain_id
+
+    def sign(
+        self, key: SigningKey, body: Body, sequence: int | None = None, dropped: int = 0
+    ) -> Transaction:
+        """Sign as the key's next transaction, or under a number of the test's choice."""
+        if sequence is None:
+            sequence = next(self._numbers.setdefault(key.kid, itertools.count(1)))
+        by_board = body.kind in ("pack", "alert")
+        return sign_transaction(key, body, self.chain_id, sequence, dropped if by_board else None)
+
+    def enrol(
+        self, device: SigningKey, by: SigningKey | None = None, owner: str = "owner", **other: int
+    ) -> Transaction:
+        body = Enrol(device.public, owner, "water-circulation", "unix", CHANNELS, START_MS)
+        return self.sign(by or self.operator, body, **other)
+
+    def revoke(self, subject: bytes, by: SigningKey | None = None, **other: int) -> Transaction:
+        return self.sign(by or self.operator, Revoke(subject, "lost", START_MS), **other)
+
+    def pack(
+        self,
+        device: SigningKey,
+        sequence: int | None = None,
+        value: float = 1.5,
+        name: str = "pressure",
+        unit: str = "bar",
+        rows: int = 1,
+        enterprise_number: int = 32473,
+        dropped: int = 0,
+    ) -> Transaction:
+        readings = [(i, [(name, unit, value)]) for i in range(rows)]
+        payload = senml.encode_pack(enterprise_number, device.kid, START_MS // 1000, readings)
+        return self.sign(device, PackBody.decode(payload), sequence, dropped)
+
+    def incident(self, by: SigningKey, **other: int) -> Transaction:
+        body = Incident("malformed", None, None, bytes(32), 3, "", START_MS)
+        return self.sign(by, body, **other)
+
+    def release(
+        self, version: int, by: SigningKey | None = None, last: int = 0, **other: int
+    ) -> Transaction:
+        dataset = DatasetReference(bytes(32), 0, 0, last)
+        body = Release(
+            "anomaly", version, "water-circulation", bytes(32), bytes(32), 9, (), dataset, START_MS
+        )
+        return self.sign(by or self.trainer, body, **other)
+
+    def evidence(
+        self, offender: SigningKey, by: SigningKey, signer: SigningKey | None = None
+    ) -> Transaction:
+        """Two prevotes of `offender`, the second one signed by `signer` where given."""
+        first = sign_vote(offender, 7, 0, PREVOTE, None, self.chain_id)
+        second = sign_vote(signer or offender, 7, 0, PREVOTE, bytes(32), self.chain_id)
+        return self.sign(by, Evidence(first, second))
+
+    def certify(self, block: Block, voters: list[SigningKey] | None = None) -> Certificate:
+        """Precommits of just a quorum."""
+        chosen = (self.validators if voters is None else voters)[: self.founding.quorum]
+        return make_certificate(
+            [
+                sign_vote(
+                    key, block.height, block.coinbase.round, PRECOMMIT, block.hash, self.chain_id
+                )
+                for key in chosen
+            ]
+        )
+
+    def next_block(
+        self, ledger: Ledger, miner: int = 0, round_: int = 0, now_ms: int | None = None
+    ) -> Block:
+        """A mined block of what waits."""
+        time = ledger.head.time + 1000 if now_ms is None else now_ms
+        return mined(ledger.template(self.validators[miner], round_, time))
+
+    def seal(self, ledger: Ledger, *transactions: Transaction, miner: int = 0) -> Committed:
+        """Admit, mine, certify and commit; the transactions must all be admitted."""
+        refused = [item for item in self.admit(ledger, *transactions) if item.error]
+        assert not refused, refused[0].error
+        block = self.next_block(ledger, miner)
+        return ledger.commit(block, self.certify(block))
+
+    def admit(self, ledger: Ledger, *transactions: Transaction) -> list[Admission]:
+        return ledger.admit(transactions, durable=False)
+
+
+def mined(block: Block) -> Block:
+    """Find a nonce for a block."""
+    for nonce in range(2**32):
+        header = replace(block.header, nonce=nonce)
+        try:
+            header.check_work()
+        except ProofError:
+            continue
+        return Block(header, block.coinbase, block.transactions)
+    raise AssertionError("no nonce meets the target")
+
+
+@pytest.fixture
+def consortium() -> Consortium:
+    return Consortium()
+
+
+@pytest.fixture
+def make_consortium() -> type[Consortium]:
+    return Consortium
+
+
+@pytest.fixture
+def mine():
+    return mined
+
+
+@pytest.fixture
+def device() -> SigningKey:
+    return SigningKey.from_secret(1000)
+
+
+@pytest.fixture
+def ledger(consortium, tmp_path):
+    ledger = Ledger.open(tmp_path / "data", consortium.founding)
+    yield ledger
+    ledger.close()

@@ -1,0 +1,199 @@
+"""Thousands of faulty networks, each from one seed; and proof that faults would be found.
+
+FOGLINE_SIM_RUNS and FOGLINE_SIM_SEED choose how many seeds are played and from which on.
+A failing one is named and replays with `python -m fog_node.ledger.simulator --seed N -v`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from fog_node.ledger.consensus import Consensus
+from fog_node.ledger.consensus_messages import SaveLock
+from fog_node.ledger.simulator import Scenario, SimulationError, simulate
+from fog_node.ledger.simulator.node import SimulatedNode
+from fog_node.ledger.vote_book import VoteBook
+
+RUNS = int(os.environ.get("FOGLINE_SIM_RUNS", "1000"))
+FIRST_SEED = int(os.environ.get("FOGLINE_SIM_SEED", "0"))
+SEEDS_TO_FIND_A_MUTANT = 300
+FEWEST_RUNS_FOR_COVERAGE = 1000
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Reports and failures of all seeds."""
+    reports, failures = [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + RUNS):
+        try:
+            reports.append(simulate(seed))
+        except SimulationError as error:
+            failures.append(str(error))
+    return reports, failures
+
+
+def test_no_run_breaks_a_promise(runs):
+    _, failures = runs
+    assert not failures, "\n".join(failures)
+
+
+def test_every_fault_and_every_rule_came_about(runs):
+    if RUNS < FEWEST_RUNS_FOR_COVERAGE:
+        pytest.skip(f"only {RUNS} runs asked for")
+    reports, _ = runs
+    coverage = sum((report.coverage for report in reports), Counter())
+    for what, count in sorted(coverage.items()):
+        print(f"{count:8d}  {what}")
+    expected = {
+        "blocks asked for",
+        "blocks caught up",
+        "blocks committed in a later round",
+        "crashes: before an action",
+        "crashes: final, not on disk",
+        "crashes: final, on disk",
+        "crashes: half-way through sending",
+        "crashes: precommit sent",
+        "crashes: vote on disk, not sent",
+        "equivocations reported",
+        "faults: ambush",
+        "faults: ambush with a crash",
+        "faults: blackout",
+        "faults: halves",
+        "faults: majority",
+        "faults: one",
+        "faults: ring",
+        "faults: weather",
+        "late joiners",
+        "messages cut off",
+        "messages delayed tenfold",
+        "messages dropped",
+        "messages duplicated",
+        "messages reordered",
+        "nodes stopped at a fork",
+        "polkas forged",
+        "re-proposals",
+        "restarts with a lock",
+    }
+    assert not expected - set(coverage)
+    scenarios = {(report.scenario.validators, report.scenario.rule) for report in reports}
+    assert scenarios == {(n, rule) for n in range(3, 8) for rule in ("majority", "two-thirds")}
+    assert any(len(set(report.scenario.clock_rates)) > 1 for report in reports)
+
+
+def test_runs_get_work_done(runs):
+    reports, _ = runs
+    assert all(report.blocks > 0 for report in reports if report.scenario.must_live)
+    assert all(report.recovery_ms is not None for report in reports if report.scenario.must_live)
+
+
+def test_one_seed_is_one_run():
+    logs = []
+    for _ in range(2):
+        log = []
+        simulate(FIRST_SEED, log.append)
+        logs.append(log)
+    assert logs[0] == logs[1]
+    assert Scenario.draw(FIRST_SEED) != Scenario.draw(FIRST_SEED + 1)
+
+
+def forget_the_lock(monkeypatch):
+    restore = Consensus.restore
+    monkeypatch.setattr(Consensus, "restore", lambda self, votes, lock: restore(self, votes, None))
+
+
+def forget_own_votes(monkeypatch):
+    restore = Consensus.restore
+    monkeypatch.setattr(Consensus, "restore", lambda self, votes, lock: restore(self, [], lock))
+    monkeypatch.setattr(Consensus, "_resume_after", lambda self, vote: None)
+
+
+def ignore_the_lock(monkeypatch):
+    enter = Consensus._enter
+
+    def enter_unlocked(self, round_):
+        self._held = None
+        enter(self, round_)
+        self._book.polkas.clear()
+
+    monkeypatch.setattr(Consensus, "_enter", enter_unlocked)
+
+
+def save_the_lock_last(monkeypatch):
+    handle = Consensus.handle
+
+    def reordered(self, event):
+        actions = handle(self, event)
+        return sorted(actions, key=lambda action: isinstance(action, SaveLock))
+
+    monkeypatch.setattr(Consensus, "handle", reordered)
+
+
+def send_before_writing(monkeypatch):
+    def cast(self, action):
+        vote = self._sign(action.height, action.round, action.step, action.block_hash)
+        self.world.judge.see_vote(vote)
+        self._broadcast(vote)
+        self._may_crash("vote on disk, not sent")
+        self.disk.votes.append(vote)
+        self._feed(vote)
+
+    monkeypatch.setattr(SimulatedNode, "_cast", cast)
+
+
+def count_votes_twice(monkeypatch):
+    add = VoteBook.add
+
+    def add_again(self, vote):
+        earlier = add(self, vote)
+        votes = self._votes.get((vote.round, vote.step))
+        if votes is not None:
+            votes[vote.validator + b" again"] = vote
+        return earlier
+
+    monkeypatch.setattr(VoteBook, "add", add_again)
+
+
+def trust_every_justification(monkeypatch):
+    monkeypatch.setattr(Consensus, "_is_admissible", lambda self, proposal: True)
+
+
+def overlook_forks(monkeypatch):
+    monkeypatch.setattr(SimulatedNode, "_stop_at_fork", lambda self, fork: None)
+
+
+def overlook_equivocation(monkeypatch):
+    monkeypatch.setattr(Consensus, "_report", lambda self, vote_a, vote_b: None)
+
+
+def never_move_on(monkeypatch):
+    monkeypatch.setattr(Consensus, "_has_quorum_passed", lambda self, step: False)
+
+
+def play_until_failure():
+    for seed in range(SEEDS_TO_FIND_A_MUTANT):
+        simulate(seed)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "found_as"),
+    [
+        (forget_the_lock, "breaks its lock|second final block"),
+        (forget_own_votes, "contradicts itself"),
+        (ignore_the_lock, "breaks its lock|second final block"),
+        (save_the_lock_last, "without a lock on disk"),
+        (send_before_writing, "contradicts itself"),
+        (count_votes_twice, "voters|holds a vote"),
+        (trust_every_justification, "breaks its lock|second final block"),
+        (overlook_forks, "on a fork and does not know"),
+        (overlook_equivocation, "overlooks an equivocation"),
+        (never_move_on, "no new block"),
+    ],
+)
+def test_the_simulator_finds_a_broken_rule(monkeypatch, break_it, found_as):
+    break_it(monkeypatch)
+    with pytest.raises(SimulationError, match=found_as) as found:
+        play_until_failure()
+    print(f"found by seed {found.value.seed}: {found.value.problem}")

@@ -1,0 +1,198 @@
+"""The `fogline` command: help, exit codes, and where it says what."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+import typer
+
+from tools import cli
+from tools.demo.processes import free_port
+
+ROOT = typer.main.get_command(cli.app)
+
+
+def commands(group=ROOT, path=()):
+    """Every command with the words that lead to it."""
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.fixture
+def fogline(monkeypatch, capsys):
+    """Call `fogline` with these arguments; returns (exit code, standard output, errors)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["fogline", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def founded(fogline, tmp_path):
+    """Directory of a consortium that the command made."""
+    directory = tmp_path / "ours"
+    code, _, err = fogline(
+        "consortium", "create", directory, "--validator", "seoul", "--validator", "busan",
+        "--member", "plant=operator,customer",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    return directory
+
+
+def test_the_commands_of_a_first_round_are_there() -> None:
+    assert {
+        ("consortium", "create"), ("consortium", "issue-certificate"), ("fog", "init"),
+        ("fog", "run"), ("fog", "status"), ("device", "enroll"), ("device", "revoke"),
+        ("device", "list"), ("model", "list"), ("proof", "get"), ("proof", "verify"), ("demo",),
+    } <= COMMANDS.keys()  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_each_command_has_help_with_an_example_of_its_own(path) -> None:
+    command = COMMANDS[path]
+    _, marker, example = command.help.partition("\n\nExample: ")
+    assert marker, "its docstring has no line that begins with 'Example: '"
+    words = shlex.split(example)
+    assert words[: len(path) + 1] == ["fogline", *path]
+    known = {option for parameter in command.params for option in parameter.opts}
+    used = {word for word in words if word.startswith("--")}
+    assert used <= known
+    required = {
+        parameter.opts[-1]
+        for parameter in command.params
+        if parameter.required and parameter.param_type_name == "option"
+    }
+    assert required <= used
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_is_shown(fogline, path) -> None:
+    code, out, err = fogline(*path, "--help")
+    assert (code, err) == (0, "")
+    assert "Example:" in out
+
+
+def test_what_was_done_is_shown_and_written_as_json(fogline, founded, tmp_path) -> None:
+    file = tmp_path / "shown.json"
+    code, out, err = fogline("consortium", "show", founded / "founding.cbor", "--json", file)
+    assert (code, err) == (0, "")
+    written = json.loads(file.read_text())
+    assert [m["name"] for m in written["members"]] == ["seoul", "busan", "plant"]
+    assert written["members"][2]["roles"] == ["customer", "operator"]
+    assert f"chain id: {written['chain_id']}" in out
+    assert "plant" in out
+
+
+def test_a_node_is_set_up(fogline, founded, tmp_path) -> None:
+    code, out, err = fogline(
+        "fog", "init", "--member", "seoul", "--founding", founded / "founding.cbor",
+        "--keys", founded / "members" / "seoul", "--out", tmp_path / "etc",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert str(tmp_path / "etc" / "fog.toml") in out
+    assert (tmp_path / "etc" / "fog.toml").is_file()
+
+
+def test_a_certificate_is_issued(fogline, founded, tmp_path) -> None:
+    code, out, err = fogline(
+        "consortium", "issue-certificate", "--consortium", founded, "--name", "broker",
+        "--out", tmp_path / "broker",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert str(tmp_path / "broker" / "tls.crt") in out
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys) -> None:
+    cli.report({"unit": "[g]", "readings": [{"unit": "[g]", "name": "[/]"}]}, None)
+    out = capsys.readouterr().out
+    assert out.count("[g]") == 2
+    assert "[/]" in out
+
+
+def one_line(err: str, prefix: str) -> str:
+    """The error, which must be one line."""
+    assert re.fullmatch(rf"{prefix}: [^\n]+\n", err), err
+    return err
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    code, out, err = result
+    assert (code, out) == (cli.EXIT_REFUSED, "")
+    return one_line(err, "refused")
+
+
+def test_what_cannot_be_done_ends_with_1_and_the_reason(fogline, founded, tmp_path) -> None:
+    nothing = tmp_path / "nothing"
+    founding = founded / "founding.cbor"
+    assert str(nothing) in refused(fogline("consortium", "show", nothing))
+    assert "is not empty" in refused(
+        fogline("consortium", "create", founded, "--validator", "seoul")
+    )
+    assert "'king' is not a role" in refused(
+        fogline("consortium", "create", nothing, "--validator", "a", "--member", "b=king")
+    )
+    assert "write one with: fogline fog init" in refused(fogline("fog", "run", "--config", nothing))
+    assert str(nothing) in refused(fogline("proof", "verify", nothing, "--founding", founding))
+
+
+@pytest.mark.parametrize("command", [("fog", "status"), ("device", "list"), ("model", "list")])
+def test_a_node_that_does_not_answer_is_named(fogline, command) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert url in refused(fogline(*command, "--api", url))
+
+
+def test_a_result_that_cannot_be_written_is_named(fogline, founded, tmp_path) -> None:
+    file = tmp_path / "no" / "such" / "directory.json"
+    result = fogline("consortium", "show", founded / "founding.cbor", "--json", file)
+    assert f"{file}: cannot be written: No such file or directory" in refused(result)
+
+
+USAGE = {
+    "unknown command": ("fog", "walk"),
+    "unknown option": ("fog", "status", "--apy", "x"),
+    "option left out": ("proof", "get", "ab" * 32),
+    "argument left out": ("consortium", "show"),
+    "number out of range": ("demo", "--devices", "0"),
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE.values(), ids=USAGE.keys())
+def test_a_wrong_call_ends_with_2(fogline, arguments) -> None:
+    code, out, err = fogline(*arguments)
+    assert (code, out) == (cli.EXIT_USAGE, "")
+    assert "--help" in err
+
+
+WRONG = {
+    "no transaction id": (("proof", "get", "zz", "--out", "x"), "zz: is not a transaction id"),
+    "half an id": (("proof", "get", "ab", "--out", "x"), "give its 64 hex digits"),
+    "member without a role": (
+        ("consortium", "create", "x", "--validator", "a", "--member", "b"),
+        "--member b: is not NAME=ROLE[,ROLE]",
+    ),
+    "no address": (("demo", "--broker", "here"), "--broker 'here' is not HOST:PORT"),
+    "broker left out": (("demo", "--broker-username", "me"), "need --broker"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "why"), WRONG.values(), ids=WRONG.keys())
+def test_what_only_the_command_can_see_ends_with_2_too(fogline, tmp_path, arguments, why) -> None:
+    code, out, err = fogline(*arguments)
+    assert (code, out) == (cli.EXIT_USAGE, "")
+    assert why in one_line(err, "usage")

@@ -1,0 +1,241 @@
+"""The fixed parts of a demo: consortium, broker, five fog nodes, boards; started and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from fog_node.client import Client, ClientError
+from fog_node.protocol.founding import Parameters
+from tools import consortium as consortiums
+from tools import fog
+from tools.errors import ToolError
+
+from .attacks import BrokerAddress
+from .boards import Board, find_micropython
+from .processes import Child, free_port
+from .scenario import Scenario
+
+# The case study: plants of a car maker, and the city whose roads the cars use.
+VALIDATORS = ("seoul", "busan", "daegu", "jeju", "city-government")
+OPERATOR = "headquarters"
+TRAINER = "data-science"
+REGULATOR = "regulator"
+# About 30 ms of one core with a SIMD kernel: five miners must leave room on two cores.
+PARAMETERS = Parameters(
+    block_interval_ms=500,
+    heartbeat_ms=0,
+    bits=0x1E1FFFFF,
+    retarget_blocks=0,
+    rest_ms=250,
+    stagger_ms=100,
+)
+DEVICE_TYPE = "water-circulation"
+READY_TIMEOUT_S = 60.0
+PACK_ROWS = 10
+
+
+@dataclass(frozen=True)
+class ExternalBroker:
+    """A broker that somebody else runs; TLS if a certificate authority is named."""
+
+    host: str
+    port: int
+    ca: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class Fleet:
+    """Everything that runs beside the demo itself."""
+
+    def __init__(self, directory: Path, external: ExternalBroker | None) -> None:
+        self.directory = directory
+        self._external = external
+        members: dict[str, frozenset[str]] = dict.fromkeys(VALIDATORS, consortiums.VALIDATOR_ROLES)
+        members[OPERATOR] = frozenset({"operator", "customer"})
+        members[TRAINER] = frozenset({"trainer"})
+        members[REGULATOR] = frozenset({"regulator"})
+        self.consortium = consortiums.create(
+            directory / "consortium", "fogline demo", members, parameters=PARAMETERS
+        )
+        self.founding = self.consortium.founding
+        self.broker_child: Child | None = None
+        if external is None:
+            self.broker = self._own_broker()
+        else:
+            self.broker = BrokerAddress(
+                external.host, external.port, external.ca, external.username, external.password_file
+            )
+        self.apis = {name: f"http://127.0.0.1:{free_port()}" for name in VALIDATORS}
+        self.nodes = self._make_nodes()
+        self.boards: list[Board] = []
+
+    def _own_broker(self) -> BrokerAddress:
+        own = self.directory / "broker"
+        consortiums.issue_certificate(self.consortium, "broker", own)
+        port = free_port()
+        command = [sys.executable, "-m", "tools.demo.broker", "--port", str(port)]
+        command += ["--certificate", str(own / "tls.crt"), "--key", str(own / "tls.key")]
+        root = Path(__file__).resolve().parents[2]
+        self.broker_child = Child("broker", command, self._log("broker"), cwd=root)
+        return BrokerAddress("localhost", port, self.consortium.authority_certificate)
+
+    def _make_nodes(self) -> dict[str, Child]:
+        ports = {name: free_port() for name in VALIDATORS}
+        nodes = {}
+        for name in VALIDATORS:
+            own = self.directory / "nodes" / name
+            configuration, _ = fog.init(
+                own,
+                name,
+                self.consortium.founding_file,
+                self.consortium.member_directory(name),
+                data_dir=own / "data",
+                overrides={
+                    "peer": {
+                        "listen": f"127.0.0.1:{ports[name]}",
+                        "peers": {n: f"127.0.0.1:{p}" for n, p in ports.items() if n != name},
+                    },
+                    "mqtt": self._mqtt_section(),
+                    "api": {"listen": self.apis[name].removeprefix("http://")},
+                },
+            )
+            command = [sys.executable, "-m", "tools.cli", "fog", "run"]
+            command += ["--config", str(configuration)]
+            root = Path(__file__).resolve().parents[2]
+            nodes[name] = Child(name, command, self._log(name), cwd=root)
+        return nodes
+
+    def _mqtt_section(self) -> dict[str, Any]:
+        broker = self.broker
+        return {
+            "broker": f"{broker.host}:{broker.port}",
+            "tls": broker.ca is not None,
+            "ca": broker.ca,
+            "username": broker.username,
+            "password_file": broker.password_file,
+        }
+
+    def make_boards(self, scenario: Scenario, rate_hz: float) -> None:
+        """Write the boards' flash and let each make its key."""
+        micropython = find_micropython()
+        gateways = [
+            {"name": m.name, "key": m.key.xy.hex()}
+            for m in self.founding.members
+            if "gateway" in m.roles
+        ]
+        trainer = next(m for m in self.founding.members if m.name == TRAINER)
+        authority = self._broker_authority()
+        for index, plan in enumerate(scenario.boards):
+            name = f"board-{index + 1}"
+            turn = index % len(gateways)
+            board = Board(name, self.directory / "boards" / name, micropython, self._log(name))
+            board.configure(
+                {
+                    "chain_id": self.founding.chain_id.hex(),
+                    "device_type": DEVICE_TYPE,
+                    "board": "unix",
+                    "enterprise_number": self.founding.parameters.enterprise_number,
+                    "gateways": gateways[turn:] + gateways[:turn],
+                    "mqtt": {
+                        "host": "127.0.0.1"
+                        if self.broker.host == "localhost"
+                        else self.broker.host,
+                        "port": self.broker.port,
+                        "tls": self.broker.ca is not None,
+                        "ca": "ca.der" if self.broker.ca is not None else None,
+                        "server_name": self.broker.host,
+                        "keepalive_s": 30,
+                    },
+                    "release_keys": [trainer.key.xy.hex()],
+                    "driver": plan.driver,
+                    "pack_rows": PACK_ROWS,
+                    "rate_hz": rate_hz,
+                    "outbox_bytes": 262144,
+                    "gateway_timeout_s": 10,
+                },
+                authority,
+            )
+            board.provision()
+            self.boards.append(board)
+
+    def _broker_authority(self) -> bytes:
+        if self.broker.ca is None:
+            return self.founding.authority
+        certificate = x509.load_pem_x509_certificate(self.broker.ca.read_bytes())
+        return certificate.public_bytes(serialization.Encoding.DER)
+
+    def gateway_of(self, board: Board) -> str:
+        """Name of the gateway that a board talks to first."""
+        return VALIDATORS[self.boards.index(board) % len(VALIDATORS)]
+
+    async def start(self) -> None:
+        """Start broker and nodes and wait until the nodes answer."""
+        if self.broker_child is not None:
+            await self.broker_child.start()
+        for node in self.nodes.values():
+            await node.start()
+        for name in VALIDATORS:
+            await self.wait_ready(name)
+
+    async def wait_ready(self, name: str) -> None:
+        """Wait until a node's API answers; raises ToolError with its last lines."""
+        async with Client([self.apis[name]]) as client:
+            deadline = time.monotonic() + READY_TIMEOUT_S
+            while True:
+                with contextlib.suppress(ClientError):
+                    await client.status()
+                    return
+                self.nodes[name].check()
+                if time.monotonic() > deadline:
+                    raise ToolError(f"{name}: does not answer:\n{self.nodes[name].tail()}")
+                await asyncio.sleep(0.1)
+
+    async def wait_for(
+        self, what: str, condition: Callable[[], bool | Awaitable[bool]], timeout_s: float
+    ) -> None:
+        """Wait until `condition` holds; raises ToolError when it takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            result = condition()
+            if isinstance(result, Awaitable):
+                result = await result
+            if result:
+                return
+            self.check()
+            if time.monotonic() > deadline:
+                raise ToolError(f"waited {timeout_s:.0f} s in vain until {what}")
+            await asyncio.sleep(0.05)
+
+    def check(self) -> None:
+        """Raise ToolError where a process ended by itself."""
+        for child in (self.broker_child, *self.nodes.values()):
+            if child is not None:
+                child.check()
+        for board in self.boards:
+            board.check()
+
+    async def stop(self) -> None:
+        """End every process."""
+        await asyncio.gather(*(board.stop() for board in self.boards))
+        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
+        if self.broker_child is not None:
+            await self.broker_child.stop()
+
+    def remove(self) -> None:
+        """Delete the working folder."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _log(self, name: str) -> Path:
+        return self.directory / "logs" / f"{name}.log"

@@ -1,0 +1,445 @@
+"""The demo itself: founds, streams, trains, releases, judges, attacks, proves, and adds up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fog_node.api.models import Status
+from fog_node.client import Client
+from fog_node.protocol.transactions import Enrol, Transaction
+from tools.errors import ToolError
+from tools.submit import submit
+
+from . import scenario as scenarios
+from .attacks import forge, send
+from .chain_watch import ChainWatch
+from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet
+from .processes import Child
+from .summary import FORGERIES, commit_latency_ms, committed, failures, inference
+from .view import View
+
+DEFAULT_DEVICES = 4
+MAX_DEVICES = 32
+STREAM_TIMEOUT_S = 600.0
+SETTLE_TIMEOUT_S = 60.0
+TRAIN_TIMEOUT_S = 600.0
+COMMAND_TIMEOUT_S = 60.0
+# How long a validator and the broker stay dead under --chaos.
+OUTAGE_S = 3.0
+# The proof and the API calls go to a node that --chaos leaves alone.
+STEADY = VALIDATORS[4]
+VICTIM = VALIDATORS[0]
+TESTBED_SEED = 7
+MODEL_NAME = "anomaly"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes:
+        directory: working folder, which is kept; None for a temporary one, which is not.
+        devices: how many boards.
+        replay: folder of recordings; None for the simulated test bed.
+        broker: a broker that runs already; None for an own one.
+        chaos: kill a validator and the own broker mid-stream.
+        rate_hz: rows per second and board; 0 for as fast as possible.
+        seed: of the simulated test bed and of the training.
+    """
+
+    directory: Path | None = None
+    devices: int = DEFAULT_DEVICES
+    replay: Path | None = None
+    broker: ExternalBroker | None = None
+    chaos: bool = False
+    rate_hz: float = 0.0
+    seed: int = TESTBED_SEED
+
+
+async def run(options: Options, console: Console) -> dict[str, Any]:
+    """Run the demo and return its summary; `summary["failures"]` is empty if all held.
+
+    Raises:
+        ToolError: something could not be started or did not come about.
+    """
+    if options.replay is not None:
+        scenario = scenarios.replay(options.replay, options.devices)
+    else:
+        scenario = scenarios.testbed(options.devices, options.seed)
+    with contextlib.ExitStack() as stack:
+        if options.directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))
+        else:
+            directory = options.directory
+            if directory.exists() and any(directory.iterdir()):
+                raise ToolError(f"--dir {directory}: is not empty; name a new folder")
+        view = stack.enter_context(View(console))
+        return await Demo(options, scenario, directory, view).run()
+
+
+class Demo:
+    """One run, step by step."""
+
+    def __init__(
+        self, options: Options, scenario: scenarios.Scenario, directory: Path, view: View
+    ) -> None:
+        self._options = options
+        self._scenario = scenario
+        self._directory = directory
+        self._view = view
+        self._fleet = Fleet(directory, options.broker)
+        self._watch = ChainWatch(self._fleet.founding)
+        self._chaos: dict[str, Any] = {}
+        self._streaming_s = 0.0
+        self._began = time.monotonic()
+
+    async def run(self) -> dict[str, Any]:
+        """All steps; the processes are ended whatever happens."""
+        view, fleet = self._view, self._fleet
+        view.watch(self._figures)
+        view.step(f"readings: {self._scenario.source}")
+        ticker = asyncio.create_task(self._tick())
+        follower: asyncio.Task[None] | None = None
+        try:
+            view.step(f"starting a broker and {len(VALIDATORS)} fog nodes")
+            await fleet.start()
+            async with Client([fleet.apis[STEADY], fleet.apis[VALIDATORS[3]]]) as client:
+                follower = asyncio.create_task(self._watch.follow(client))
+                return await self._steps(client, follower)
+        finally:
+            ticker.cancel()
+            if follower is not None:
+                follower.cancel()
+            await fleet.stop()
+
+    async def _steps(self, client: Client, follower: asyncio.Task[None]) -> dict[str, Any]:
+        view, fleet = self._view, self._fleet
+        view.step(f"{self._options.devices} boards make their keys and are enrolled")
+        await asyncio.to_thread(fleet.make_boards, self._scenario, self._options.rate_hz)
+        await self._enrol(client)
+        view.step("boards stream normal operation")
+        began = time.monotonic()
+        for board in fleet.boards:
+            await board.start()
+        await self._wait(
+            "all boards wait for a model and have receipts for all they signed",
+            lambda: all(b.waiting and len(b.signed) < b.receipted for b in fleet.boards),
+            follower,
+            STREAM_TIMEOUT_S,
+        )
+        self._streaming_s += time.monotonic() - began
+        view.step("the cloud collects what was sealed and trains on it")
+        trained = await self._train()
+        view.step("the model is released; boards install it and stream the rest")
+        began = time.monotonic()
+        await self._release()
+        await self._wait(
+            "the boards judge their readings",
+            lambda: all(b.verdict_us or b.done for b in fleet.boards),
+            follower,
+            STREAM_TIMEOUT_S,
+        )
+        await self._attack(follower)
+        if self._options.chaos:
+            await self._make_chaos(follower)
+        await self._wait(
+            "all boards are done",
+            lambda: all(b.done is not None for b in fleet.boards),
+            follower,
+            STREAM_TIMEOUT_S,
+        )
+        await self._wait(
+            "every signed transaction is final",
+            lambda: all(
+                self._watch.seen.get((b.key.kid, n)) for b in fleet.boards if b.key
+                for n in b.signed
+            ),
+            follower,
+            SETTLE_TIMEOUT_S,
+        )  # fmt: skip
+        self._streaming_s += time.monotonic() - began
+        view.step("boards are done; heads and states of all nodes are compared")
+        statuses = await self._settle(follower)
+        view.step("a proof is written, checked in another process, and checked with a flipped bit")
+        proof = await self._prove()
+        view.step("verdicts are compared with LiteRT and with the labels")
+        judged = await self._judge()
+        return self._summary(statuses, trained, proof, judged)
+
+    async def _enrol(self, client: Client) -> None:
+        key = self._fleet.consortium.signing_key(OPERATOR)
+        for board in self._fleet.boards:
+            assert board.key is not None
+            body = Enrol(
+                key=board.key,
+                owner=OPERATOR,
+                type=DEVICE_TYPE,
+                board="unix",
+                channels=board.channels,
+                time=time.time_ns() // 1_000_000,
+            )
+            await submit(client, key, body, self._fleet.founding)
+
+    async def _train(self) -> dict[str, Any]:
+        fleet = self._fleet
+        out = self._directory / "model"
+        report = self._directory / "train.json"
+        command = ["train", "anomaly", "--quick", "--seed", str(self._options.seed)]
+        command += ["--founding", str(fleet.consortium.founding_file)]
+        command += ["--api", fleet.apis[STEADY], "--data", str(self._directory / "dataset")]
+        command += ["--device-type", DEVICE_TYPE, "--out", str(out), "--json", str(report)]
+        await self._command("train", command, TRAIN_TIMEOUT_S)
+        trained: dict[str, Any] = json.loads(report.read_text())
+        return trained
+
+    async def _release(self) -> None:
+        fleet = self._fleet
+        command = ["model", "release", str(self._directory / "model"), "--name", MODEL_NAME]
+        command += ["--founding", str(fleet.consortium.founding_file)]
+        command += ["--key", str(fleet.consortium.member_directory(TRAINER) / "signing.key")]
+        command += ["--api", fleet.apis[STEADY]]
+        await self._command("release", command, COMMAND_TIMEOUT_S)
+
+    async def _attack(self, follower: asyncio.Task[None]) -> None:
+        board = self._fleet.boards[0]
+        assert board.key is not None
+        kid = board.key.kid
+
+        def dropped() -> int:
+            packs = self._watch.packs.get(kid, [])
+            return packs[-1].message.dropped or 0 if packs else 0
+
+        await self._wait(
+            "a board has dropped what it has receipts for",
+            lambda: dropped() > 1,
+            follower,
+            SETTLE_TIMEOUT_S,
+        )
+        self._view.step(f"four forgeries in the name of {board.name}")
+        old = self._watch.packs[kid][0]
+        gateway = self._fleet.gateway_of(board)
+        for cause, (claimed, message) in forge(old, self._fleet.founding.chain_id).items():
+            await send(self._fleet.broker, gateway, claimed, message)
+            await self._wait(
+                f"the forgery is on the chain as {cause}",
+                lambda cause=cause: self._watch.incidents[cause] > 0,
+                follower,
+                SETTLE_TIMEOUT_S,
+            )
+
+    async def _make_chaos(self, follower: asyncio.Task[None]) -> None:
+        fleet = self._fleet
+        height = self._watch.height
+        victim = fleet.nodes[VICTIM]
+        own_broker = fleet.broker_child
+        self._view.step(
+            f"chaos: SIGKILL to {VICTIM}" + (" and to the broker" if own_broker else "")
+        )
+        unfinished = sum(board.done is None for board in fleet.boards)
+        await victim.kill()
+        if own_broker is not None:
+            await own_broker.kill()
+        await asyncio.sleep(OUTAGE_S)
+        if own_broker is not None:
+            await own_broker.start()
+        await victim.start()
+        await fleet.wait_ready(VICTIM)
+        self._view.step(f"chaos: {VICTIM} is back")
+        if unfinished:
+            await self._wait(
+                "blocks become final again",
+                lambda: self._watch.height > height,
+                follower,
+                SETTLE_TIMEOUT_S,
+            )
+        self._chaos = {
+            "killed": [VICTIM, *(["broker"] if own_broker else [])],
+            "broker": "killed and started again" if own_broker else "not ours: left alone",
+            "boards_mid_stream": unfinished,
+            "recovered": self._watch.height > height or not unfinished,
+        }
+
+    async def _settle(self, follower: asyncio.Task[None]) -> list[Status]:
+        statuses: list[Status] = []
+
+        async def settled() -> bool:
+            statuses[:] = [await self._status(name) for name in VALIDATORS]
+            heads = {status.head for status in statuses}
+            waiting = sum(status.waiting for status in statuses)
+            return len(heads) == 1 and not waiting
+
+        with contextlib.suppress(ToolError):  # the summary says what is not equal
+            await self._wait("all heads are equal", settled, follower, SETTLE_TIMEOUT_S)
+        height = max((status.height for status in statuses), default=0)
+        await self._wait(
+            "all blocks were counted",
+            lambda: self._watch.height >= height,
+            follower,
+            SETTLE_TIMEOUT_S,
+        )
+        return statuses
+
+    async def _status(self, name: str) -> Status:
+        async with Client([self._fleet.apis[name]]) as client:
+            return await client.status()
+
+    async def _prove(self) -> dict[str, Any]:
+        """Get and check a proof by the commands, the check with the two files alone."""
+        packs = [pack for packs in self._watch.packs.values() for pack in packs]
+        chosen: Transaction = secrets.choice(packs)
+        folder = self._directory / "proof"
+        folder.mkdir()
+        proof = folder / "reading.proof"
+        command = ["proof", "get", chosen.id.hex(), "--api", self._fleet.apis[STEADY]]
+        await self._command("proof", [*command, "--out", str(proof)], COMMAND_TIMEOUT_S)
+        (folder / "founding.cbor").write_bytes(self._fleet.founding.raw)
+        verify = ["proof", "verify", "reading.proof", "--founding", "founding.cbor"]
+        verified = await self._exit_code("proof", verify, folder) == 0
+        data = bytearray(proof.read_bytes())
+        position = secrets.randbelow(len(data) * 8)
+        data[position // 8] ^= 1 << position % 8
+        (folder / "flipped.proof").write_bytes(data)
+        verify[2] = "flipped.proof"
+        refused = await self._exit_code("proof", verify, folder) == 1
+        return {
+            "transaction": chosen.id.hex(),
+            "bytes": len(data),
+            "flipped_bit": position,
+            "verified": verified,
+            "tampered_refused": refused,
+        }
+
+    async def _judge(self) -> dict[str, Any]:
+        """Repeat every sealed verdict with LiteRT, and score both against the labels."""
+        labels = {
+            board.key.kid.hex(): {str(time_): value for time_, value in plan.labels.items()}
+            for board, plan in zip(self._fleet.boards, self._scenario.boards, strict=True)
+            if board.key is not None
+        }
+        label_file = self._directory / "labels.json"
+        label_file.write_text(json.dumps(labels))
+        report = self._directory / "evaluate.json"
+        fleet = self._fleet
+        command = ["evaluate", "anomaly", "--model", str(self._directory / "model")]
+        command += ["--founding", str(fleet.consortium.founding_file)]
+        command += ["--api", fleet.apis[STEADY], "--data", str(self._directory / "dataset")]
+        command += ["--device-type", DEVICE_TYPE]
+        command += ["--labels", str(label_file), "--json", str(report)]
+        await self._command("evaluate", command, TRAIN_TIMEOUT_S)
+        judged: dict[str, Any] = json.loads(report.read_text())
+        return judged
+
+    async def _command(self, name: str, arguments: list[str], timeout_s: float) -> None:
+        child = self._child(name, arguments, self._directory)
+        await child.start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await child.wait()
+        except TimeoutError as error:
+            await child.kill()
+            raise ToolError(f"fogline {name}: took more than {timeout_s:.0f} s") from error
+        if code != 0:
+            raise ToolError(f"fogline {' '.join(arguments)}: exit {code}:\n{child.tail()}")
+
+    async def _exit_code(self, name: str, arguments: list[str], cwd: Path) -> int:
+        child = self._child(name, arguments, cwd)
+        await child.start()
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            return await child.wait()
+
+    def _child(self, name: str, arguments: list[str], cwd: Path) -> Child:
+        command = [sys.executable, "-m", "tools.cli", *arguments]
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        log = self._directory / "logs" / f"{name}.log"
+        return Child(name, command, log, cwd=cwd, environment={"PYTHONPATH": path})
+
+    async def _wait(
+        self, what: str, condition: Any, follower: asyncio.Task[None], timeout_s: float
+    ) -> None:
+        def checked() -> Any:
+            if follower.done():
+                follower.result()
+            problems = [p for board in self._fleet.boards for p in board.problems]
+            if problems:
+                raise ToolError("; ".join(problems))
+            return condition()
+
+        await self._fleet.wait_for(what, checked, timeout_s)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._view.tick()
+
+    def _figures(self) -> Mapping[str, str]:
+        boards, watch = self._fleet.boards, self._watch
+        rows = sum(plan.normal_rows + plan.rest_rows for plan in self._scenario.boards)
+        signed = sum(board.packs for board in boards)
+        sealed = sum(len(packs) for packs in watch.packs.values())
+        nodes = sum(node.running for node in self._fleet.nodes.values())
+        return {
+            "nodes": f"{nodes}/{len(VALIDATORS)}",
+            "height": str(watch.height),
+            "signed": str(signed),
+            "sealed": f"{sealed} of about {rows // 10}",
+            "refused": str(sum(watch.incidents.values())),
+            "verdicts": str(sum(len(board.verdict_us) for board in boards)),
+            "alerts": str(len(watch.alerts)),
+        }
+
+    def _summary(
+        self,
+        statuses: list[Status],
+        trained: dict[str, Any],
+        proof: dict[str, Any],
+        judged: dict[str, Any],
+    ) -> dict[str, Any]:
+        fleet, watch = self._fleet, self._watch
+        counts = committed(fleet.boards, watch)
+        summary: dict[str, Any] = {
+            "source": self._scenario.source,
+            "boards": len(fleet.boards),
+            "validators": len(fleet.founding.validators),
+            "quorum": fleet.founding.quorum,
+            **counts,
+            "incidents": {cause: watch.incidents[cause] for cause in FORGERIES}
+            | dict(watch.incidents),
+            "blocks": watch.height,
+            "heads_equal": len({status.head for status in statuses}) == 1,
+            "state_roots_equal": len({status.state_root for status in statuses}) == 1,
+            "commit_latency_ms": commit_latency_ms(fleet.boards, watch),
+            "committed_packs_per_s": round(counts["packs_committed"] / self._streaming_s, 1),
+            "model": {
+                "sha256": trained["sha256"],
+                "bytes": trained["bytes"],
+                "ops": trained["ops"],
+                "f1_float": judged["f1_float"],
+                "f1_int8": judged["f1_int8"],
+            },
+            "on_board": inference(fleet.boards)
+            | {
+                "compared": judged["compared"],
+                "equals_litert": judged["equals_litert"],
+            },
+            "alerts": len(watch.alerts),
+            "proof": proof,
+            "chaos": self._chaos,
+            "problems": [problem for board in fleet.boards for problem in board.problems],
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+        summary["failures"] = failures(summary, fleet.founding)
+        return summary

@@ -1,0 +1,197 @@
+"""What the boards of a demo play: recorded experiments, or the simulated test bed.
+
+Normal operation comes first; then a board waits for its model and plays the rest. Labels
+stay on this side: they serve to score what the boards said afterwards.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tools.errors import ToolError
+
+# SKAB's protocol: the first rows of each experiment are normal and may be used to fit.
+NORMAL_ROWS = 400
+MAX_FILES = 1000
+MAX_FILE_BYTES = 64 * 1024 * 1024
+LABEL_COLUMN = "anomaly"
+TIME_COLUMN = "datetime"
+FAULTS = ("valve1", "valve2", "cavitation", "imbalance")
+TESTBED_NORMAL_ROWS = 2500
+TESTBED_LEAD_ROWS = 300
+TESTBED_FAULT_ROWS = 200
+WAIT_FOR_MODEL = {"wait": "model"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One recorded file.
+
+    Attributes:
+        times: s since 1970, a row each.
+        labels: whether a row is anomalous; None where the file has no such column.
+    """
+
+    path: Path
+    times: Sequence[int] = field(repr=False)
+    labels: Sequence[bool] | None = field(repr=False)
+    digest: bytes
+
+
+@dataclass
+class BoardPlan:
+    """One board's part.
+
+    Attributes:
+        driver: the `driver` entry of its board.json.
+        labels: label by time (s since 1970), for the rows that are scored.
+        normal_rows, rest_rows: rows before and after the wait for a model.
+    """
+
+    driver: dict[str, Any]
+    labels: dict[int, bool] = field(default_factory=dict)
+    normal_rows: int = 0
+    rest_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Plans for all boards.
+
+    Attributes:
+        source: what the user is told the readings are.
+        labelled: whether there are labels to score against.
+    """
+
+    source: str
+    boards: Sequence[BoardPlan]
+    labelled: bool
+
+
+def replay(directory: Path, boards: int) -> Scenario:
+    """Split the experiments in `directory` over the boards.
+
+    Files without labels are normal operation as a whole. Of the labelled experiments one
+    half, drawn by the hash of their content, gives its first NORMAL_ROWS rows to normal
+    operation; the other half is judged whole and scored, so that no experiment is both
+    learned from and scored. What remains of the first half is judged, not scored.
+
+    Raises:
+        ToolError: no experiments there, or one cannot be read.
+    """
+    paths = sorted(directory.rglob("*.csv"))
+    if not paths:
+        raise ToolError(f"{directory}: holds no CSV files; name the folder of the recordings")
+    if len(paths) > MAX_FILES:
+        raise ToolError(f"{directory}: holds {len(paths)} CSV files, at most {MAX_FILES} are read")
+    experiments = [_read(path) for path in paths]
+    plain = [e for e in experiments if e.labels is None]
+    labelled = sorted((e for e in experiments if e.labels is not None), key=lambda e: e.digest)
+    half = len(labelled) // 2
+    learned, scored = labelled[:half], labelled[half:]
+    if not plain and not learned:
+        raise ToolError(
+            f"{directory}: has nothing to learn normal operation from; at least two labelled "
+            "experiments or one without labels are needed"
+        )
+    plans = [BoardPlan({"name": "replay", "script": []}) for _ in range(boards)]
+    for experiment in plain:
+        rows = len(experiment.times)
+        share = -(-rows // boards)
+        for index, plan in enumerate(plans):
+            first = index * share
+            if first < rows:
+                _add_normal(plan, experiment, first, min(share, rows - first))
+    for experiment in learned:
+        plan = min(plans, key=lambda p: p.normal_rows)
+        _add_normal(plan, experiment, 0, min(NORMAL_ROWS, len(experiment.times)))
+    for plan in plans:
+        plan.driver["script"].append(WAIT_FOR_MODEL)
+    for experiment in scored:
+        plan = min(plans, key=lambda p: p.rest_rows)
+        _add_rest(plan, experiment, 0)
+        assert experiment.labels is not None
+        plan.labels.update(zip(experiment.times, experiment.labels, strict=True))
+    for experiment in learned:
+        if len(experiment.times) > NORMAL_ROWS:
+            _add_rest(min(plans, key=lambda p: p.rest_rows), experiment, NORMAL_ROWS)
+    idle = [i for i, plan in enumerate(plans) if not plan.normal_rows or not plan.rest_rows]
+    if len(idle) == boards:
+        raise ToolError(
+            f"{directory}: has too few experiments for a single board; add recordings, some to "
+            "learn from and some to judge"
+        )
+    if idle:
+        raise ToolError(
+            f"{directory}: has too few experiments for {boards} boards; use --devices "
+            f"{boards - len(idle)} or fewer"
+        )
+    return Scenario(f"{len(experiments)} recorded experiments of {directory}", plans, bool(scored))
+
+
+def testbed(boards: int, seed: int) -> Scenario:
+    """Every board simulates a test bed of its own: normal, then each of the faults."""
+    plans = []
+    for board in range(boards):
+        script: list[Mapping[str, Any]] = [{"rows": TESTBED_NORMAL_ROWS, "fault": None}]
+        script.append(WAIT_FOR_MODEL)
+        plan = BoardPlan({}, normal_rows=TESTBED_NORMAL_ROWS)
+        row = TESTBED_NORMAL_ROWS
+        for index in range(len(FAULTS)):
+            fault = FAULTS[(index + board) % len(FAULTS)]
+            for rows, what in (
+                (TESTBED_LEAD_ROWS, None),
+                (TESTBED_FAULT_ROWS, fault),
+            ):
+                script.append({"rows": rows, "fault": what})
+                plan.labels |= dict.fromkeys(range(row, row + rows), what is not None)
+                row += rows
+                plan.rest_rows += rows
+        plan.driver = {"name": "testbed", "seed": seed + board, "script": script}
+        plans.append(plan)
+    return Scenario("a simulated test bed (no recordings given)", plans, labelled=True)
+
+
+def _add_normal(plan: BoardPlan, experiment: Experiment, first: int, count: int) -> None:
+    item = {"path": str(experiment.path), "first": first, "count": count}
+    plan.driver["script"].append(item)
+    plan.normal_rows += count
+
+
+def _add_rest(plan: BoardPlan, experiment: Experiment, first: int) -> None:
+    item = {"path": str(experiment.path), "first": first, "count": None}
+    plan.driver["script"].append(item)
+    plan.rest_rows += len(experiment.times) - first
+
+
+def _read(path: Path) -> Experiment:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ToolError(f"{path}: is larger than {MAX_FILE_BYTES} bytes")
+    data = path.read_bytes()
+    rows = csv.DictReader(data.decode("utf-8", "replace").splitlines(), delimiter=";")
+    names = rows.fieldnames or []
+    if TIME_COLUMN not in names:
+        raise ToolError(
+            f"{path}: has no column {TIME_COLUMN!r}; recordings are ';'-separated with a header"
+        )
+    times: list[int] = []
+    labels: list[bool] = []
+    for row in rows:
+        try:
+            moment = datetime.fromisoformat(row[TIME_COLUMN])
+            label = float(row[LABEL_COLUMN]) != 0 if LABEL_COLUMN in names else False
+        except (ValueError, TypeError):
+            continue  # the board reports and skips the same row
+        times.append(int(moment.replace(tzinfo=UTC).timestamp()))
+        labels.append(label)
+    if not times:
+        raise ToolError(f"{path}: has no readable row")
+    has_labels = LABEL_COLUMN in names
+    digest = hashlib.sha256(data).digest()
+    return Experiment(path.resolve(), times, labels if has_labels else None, digest)

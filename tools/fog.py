@@ -1,0 +1,123 @@
+"""What `fogline fog init` writes: a configuration with every key, and a systemd unit."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from fog_node import config
+
+from .consortium import FOUNDING_FILE, load_founding, write_file
+from .errors import UsageError
+
+CONFIG_FILE = "fog.toml"
+UNIT_FILE = "fogline-fog.service"
+SERVICE_USER = "fogline"
+DATA_DIR = Path("/var/lib/fogline")
+
+_UNIT = """\
+# Fogline fog node. Install:
+#   sudo useradd --system --home-dir {data_dir} --shell /usr/sbin/nologin {user}
+#   sudo cp {unit} /etc/systemd/system/ && sudo systemctl enable --now {service}
+[Unit]
+Description=Fogline fog node of {member}
+Wants=network-online.target time-sync.target
+After=network-online.target time-sync.target
+
+[Service]
+Type=exec
+User={user}
+Group={user}
+ExecStart={command}
+# The daemon closes its ledger in order on SIGTERM; a kill loses nothing that was receipted.
+KillSignal=SIGTERM
+TimeoutStopSec=30
+Restart=always
+RestartSec=2
+StateDirectory=fogline
+StateDirectoryMode=0700
+UMask=0077
+# The system is read-only but for the state directory.
+ProtectSystem=strict
+ProtectHome=read-only
+ReadWritePaths={data_dir}
+PrivateTmp=true
+PrivateDevices=true
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectKernelLogs=true
+ProtectControlGroups=true
+ProtectClock=true
+ProtectHostname=true
+ProtectProc=invisible
+NoNewPrivileges=true
+RestrictSUIDSGID=true
+RestrictRealtime=true
+RestrictNamespaces=true
+LockPersonality=true
+MemoryDenyWriteExecute=true
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+SystemCallArchitectures=native
+# What is not listed fails with an error. @resources stays: mining lowers its own priority.
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM
+LimitNOFILE=4096
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def init(
+    out: Path,
+    member: str,
+    founding: Path,
+    keys: Path,
+    *,
+    data_dir: Path = DATA_DIR,
+    overrides: dict[str, dict[str, Any]] | None = None,
+) -> tuple[Path, Path]:
+    """Write fog.toml and the systemd unit into `out`; returns their paths.
+
+    Args:
+        out: directory for the two files, which must not exist yet.
+        member: which member's node this is; must be in the founding file.
+        founding: the founding file, or the directory that holds it.
+        keys: directory with the member's signing.key, tls.key and tls.crt.
+        data_dir: where the daemon keeps its ledger.
+        overrides: configuration values by section and key.
+
+    Raises:
+        ToolError: a file exists, or the founding file cannot be read.
+        UsageError: the member is not in the founding file.
+    """
+    if founding.is_dir():
+        founding = founding / FOUNDING_FILE
+    names = [m.name for m in load_founding(founding).members]
+    if member not in names:
+        raise UsageError(f"--member {member}: is not in {founding}; it lists {', '.join(names)}")
+    values = {**(overrides or {})}
+    data_dir = data_dir.resolve()  # systemd takes no relative paths
+    values["node"] = {"data_dir": data_dir, **values.get("node", {})}
+    configuration = out / CONFIG_FILE
+    unit = out / UNIT_FILE
+    text = config.sample(member, founding.resolve(), keys.resolve(), values)
+    command = [str(Path(sys.executable).with_name("fogline")), "fog", "run"]
+    command += ["--config", str(configuration.resolve())]
+    write_file(configuration, text.encode())
+    write_file(
+        unit,
+        _UNIT.format(
+            user=SERVICE_USER,
+            data_dir=data_dir,
+            unit=unit.resolve(),
+            service=UNIT_FILE,
+            member=member,
+            command=shlex.join(command),
+        ).encode(),
+    )
+    return configuration, unit
