@@ -17,18 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fog_node.protocol.manifest import Manifest
+from fog_node.protocol.keys import kid_hex
+from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest
 
 from .dataset import Dataset, SealedVerdict
-from .errors import DatasetError, TrainingError
+from .errors import DatasetError, ReleaseError, TrainingError
 from .export import Interpreter
-from .model_card import MODEL_FILE, ModelCard
+from .model_card import MODEL_FILE, ModelCard, read_bounded
 from .plots import plot_timeline
 from .preprocess import quantize, score, verdicts
 from .readings import Readings
 from .train import anomaly
 
 MAX_LABEL_BYTES = 64 * 1024 * 1024
+MAX_REPORT_BYTES = 1024 * 1024
+# A float32 takes four times what an int8 takes.
+MAX_FLOAT_MODEL_BYTES = 4 * MAX_PAYLOAD_BYTES
 OUTPUT_PREFIX_BYTES = 8
 
 Labels = Mapping[bytes, Mapping[float, bool]]
@@ -72,13 +76,19 @@ def load_labels(path: Path) -> dict[bytes, dict[float, bool]]:
             raise DatasetError(f"{path}: is over {MAX_LABEL_BYTES} bytes", "give fewer labels")
         value = json.loads(path.read_text())
         return {
-            bytes.fromhex(kid): {float(time): bool(label) for time, label in of_kid.items()}
+            bytes.fromhex(kid): {float(time): _label(label) for time, label in of_kid.items()}
             for kid, of_kid in value.items()
         }
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: is no file of labels ({error})", 'write {"key id": {"seconds": true}}'
         ) from error
+
+
+def _label(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")  # noqa: TRY004 - as json's errors
+    return value
 
 
 def evaluate(
@@ -97,16 +107,17 @@ def evaluate(
         compared: sealed verdicts repeated; equals_litert: all of them bit by bit;
         f1_float, f1_int8 and the rest of `Confusion.report` for `int8` and `float`, None
         without labels.
+
+    Raises:
+        DatasetError: no such device type, or a damaged file.
+        ReleaseError: the directory is not as training wrote it.
+        TrainingError: no sealed verdict is of this model.
     """
-    card = ModelCard.load(model_directory)
-    payload = (model_directory / MODEL_FILE).read_bytes()
-    report = json.loads((model_directory / anomaly.REPORT_FILE).read_text())
-    float_data = (model_directory / anomaly.FLOAT_MODEL_FILE).read_bytes()
-    noise = np.array(report["float_noise"], np.float32)
-    manifest = card.manifest("-", 1, payload, 0)
-    identity = hashlib.sha256(payload).digest()[:OUTPUT_PREFIX_BYTES]
+    model = _Model.load(model_directory)
+    manifest = model.manifest
+    interpreter = Interpreter(model.payload)
+    identity = manifest.payload_sha256[:OUTPUT_PREFIX_BYTES]
     sealed = [v for v in dataset.verdicts(device_type) if v.model == identity]
-    interpreter = Interpreter(payload)
     compared, unequal = 0, 0
     int8, floats = Confusion(), Confusion()
     for kid, readings in dataset.readings(device_type).items():
@@ -126,29 +137,63 @@ def evaluate(
         true, known = _labels_of(judged, of_board)
         stride = manifest.stride
         int8.add(_rows(len(judged), windows.last, said, stride)[known], true[known])
-        scaled, cut = anomaly.cut_scaled(judged, noise)
-        hits = anomaly.float_score(scaled, float_data) > report["float_threshold"]
+        scaled, cut = anomaly.cut_scaled(judged, model.noise)
+        hits = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
         floats.add(_rows(len(judged), cut.last, hits, stride)[known], true[known])
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            path = out / f"timeline-{kid.hex()}.png"
-            times, shaded = judged.times[windows.last], true[windows.last]
-            plot_timeline(path, times, scores, manifest.threshold, shaded, f"board {kid.hex()}")
+            path = out / f"timeline-{kid_hex(kid)}.png"
+            shaded = true[windows.last]
+            plot_timeline(path, scores, manifest.threshold, shaded, f"board {kid_hex(kid)}")
     if not compared:
         raise TrainingError(
             f"evaluation: {device_type} has no sealed verdict of this model",
             "release it, let boards judge, and collect again",
         )
-    labelled = bool(int8.report()["rows"])
+    by_int8, by_float = (c.report() if c.report()["rows"] else None for c in (int8, floats))
     return {
         "compared": compared,
         "equals_litert": unequal == 0,
         "unequal": unequal,
-        "f1_int8": int8.report()["f1"] if labelled else None,
-        "f1_float": floats.report()["f1"] if labelled else None,
-        "int8": int8.report() if labelled else None,
-        "float": floats.report() if labelled else None,
+        "f1_int8": by_int8 and by_int8["f1"],
+        "f1_float": by_float and by_float["f1"],
+        "int8": by_int8,
+        "float": by_float,
     }
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What training wrote, as far as an evaluation needs it."""
+
+    manifest: Manifest
+    payload: bytes
+    float_payload: bytes
+    float_threshold: float
+    noise: npt.NDArray[np.float32]
+
+    @classmethod
+    def load(cls, directory: Path) -> _Model:
+        """Read a model's directory; raises ReleaseError."""
+        card = ModelCard.load(directory)
+        payload = read_bounded(directory / MODEL_FILE, MAX_PAYLOAD_BYTES)
+        manifest = card.manifest("-", card.min_version + 1, payload, 0)
+        path = directory / anomaly.REPORT_FILE
+        try:
+            report = json.loads(read_bounded(path, MAX_REPORT_BYTES))
+            return cls(
+                manifest=manifest,
+                payload=payload,
+                float_payload=read_bounded(
+                    directory / anomaly.FLOAT_MODEL_FILE, MAX_FLOAT_MODEL_BYTES
+                ),
+                float_threshold=float(report["float_threshold"]),
+                noise=np.array(report["float_noise"], np.float32),
+            )
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ReleaseError(
+                f"{path}: is not a training report ({error!r})", "train again; training writes it"
+            ) from error
 
 
 def _since_activation(readings: Readings, first: SealedVerdict, manifest: Manifest) -> Readings:

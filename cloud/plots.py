@@ -43,7 +43,6 @@ def plot_training(
 
 def plot_timeline(
     path: Path,
-    times: npt.NDArray[np.float64],
     scores: npt.NDArray[Any],
     threshold: int,
     labels: npt.NDArray[np.bool_],
@@ -51,7 +50,7 @@ def plot_timeline(
 ) -> None:
     """Write the scores of one board over its windows, labelled anomalies shaded."""
     figure, axes = _figure()
-    position = np.arange(len(times))
+    position = np.arange(len(scores))
     axes.semilogy(position, np.maximum(scores, 1), linewidth=0.8)
     axes.axhline(max(1, threshold), color="red", linewidth=0.8)
     low, high = axes.get_ylim()

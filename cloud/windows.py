@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class FloatWindows:
     Attributes:
         values: float32 [count, window, channels].
         last: index of each window's last row among the rows given.
-        segment: number of the segment that each window is of, rising.
+        segment: number of the segment that each window is of, from 0, rising.
     """
 
     values: npt.NDArray[np.float32]
@@ -38,26 +39,8 @@ class FloatWindows:
 
 def cut(readings: Readings, cutting: Cutting) -> FloatWindows:
     """Cut windows as `preprocess.quantize` does, without quantizing."""
-    whole = np.flatnonzero(np.isfinite(readings.values).all(axis=1))
-    rows = readings.values[whole].astype(np.float64)
-    width = rows.shape[1]
-    values, last, numbers = [], [], []
-    spans = segments(readings.times_ms[whole], cutting.max_gap_s)
-    for number, (start, end) in enumerate(spans):
-        part = rows[start:end]
-        if cutting.calibrate:
-            part = part - part[: cutting.calibrate].mean(axis=0)
-        first = cutting.calibrate + cutting.window
-        for stop in range(first, end - start + 1, cutting.stride):
-            values.append(part[stop - cutting.window : stop])
-            last.append(whole[start + stop - 1])
-            numbers.append(number)
-    shape = (-1, cutting.window, width)
-    return FloatWindows(
-        np.array(values, np.float32).reshape(shape),
-        np.array(last, np.int64),
-        np.array(numbers, np.int64),
-    )
+    whole = _whole_rows(readings)
+    return _windows(readings, whole, segments(readings.times_ms[whole], cutting.max_gap_s), cutting)
 
 
 def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> FloatWindows:
@@ -69,25 +52,45 @@ def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> Floa
         step: rows between two such moments.
         span: rows that are judged after each calibration.
 
+    Returns:
+        The windows; `segment` numbers the rehearsals.
+
     What a board calibrated on long ago has drifted by the time it judges; a model must see
     fresh and old calibrations of the same data.
     """
-    whole = np.flatnonzero(np.isfinite(readings.values).all(axis=1))
+    whole = _whole_rows(readings)
+    shortest = cutting.calibrate + cutting.window
+    longest = cutting.calibrate + span
+    runs = [
+        (begin, min(end, begin + longest))
+        for start, end in segments(readings.times_ms[whole], cutting.max_gap_s)
+        for begin in range(start, end - shortest + 1, step)
+    ]
+    return _windows(readings, whole, runs, cutting)
+
+
+def _whole_rows(readings: Readings) -> npt.NDArray[np.int64]:
+    """Indices of the rows without a missing or infinite value."""
+    return np.flatnonzero(np.isfinite(readings.values).all(axis=1))
+
+
+def _windows(
+    readings: Readings,
+    whole: npt.NDArray[np.int64],
+    runs: Sequence[tuple[int, int]],
+    cutting: Cutting,
+) -> FloatWindows:
+    """Calibrate on the start of each run of whole rows, and cut the rest of it."""
     rows = readings.values[whole].astype(np.float64)
-    lead = cutting.calibrate
     values, last, numbers = [], [], []
-    number = 0
-    for start, end in segments(readings.times_ms[whole], cutting.max_gap_s):
-        for begin in range(start, end - lead - cutting.window + 1, step):
-            stop = min(end, begin + lead + span)
-            part = rows[begin:stop]
-            if lead:
-                part = part - part[:lead].mean(axis=0)
-            for at in range(lead + cutting.window, len(part) + 1, cutting.stride):
-                values.append(part[at - cutting.window : at])
-                last.append(whole[begin + at - 1])
-                numbers.append(number)
-            number += 1
+    for number, (start, end) in enumerate(runs):
+        part = rows[start:end]
+        if cutting.calibrate:
+            part = part - part[: cutting.calibrate].mean(axis=0)
+        for stop in range(cutting.calibrate + cutting.window, len(part) + 1, cutting.stride):
+            values.append(part[stop - cutting.window : stop])
+            last.append(whole[start + stop - 1])
+            numbers.append(number)
     shape = (-1, cutting.window, rows.shape[1])
     return FloatWindows(
         np.array(values, np.float32).reshape(shape),

@@ -1,7 +1,8 @@
 """Anomalies in multi-sensor readings: an auto-encoder for the boards themselves.
 
 A window is compared with what the network gives back (see `architecture`). The threshold is
-set without labels, from windows of normal operation that the network was not trained on.
+set without labels, from rehearsals of normal operation that are kept out of the training (other
+rehearsals share some of their rows, less another calibration mean).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import TrainingError
-from cloud.export import Interpreter, TfliteModel, self_tests, to_float_tflite, to_int8_tflite
+from cloud.export import (
+    REPRESENTATIVE_WINDOWS,
+    Interpreter,
+    TfliteModel,
+    self_tests,
+    to_float_tflite,
+    to_int8_tflite,
+)
 from cloud.model_card import MODEL_FILE, ModelCard
+from cloud.plots import plot_training
 from cloud.preprocess import quantize, score
 from cloud.readings import Readings
 from cloud.windows import Cutting, FloatWindows, cut, rehearse
@@ -46,8 +55,8 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 # One rehearsal in so many is kept out of training, to set the threshold by.
 HOLD_OUT = 5
+MAX_HELD_OUT = 6_000
 QUANTILE = 0.95
-MARGIN = 1.0
 SELF_TESTS = 4
 # What is put onto normal windows: offsets of so many noise widths, in some of the channels.
 OFFSETS = (0.3, 20.0)
@@ -98,57 +107,37 @@ def train(
     """
     channels = _channels(readings)
     progress("windows", 0, 1)
-    parts = [rehearse(r, CUTTING, REHEARSAL_STEP, REHEARSAL_SPAN) for r in readings.values()]
-    values, rehearsal = _join(parts)
-    if len(values) < MIN_WINDOWS:
-        raise TrainingError(
-            f"training: {len(values)} windows of normal operation, at least {MIN_WINDOWS} are "
-            "needed",
-            f"collect more: each run of {CUTTING.calibrate + CUTTING.window} rows without a "
-            "gap gives the first one",
-        )
-    noise = _noise(values)
-    held = rehearsal % HOLD_OUT == 0
     random = np.random.default_rng(seed)
-    scaled = np.clip(values / noise, -CLIP, CLIP).astype(np.float32)
-    normal = _thin(scaled[~held], QUICK_WINDOWS if quick else MAX_WINDOWS, random)
+    most = QUICK_WINDOWS if quick else MAX_WINDOWS
+    noise, normal, held = _material(readings, most, random)
     model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress)
     progress("quantize", 0, 1)
-    shaped = normal[:, :, np.newaxis, :]
     float_data = to_float_tflite(model)
-    int8 = to_int8_tflite(model, _representative(shaped, random))
+    int8 = to_int8_tflite(model, _representative(normal, random))
     progress("calibrate", 0, 1)
-    out.mkdir(parents=True, exist_ok=True)
-    held_scaled = _thin(scaled[held], QUICK_WINDOWS, random)
-    float_scores = float_score(held_scaled, float_data)
     manifest = _manifest(int8, channels, device_type, noise)
-    kept = _quantized(held_scaled, int8)
-    int8_scores = score(kept, Interpreter(int8.data).run(kept), manifest)
-    threshold = int(np.quantile(int8_scores, QUANTILE) * MARGIN)
-    float_threshold = float(np.quantile(float_scores, QUANTILE) * MARGIN)
+    # Half as they are, half with offsets: what is normal sets the threshold, all of it tells
+    # whether int8 decides as float does.
+    mixed = np.concatenate([held, _spoil(held, random)])
+    float_scores = float_score(mixed, float_data)
+    quantized = _quantized(mixed, int8)
+    int8_scores = score(quantized, Interpreter(int8.data).run(quantized), manifest)
+    float_normal, int8_normal = float_scores[: len(held)], int8_scores[: len(held)]
+    threshold = int(np.quantile(int8_normal, QUANTILE))
+    float_threshold = float(np.quantile(float_normal, QUANTILE))
     agreement = float(np.mean((int8_scores > threshold) == (float_scores > float_threshold)))
-    windows = np.concatenate([quantize(r.values, r.times_ms, manifest).values
-                              for r in readings.values()])  # fmt: skip
-    card = ModelCard.of_manifest(
-        _manifest(
-            int8,
-            channels,
-            device_type,
-            noise,
-            threshold,
-            self_tests(int8.data, windows, SELF_TESTS),
-        ),
-        {"float_int8_agreement": agreement},
-        dataset,
+    windows = np.concatenate(
+        [quantize(r.values, r.times_ms, manifest).values for r in readings.values()]
     )
-    (out / MODEL_FILE).write_bytes(int8.data)
-    (out / FLOAT_MODEL_FILE).write_bytes(float_data)
-    card.save(out)
+    manifest = replace(
+        manifest, threshold=threshold, selftest=self_tests(int8.data, windows, SELF_TESTS)
+    )
+    card = ModelCard.of_manifest(manifest, {"float_int8_agreement": agreement}, dataset)
     report = {
         "device_type": device_type,
         "rows": sum(len(r) for r in readings.values()),
         "windows": len(normal),
-        "held_out": len(held_scaled),
+        "held_out": len(held),
         "epochs": len(losses),
         "loss": losses[-1],
         "seed": seed,
@@ -162,11 +151,13 @@ def train(
         "float_int8_agreement": agreement,
         "sealed": dataset is not None,
     }
-    (out / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
     progress("plots", 0, 1)
-    from cloud.plots import plot_training
-
-    plot_training(out, losses, int8_scores, threshold, float_scores, float_threshold)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MODEL_FILE).write_bytes(int8.data)
+    (out / FLOAT_MODEL_FILE).write_bytes(float_data)
+    card.save(out)
+    (out / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
+    plot_training(out, losses, int8_normal, threshold, float_normal, float_threshold)
     return TrainingResult(out, card, report)
 
 
@@ -183,20 +174,39 @@ def float_score(scaled: npt.NDArray[np.float32], data: bytes) -> npt.NDArray[np.
     return total
 
 
-def scale(windows: FloatWindows, noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def cut_scaled(
+    readings: Readings, noise: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], FloatWindows]:
+    """Cut a board's readings as it does; the first array is what `float_score` takes."""
+    windows = cut(readings, CUTTING)
+    return _scale(windows.values, noise), windows
+
+
+def _scale(
+    values: npt.NDArray[np.float32], noise: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     """Windows in noise widths, as the float model takes them."""
-    scaled: npt.NDArray[np.float32] = np.clip(windows.values / noise, -CLIP, CLIP).astype(
-        np.float32
-    )
+    scaled: npt.NDArray[np.float32] = np.clip(values / noise, -CLIP, CLIP).astype(np.float32)
     return scaled
 
 
-def cut_scaled(readings: Readings, noise: npt.NDArray[np.float32]) -> tuple[
-    npt.NDArray[np.float32], FloatWindows
-]:  # fmt: skip
-    """Cut a board's readings as it does, for the float model."""
-    windows = cut(readings, CUTTING)
-    return scale(windows, noise), windows
+def _material(
+    readings: Mapping[bytes, Readings], most: int, random: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Noise widths, at most `most` windows to train on, and windows to set the threshold by."""
+    parts = [rehearse(r, CUTTING, REHEARSAL_STEP, REHEARSAL_SPAN) for r in readings.values()]
+    values, rehearsal = _join(parts)
+    if len(values) < MIN_WINDOWS:
+        raise TrainingError(
+            f"training: {len(values)} windows of normal operation, at least {MIN_WINDOWS} are "
+            "needed",
+            f"collect more: each run of {CUTTING.calibrate + CUTTING.window} rows without a "
+            "gap gives the first one",
+        )
+    noise = _noise(values)
+    held = rehearsal % HOLD_OUT == 0
+    scaled = _scale(values, noise)
+    return noise, _thin(scaled[~held], most, random), _thin(scaled[held], MAX_HELD_OUT, random)
 
 
 def _channels(readings: Mapping[bytes, Readings]) -> tuple[str, ...]:
@@ -277,17 +287,15 @@ def _spoil(
 
 
 def _representative(
-    shaped: npt.NDArray[np.float32], random: np.random.Generator
+    normal: npt.NDArray[np.float32], random: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Normal and spoilt windows, and the ends of the range, so that nothing saturates early."""
-    spoilt = _spoil(shaped[:, :, 0, :], random)[:, :, np.newaxis, :]
-    ends = np.full_like(shaped[:2], CLIP)
+    ends = np.full_like(normal[:2], CLIP)
     ends[1] = -CLIP
-    mixed = np.concatenate([shaped[::2], spoilt[1::2]])
+    mixed = np.concatenate([normal[::2], _spoil(normal, random)[1::2]])
     random.shuffle(mixed)
-    from cloud.export import REPRESENTATIVE_WINDOWS
-
-    return np.concatenate([ends, mixed[: REPRESENTATIVE_WINDOWS - len(ends)]])
+    chosen = np.concatenate([ends, mixed[: REPRESENTATIVE_WINDOWS - len(ends)]])
+    return chosen[:, :, np.newaxis, :]
 
 
 def _quantized(scaled: npt.NDArray[np.float32], model: TfliteModel) -> npt.NDArray[np.int8]:
@@ -301,9 +309,8 @@ def _manifest(
     channels: tuple[str, ...],
     device_type: str,
     noise: npt.NDArray[np.float32],
-    threshold: int = 0,
-    selftest: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Manifest:
+    """The manifest but for threshold and self-tests, which need it to be found."""
     return Manifest(
         name="-",
         version=1,
@@ -320,10 +327,10 @@ def _manifest(
         calibrate=CUTTING.calibrate,
         input=tuple(_fixed_point(float(n) * model.input_scale, model.input_zero) for n in noise),
         score=(model.input_zero, model.output_zero, _output_factor(model)),
-        threshold=threshold,
+        threshold=0,
         of=1,
         need=1,
-        selftest=selftest,
+        selftest=(),
         time=0,
     )
 

@@ -49,43 +49,19 @@ _HIGH = const(17)
 _WRAP = const(18)
 
 
-def window_block(
-    x, out, sums, runs, table, ymap, xmap, rows, cols, kh, kw, width, cin, cout, zx, zo, low, high
-):
+def window_block(places, positions, taps, sizes, values):
     """Return the argument block of the windowed kernels.
 
     Args:
-        x, out, sums, runs, table, ymap, xmap: offsets in the arena, in bytes.
-        rows, cols: output positions; batches are further rows.
-        kh, kw: taps of the window. Tap ky of row y reads input row ymap[y * kh + ky], tap kx
-            of column x reads input column xmap[x * kw + kx]; NO_TAP reads nothing.
-        width: columns of the input. cin, cout: its channels and the output's.
-        zx, zo, low, high: zero points and the range of the output, all + 128.
+        places: offsets in the arena, in bytes: input, output, sums, runs, table, ymap, xmap.
+        positions: rows and columns of the output; batches are further rows.
+        taps: rows and columns of the window. Tap ky of row y reads input row
+            ymap[y * kh + ky], tap kx of column x reads input column xmap[x * kw + kx]; NO_TAP
+            reads nothing.
+        sizes: columns of the input, its channels, channels of the output.
+        values: zero points of input and output, lowest and highest output, all + 128.
     """
-    return array(
-        "i",
-        (
-            x,
-            out,
-            sums,
-            runs,
-            table,
-            ymap,
-            xmap,
-            rows,
-            cols,
-            kh,
-            kw,
-            width,
-            cin,
-            cout,
-            zx,
-            zo,
-            low,
-            high,
-            WRAP,
-        ),
-    )
+    return array("i", places + positions + taps + sizes + values + (WRAP,))
 
 
 @micropython.viper

@@ -18,7 +18,6 @@ from .errors import ModelError
 MAX_MAP_ENTRIES = 1 << 15  # of one operator's window maps, 2 bytes each
 _MAX_LENGTH = 0x7FFF  # of a spatial axis: the maps keep one bit for NO_TAP
 
-_FLOAT32 = 0
 INT32 = 2
 INT8 = 9
 _SAME = 0
@@ -105,22 +104,26 @@ def _bias(op, at, count):
     return bias
 
 
-def _fill_table(arena, at, channels, bias, factors):
-    """Write the requantization table of `channels`; `factors` has one (m, shift) or one each."""
-    for channel in range(channels):
-        m, shift = factors[channel if len(factors) > 1 else 0]
+def _fill_table(arena, at, bias, factors):
+    """Write the requantization table; `factors` yields the (m, shift) of each channel."""
+    for channel, (m, shift) in enumerate(factors):
         value = struct.unpack_from("<i", bias.data, 4 * channel)[0] if bias else 0
-        shift = shift << k.LEFT_SHIFT if shift > 0 else -shift
-        struct.pack_into("<4i", arena, at, value, 65536 - (m >> 15), m & 0x7FFF, shift)
+        code = shift << k.LEFT_SHIFT if shift > 0 else -shift
+        struct.pack_into("<4i", arena, at, value, 65536 - (m >> 15), m & 0x7FFF, code)
         at += 4 * k.CHANNEL_WORDS
 
 
-def _factors(x, w, y):
-    """Return the (m, shift) of each weight scale, from the schema's x * w / y."""
-    return [
-        fixed.multiplier(fixed.product(x.scale(), w.scale(i)), y.scale())
-        for i in range(w.channels())
-    ]
+def _factors(x, w, y, channels, single=False):
+    """Yield the (m, shift) of each of the output's channels: input times weight over output.
+
+    `single`: the product of the two scales is rounded to binary32.
+    """
+    factor = None
+    for channel in range(channels):
+        if factor is None or w.channels() > 1:
+            scale = fixed.product(x.scale(), w.scale(channel), single)
+            factor = fixed.multiplier(scale, y.scale())
+        yield factor
 
 
 def _range(y, activation):
@@ -129,59 +132,47 @@ def _range(y, activation):
 
 
 class _Window:
-    """How the windows of one operator lie on its input.
+    """How the windows of one operator lie on its input; see `kernels.window_block`.
 
-    ymap and xmap hold, for each output row and tap and for each output column and tap, the
-    input row or column, or NO_TAP; see `kernels.window_block`. Batches are further rows.
+    Args:
+        x, y: tensors, both [batch, height, width, channels].
+        taps: rows and columns of the window.
+        row, column: row(o, tap) returns the input row that tap `tap` of output row `o` reads,
+            or NO_TAP; column(o, tap) the same for columns.
     """
 
-    def __init__(self, op, x, y, taps, ymap, xmap):
-        if len(ymap) + len(xmap) > MAX_MAP_ENTRIES or x[0] * x[1] > _MAX_LENGTH:
-            _refuse(op, "a plane of %d rows, %d columns, too large" % (x[0] * x[1], x[2]))
-        self.rows, self.cols = y[0] * y[1], y[2]
+    def __init__(self, op, x, y, taps, row, column):
+        entries = y.shape[0] * y.shape[1] * taps[0] + y.shape[2] * taps[1]
+        if entries > MAX_MAP_ENTRIES or x.shape[0] * x.shape[1] > _MAX_LENGTH:
+            _refuse(op, "windows of %s on shape %s are too many" % (taps, x.shape))
+        self.x = x
+        self.y = y
         self.taps = taps
-        self.width = x[2]
-        self.map_bytes = 2 * (len(ymap) + len(xmap))
-        self._maps = ymap, xmap
+        self.map_bytes = 2 * entries
+        self._row = row
+        self._column = column
+
+    def positions(self):
+        """Return how many windows there are."""
+        return _count(self.y.shape[:3])
 
     def fill(self, arena, at):
         """Write the maps to the arena; returns the offsets of both."""
-        ymap, xmap = self._maps
-        struct.pack_into("<%dH" % len(ymap), arena, at, *ymap)
-        middle = at + 2 * len(ymap)
-        struct.pack_into("<%dH" % len(xmap), arena, middle, *xmap)
-        return at, middle
-
-
-def _axis_map(op, size, out, taps, stride, dilation, pad):
-    """Return the map of one axis of a forward window."""
-    if out * taps > MAX_MAP_ENTRIES:
-        _refuse(op, "too many windows")
-    return [
-        at if 0 <= at < size else k.NO_TAP
-        for o in range(out)
-        for at in range(o * stride - pad, o * stride - pad + taps * dilation, dilation)
-    ]
-
-
-def _batched(entries, batches, size):
-    """Repeat a row map for each batch, whose rows follow those of the one before."""
-    return [
-        at if at == k.NO_TAP else at + batch * size for batch in range(batches) for at in entries
-    ]
-
-
-def _padding(op, padding, size, taps, stride, dilation):
-    """Return (outputs, zeros before the input) of one axis."""
-    if stride < 1 or dilation < 1 or taps < 1:
-        _refuse(op, "stride %d, dilation %d, %d taps" % (stride, dilation, taps))
-    reach = (taps - 1) * dilation + 1
-    if padding == _SAME:
-        out = -(-size // stride)
-        return out, max((out - 1) * stride + reach - size, 0) // 2
-    if padding != _VALID or size < reach:
-        _refuse(op, "padding %d, a window of %d on %d" % (padding, reach, size))
-    return (size - reach) // stride + 1, 0
+        ymap = at
+        for batch in range(self.y.shape[0]):
+            for o in range(self.y.shape[1]):
+                for tap in range(self.taps[0]):
+                    row = self._row(o, tap)
+                    if row != k.NO_TAP:  # batches are further rows
+                        row += batch * self.x.shape[1]
+                    struct.pack_into("<H", arena, at, row)
+                    at += 2
+        xmap = at
+        for o in range(self.y.shape[2]):
+            for tap in range(self.taps[1]):
+                struct.pack_into("<H", arena, at, self._column(o, tap))
+                at += 2
+        return ymap, xmap
 
 
 def _planes(op, at=0, channels=None):
@@ -199,87 +190,103 @@ def _planes(op, at=0, channels=None):
     return x, y
 
 
-def _forward_window(op, x, y, taps, padding, strides, dilations):
+def _padding(op, padding, size, taps, stride, dilation):
+    """Return (outputs, zeros before the input) of one axis."""
+    if stride < 1 or dilation < 1 or taps < 1:
+        _refuse(op, "stride %d, dilation %d, %d taps" % (stride, dilation, taps))
+    reach = (taps - 1) * dilation + 1
+    if padding == _SAME:
+        out = -(-size // stride)
+        return out, max((out - 1) * stride + reach - size, 0) // 2
+    if padding != _VALID or size < reach:
+        _refuse(op, "padding %d, a window of %d on %d" % (padding, reach, size))
+    return (size - reach) // stride + 1, 0
+
+
+def _forward_window(op, x, y, taps, padding, strides, dilations=(1, 1)):
     """Return the _Window of a convolution or pooling after checking the output's shape."""
-    maps = []
+    sources = []
     for axis in (0, 1):
         size = x.shape[1 + axis]
         out, pad = _padding(op, padding, size, taps[axis], strides[axis], dilations[axis])
         if out != y.shape[1 + axis]:
             _refuse(op, "output of shape %s" % (y.shape,))
-        maps.append(_axis_map(op, size, out, taps[axis], strides[axis], dilations[axis], pad))
-    rows = _batched(maps[0], x.shape[0], x.shape[1])
-    return _Window(op, x.shape, y.shape, taps, rows, maps[1])
+        sources.append(_forward_source(size, strides[axis], dilations[axis], pad))
+    return _Window(op, x, y, taps, sources[0], sources[1])
 
 
-def _window_step(
-    kernel, arguments, window, x, y, channels, limits, work, table=None, sums=0, runs=0
-):
+def _forward_source(size, stride, dilation, pad):
+    def source(o, tap):
+        at = o * stride - pad + tap * dilation
+        return at if 0 <= at < size else k.NO_TAP
+
+    return source
+
+
+def _backward_source(size, stride, pad):
+    def source(o, tap):
+        at = o + pad - tap
+        return at // stride if at % stride == 0 and 0 <= at < size * stride else k.NO_TAP
+
+    return source
+
+
+def _window_step(kernel, window, lead, activation, work, table=None, sums=0, runs=0):
     """Return the Step of a windowed kernel.
 
     Args:
-        arguments: arguments(arena) returns the kernel's arguments before its block.
-        channels: of the input and of the output.
-        limits: lowest and highest output, + 128.
-        table: (bias, factors) for `_fill_table`, or None.
+        lead: lead(arena) returns the kernel's arguments before its block.
+        activation: the schema's number of a fused activation.
+        table: (bias, function that returns new `_factors`), or None.
         sums, runs: words of scratch.
     """
-    cin, cout = channels
+    x, y = window.x, window.y
+    low, high = _range(y, activation)
+    cin, cout = x.shape[-1], y.shape[-1]
     table_bytes = 4 * k.CHANNEL_WORDS * cout if table else 0
+    if table:
+        for _ in table[1]():  # refuses scales before anything is allocated
+            pass
 
     def load(arena, step):
         at = step.constant_at
         if table:
-            _fill_table(arena, at, cout, table[0], table[1])
+            _fill_table(arena, at, table[0], table[1]())
         ymap, xmap = window.fill(arena, at + table_bytes)
+        rows = y.shape[0] * y.shape[1]
         block = k.window_block(
-            x.at,
-            y.at,
-            step.scratch_at,
-            step.scratch_at + 4 * sums,
-            at,
-            ymap,
-            xmap,
-            window.rows,
-            window.cols,
-            window.taps[0],
-            window.taps[1],
-            window.width,
-            cin,
-            cout,
-            x.zero_point + 128,
-            y.zero_point + 128,
-            limits[0],
-            limits[1],
+            (x.at, y.at, step.scratch_at, step.scratch_at + 4 * sums, at, ymap, xmap),
+            (rows, y.shape[2]),
+            window.taps,
+            (x.shape[2], cin, cout),
+            (x.zero_point + 128, y.zero_point + 128, low, high),
         )
-        return kernel, arguments(arena) + (block,)
+        return kernel, lead(arena) + (block,)
 
+    # A tap outside the input costs time too.
+    work = max(work, window.positions() * window.taps[0] * window.taps[1])
     return Step(load, table_bytes + window.map_bytes, 4 * (sums + runs), work)
 
 
-def _weighted_step(op, window, x, w, bias, y, factors, activation, positions):
+def _weighted_step(op, window, w, bias, activation, positions, single=False):
     """Return the Step of a sum over all input channels; w is [cout, ..., cin] in memory.
 
     `positions` is how often the whole window is laid down.
     """
-    cout = w.shape[0]
-    cin = w.shape[-1]
+    cout, cin = w.shape[0], w.shape[-1]
     taps = window.taps[0] * window.taps[1]
     # Runs are separated by taps outside the input, and filled up to a multiple of eight.
-    most_runs = (taps + 1) // 2
+    runs = (taps + 1) // 2
     weights = op.readable(w, k.TAIL_BYTES)
     return _window_step(
         k.windows,
-        lambda arena: (0, arena, weights),
         window,
-        x,
-        y,
-        (cin, cout),
-        _range(y, activation),
+        lambda arena: (0, arena, weights),
+        activation,
         positions * cout * taps * cin,
-        (bias, factors),
-        taps * cin + 7 * most_runs,
-        2 * most_runs,
+        (bias, lambda: _factors(window.x, w, window.y, cout, single)),
+        taps * cin + 7 * runs,
+        2 * runs,
     )
 
 
@@ -290,26 +297,24 @@ def _conv_2d(op):
     if x.shape[3] != w.shape[3]:
         _refuse(op, "grouped convolution")
     options = op.options(1)
-    window = _forward_window(
-        op,
-        x,
-        y,
-        w.shape[1:3],
-        options.unsigned(0, 1),
-        (options.signed(2, 4), options.signed(1, 4)),
-        (options.signed(5, 4, 1), options.signed(4, 4, 1)),
-    )
-    return _weighted_step(
-        op,
-        window,
-        x,
-        w,
-        bias,
-        y,
-        _factors(x, w, y),
-        options.unsigned(3, 1),
-        window.rows * window.cols,
-    )
+    strides = options.signed(2, 4), options.signed(1, 4)
+    dilations = options.signed(5, 4, 1), options.signed(4, 4, 1)
+    window = _forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
+    return _weighted_step(op, window, w, bias, options.unsigned(3, 1), window.positions())
+
+
+class _Rows:
+    """A tensor seen as one plane: [1, 1, rows, channels]."""
+
+    def __init__(self, tensor, channels):
+        self._tensor = tensor
+        self.shape = 1, 1, tensor.size // channels, channels
+        self.zero_point = tensor.zero_point
+        self.scale = tensor.scale
+
+    @property
+    def at(self):
+        return self._tensor.at
 
 
 def _fully_connected(op):
@@ -317,21 +322,18 @@ def _fully_connected(op):
     w = _weights(op, 1, 2, 0)
     bias = _bias(op, 2, w.shape[0])
     options = op.options(8)
-    rows = _count(x.shape) // w.shape[1]
     if options.unsigned(1, 1):
         _refuse(op, "shuffled weights")
-    if rows * w.shape[1] != _count(x.shape) or _count(y.shape) != rows * w.shape[0]:
+    if x.size % w.shape[1] or x.size // w.shape[1] * w.shape[0] != y.size:
         _refuse(op, "from shape %s to %s" % (x.shape, y.shape))
-    if w.channels() > 1:
-        factors = _factors(x, w, y)
-    else:
-        # Unlike the convolutions, it multiplies the two scales in binary32.
-        scale = fixed.product(x.scale(), w.scale(), single=True)
-        factors = [fixed.multiplier(scale, y.scale())]
-    if rows > _MAX_LENGTH:
+    if x.size // w.shape[1] > _MAX_LENGTH:
         _refuse(op, "more than %d rows" % _MAX_LENGTH)
-    window = _Window(op, (1, 1, rows), (1, 1, rows), (1, 1), [0], list(range(rows)))
-    return _weighted_step(op, window, x, w, bias, y, factors, options.unsigned(0, 1), rows)
+    x, y = _Rows(x, w.shape[1]), _Rows(y, w.shape[0])
+    # A convolution with windows of one row. Unlike the convolutions, it multiplies the scales
+    # in binary32, unless the weights have one for each channel.
+    window = _Window(op, x, y, (1, 1), lambda o, tap: o, lambda o, tap: o)
+    single = w.channels() == 1
+    return _weighted_step(op, window, w, bias, options.unsigned(0, 1), x.shape[2], single)
 
 
 def _transpose_conv(op):
@@ -341,28 +343,16 @@ def _transpose_conv(op):
     options = op.options(49)
     if _integers(op, 0) != y.shape or x.shape[3] != w.shape[3]:
         _refuse(op, "from shape %s to %s" % (x.shape, y.shape))
-    maps = []
+    sources = []
     for axis in (0, 1):
         stride = options.signed(2 - axis, 4)
-        taps, size, out = w.shape[1 + axis], x.shape[1 + axis], y.shape[1 + axis]
         # Padded like the forward window that leads from the output back to the input.
-        _, pad = _padding(op, options.unsigned(0, 1), out, taps, stride, 1)
-        if out * taps > MAX_MAP_ENTRIES:
-            _refuse(op, "too many windows")
-        maps.append(
-            [
-                (o + pad - tap) // stride
-                if (o + pad - tap) % stride == 0 and 0 <= o + pad - tap < size * stride
-                else k.NO_TAP
-                for o in range(out)
-                for tap in range(taps)
-            ]
+        _, pad = _padding(
+            op, options.unsigned(0, 1), y.shape[1 + axis], w.shape[1 + axis], stride, 1
         )
-    rows = _batched(maps[0], x.shape[0], x.shape[1])
-    window = _Window(op, x.shape, y.shape, w.shape[1:3], rows, maps[1])
-    return _weighted_step(
-        op, window, x, w, bias, y, _factors(x, w, y), options.unsigned(3, 1), _count(x.shape[:3])
-    )
+        sources.append(_backward_source(x.shape[1 + axis], stride, pad))
+    window = _Window(op, x, y, w.shape[1:3], sources[0], sources[1])
+    return _weighted_step(op, window, w, bias, options.unsigned(3, 1), _count(x.shape[:3]))
 
 
 def _depthwise_conv_2d(op):
@@ -370,30 +360,19 @@ def _depthwise_conv_2d(op):
     cout = w.shape[3]
     bias = _bias(op, 2, cout)
     x, y = _planes(op, channels=cout)
-    cin = x.shape[3]
     options = op.options(2)
-    if w.shape[0] != 1 or cout % cin:
-        _refuse(op, "%d channels of weights for %d of input" % (cout, cin))
-    taps = w.shape[1:3]
-    window = _forward_window(
-        op,
-        x,
-        y,
-        taps,
-        options.unsigned(0, 1),
-        (options.signed(2, 4), options.signed(1, 4)),
-        (options.signed(6, 4, 1), options.signed(5, 4, 1)),
-    )
+    if w.shape[0] != 1 or cout % x.shape[3]:
+        _refuse(op, "%d channels of weights for %d of input" % (cout, x.shape[3]))
+    strides = options.signed(2, 4), options.signed(1, 4)
+    dilations = options.signed(6, 4, 1), options.signed(5, 4, 1)
+    window = _forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
     return _window_step(
         k.depthwise,
-        lambda arena: (0, arena, w.data, arena),
         window,
-        x,
-        y,
-        (cin, cout),
-        _range(y, options.unsigned(4, 1)),
-        window.rows * window.cols * cout * taps[0] * taps[1],
-        (bias, _factors(x, w, y)),
+        lambda arena: (0, arena, w.data, arena),
+        options.unsigned(4, 1),
+        window.positions() * _count(w.shape),
+        (bias, lambda: _factors(x, w, y, cout)),
         cout,
     )
 
@@ -401,32 +380,21 @@ def _depthwise_conv_2d(op):
 # --- Windows without weights ---------------------------------------------------------------
 
 
+def _twice(arena):
+    return arena, arena
+
+
 def _pool(op, kernel, sums):
     x, y = _planes(op)
     _same_quantization(op, x, y)
     options = op.options(5)
     taps = options.signed(4, 4), options.signed(3, 4)
-    if max(taps) > _MAX_LENGTH:
-        _refuse(op, "a window of %d by %d" % taps)
-    window = _forward_window(
-        op, x, y, taps, options.unsigned(0, 1), (options.signed(2, 4), options.signed(1, 4)), (1, 1)
-    )
-    channels = x.shape[3]
+    strides = options.signed(2, 4), options.signed(1, 4)
+    window = _forward_window(op, x, y, taps, options.unsigned(0, 1), strides)
+    work = y.size * taps[0] * taps[1]
     return _window_step(
-        kernel,
-        _twice,
-        window,
-        x,
-        y,
-        (channels, channels),
-        _range(y, options.unsigned(5, 1)),
-        _count(y.shape) * taps[0] * taps[1],
-        sums=channels * sums,
+        kernel, window, _twice, options.unsigned(5, 1), work, sums=x.shape[3] * sums
     )
-
-
-def _twice(arena):
-    return arena, arena
 
 
 def _max_pool_2d(op):
@@ -444,20 +412,16 @@ def _resize_nearest_neighbor(op):
         _refuse(op, "output of shape %s" % (y.shape,))
     options = op.options(74)
     align, half = options.unsigned(0, 1), options.unsigned(1, 1)
-    maps = [
-        [
-            fixed.nearest_index(at, x.shape[axis], y.shape[axis], align, half)
-            for at in range(y.shape[axis])
-        ]
-        for axis in (1, 2)
-    ]
     window = _Window(
-        op, x.shape, y.shape, (1, 1), _batched(maps[0], x.shape[0], x.shape[1]), maps[1]
+        op,
+        x,
+        y,
+        (1, 1),
+        lambda o, tap: fixed.nearest_index(o, x.shape[1], y.shape[1], align, half),
+        lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
     )
     # One tap per window: the largest value of it is the value.
-    return _window_step(
-        k.max_pool, _twice, window, x, y, (x.shape[3], x.shape[3]), (0, 255), _count(y.shape)
-    )
+    return _window_step(k.max_pool, window, _twice, 0, y.size)
 
 
 def _same_quantization(op, x, y):
@@ -474,7 +438,7 @@ def _clamped(value, low, high):
 
 def _look_up_step(x, y, function):
     """Return the Step that maps each int8 by `function` (int8 to int8), through a table."""
-    size = _count(x.shape)
+    size = x.size
 
     def load(arena, step):
         for q in range(-128, 128):
@@ -487,7 +451,7 @@ def _look_up_step(x, y, function):
 
 def _element_wise(op):
     x, y = _activations(op)
-    if _count(x.shape) != _count(y.shape):
+    if x.size != y.size:
         _refuse(op, "from shape %s to %s" % (x.shape, y.shape))
     return x, y
 
@@ -539,7 +503,7 @@ def _add(op):
     a, b, y = _activations(op, 2)
     if not _is_suffix(b.shape, a.shape):
         a, b = b, a
-    if not _is_suffix(b.shape, a.shape) or _count(a.shape) != _count(y.shape):
+    if not _is_suffix(b.shape, a.shape) or a.size != y.size:
         _refuse(op, "shapes %s and %s to %s" % (a.shape, b.shape, y.shape))
     low, high = _range(y, op.options(11).unsigned(0, 1))
     # Both operands are brought to twice the larger scale, with 20 more bits.
@@ -549,7 +513,7 @@ def _add(op):
     factor = fixed.multiplier(common, (out_scale[0], out_scale[1] + 20))
     if factor[1] > 0:
         _refuse(op, "the output's scale is too small")
-    size, length = _count(a.shape), _count(b.shape)
+    size, length = a.size, b.size
 
     def load(arena, step):
         at = step.constant_at
@@ -563,7 +527,7 @@ def _add(op):
                 struct.pack_into("<i", arena, at, fixed.multiply(q << 20, rescale))
                 at += 4
             operands.append((arena, tensor.at) if tensor.data is None else (tensor.data, 0))
-        _fill_table(arena, at, 1, None, [factor])
+        _fill_table(arena, at, None, [factor])
         block = array(
             "i",
             (
@@ -610,7 +574,7 @@ def _mean(op):
         _count(x.shape[first:last]),
         _count(x.shape[last:]),
     )
-    if outer * inner != _count(y.shape):
+    if outer * inner != y.size:
         _refuse(op, "from shape %s to %s" % (x.shape, y.shape))
     m, shift = fixed.multiplier(x.scale(), y.scale())
     # The division by `count` goes into the multiplier; a power of two of it into the shift.
@@ -634,13 +598,13 @@ def _mean(op):
 
         return run, ()
 
-    return Step(load, 0, 4 * outer * inner, _count(x.shape))
+    return Step(load, 0, 4 * outer * inner, x.size)
 
 
 def _reshape(op):
     """Give the same bytes another shape: the output lies where the input lies."""
     x, y = _activations(op)
-    if _count(x.shape) != _count(y.shape):
+    if x.size != y.size:
         _refuse(op, "from shape %s to %s" % (x.shape, y.shape))
     _same_quantization(op, x, y)
     y.lies_in(x)

@@ -44,8 +44,8 @@ class _State:
     """What must survive a reset.
 
     Attributes:
-        active: number of the slot in use, or None.
-        bundle: SHA-256 of the bundle in it.
+        slot: number of the slot in use, or last in use; downloads go to the other one.
+        bundle: SHA-256 of the bundle in it, None if no model is in use.
         previous: SHA-256 of the bundle in the other slot while `trial`, or None.
         trial: whether the active model still has to prove itself.
         starts: how often the board started during the trial.
@@ -54,10 +54,10 @@ class _State:
     """
 
     _FORMAT = 1  # a file of another format is as good as none
-    _KEYS = ("active", "bundle", "previous", "trial", "starts", "download", "refused")
+    _KEYS = ("slot", "bundle", "previous", "trial", "starts", "download", "refused")
 
     def __init__(self, flash):
-        self.active = None
+        self.slot = 1
         self.bundle = None
         self.previous = None
         self.trial = False
@@ -84,16 +84,26 @@ class _State:
     def try_spare(self):
         """Switch to what was downloaded, on trial; raises OSError, then read the state anew."""
         self.previous, self.bundle = self.bundle, self.download[0]
-        self.active = self.spare
+        self.slot = self.spare
         self.trial = True
         self.starts = 0
         self.download = None
         self.save()
 
+    def confirm(self):
+        """End the trial well; raises OSError, then it goes on."""
+        previous = self.previous
+        self.trial, self.previous = False, None
+        try:
+            self.save()
+        except OSError:
+            self.trial, self.previous = True, previous
+            raise
+
     @property
     def spare(self):
         """Number of the slot that is not in use."""
-        return 1 if self.active == 0 else 0
+        return self.slot ^ 1
 
 
 class Updater:
@@ -146,10 +156,13 @@ class Updater:
         state = self._state
         if state.trial:
             state.starts += 1
-            state.save()
+            try:
+                state.save()
+            except OSError:
+                pass  # a trial that cannot be counted goes on
         if state.trial and state.starts > MAX_TRIAL_STARTS:
             self._roll_back("the board started %d times during the trial" % state.starts)
-        elif state.active is not None:
+        elif state.bundle is not None:
             self._activate()
         if state.download is not None:
             self._have = self._flash.size(SLOT_FILES[state.spare])
@@ -173,7 +186,7 @@ class Updater:
 
     def _activate(self):
         """Load what is in the active slot; if that fails, go back."""
-        slot = SLOT_FILES[self._state.active]
+        slot = SLOT_FILES[self._state.slot]
         try:
             self.judge = self._load(slot, *self._check(slot))
         except (FoglineError, MemoryError, OSError) as error:
@@ -182,12 +195,11 @@ class Updater:
             self._report("active", self.version, self.digest, "")
 
     def _confirm(self):
-        self._state.trial = False
-        self._state.previous = None
-        self._state.save()
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            self._offer(*waiting)
+        try:
+            self._state.confirm()
+        except OSError:
+            return  # tried again at the next verdict
+        self._offer_waiting()
 
     def _roll_back(self, reason):
         """Give up the active model: for the one before it, if it is on trial."""
@@ -197,7 +209,8 @@ class Updater:
         previous = state.previous if state.trial else None
         if state.trial:
             state.refuse(state.bundle)
-        state.active = state.spare if previous else None
+        if previous:
+            state.slot = state.spare
         state.bundle = previous
         state.previous = None
         state.trial = False
@@ -208,6 +221,7 @@ class Updater:
         if previous:
             self._activate()
         self._report("rolled_back", self.version, self.digest, reason)
+        self._offer_waiting()
 
     # The download -------------------------------------------------------------------------
 
@@ -259,6 +273,12 @@ class Updater:
         self._have += len(data)
         self._asked_ms = None
         self._finish_if_complete()
+
+    def _offer_waiting(self):
+        """Take the announcement, if any, that came during the trial that is over now."""
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._offer(*waiting)
 
     def _offer(self, digest, size, version):
         """Begin to download a release, unless it is known or cannot be taken."""
@@ -340,14 +360,15 @@ class Updater:
         except (FoglineError, MemoryError) as error:
             self._reject(_reason(error))
         except OSError as error:
-            self._state = _State(self._flash)  # whichever is in flash now
-            self._report("rejected", self._version, self._state.bundle, _reason(error))
+            self._state = _State(self._flash)  # the old or the new, whichever is in flash
+            if self._state.download is not None:
+                self._abandon(_reason(error))
         else:
             self.judge = judge
             self._verdicts = 0
             self._report("active", self.version, self.digest, "")
             return
-        if self._state.active is not None:
+        if self._state.bundle is not None:
             self._activate()
 
     def _reject(self, reason):

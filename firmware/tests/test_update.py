@@ -52,6 +52,17 @@ class MemoryFlash(Flash):
         del self.files[name]
 
 
+class FullFlash(MemoryFlash):
+    """Flash that has no room while `full`."""
+
+    full = False
+
+    def _write(self, name, mode, data):
+        if self.full:
+            raise OSError(ENOSPC)
+        super()._write(name, mode, data)
+
+
 class PowerCut(BaseException):
     """The board is off."""
 
@@ -411,14 +422,6 @@ def test_a_damaged_state_is_as_good_as_none():
 
 
 def test_a_full_flash_gives_the_download_up():
-    class FullFlash(MemoryFlash):
-        full = False
-
-        def _write(self, name, mode, data):
-            if self.full:
-                raise OSError(ENOSPC)
-            super()._write(name, mode, data)
-
     flash = FullFlash()
     board = Board(flash)
     board.install(BUNDLES["v1"], 1)
@@ -430,6 +433,62 @@ def test_a_full_flash_gives_the_download_up():
     assert str(ENOSPC) in board.reports[-1][3]
     board.judge(1)
     flash.full = False
+    board.install(BUNDLES["v2"], 2)
+    assert board.updater.version == 2
+
+
+def test_a_download_survives_the_model_in_use():
+    board, _ = board_with("v1", 1)
+    board.announce(BUNDLES["v2"], 2)
+    board.updater.chunk(chunk(BUNDLES["v2"], 0, SENT_BYTES))
+    fail(board.updater)
+    board.download(BUNDLES["v2"])
+    assert board.updater.version == 2
+
+
+def test_a_switch_that_cannot_be_stored_keeps_the_old_model():
+    class Stubborn(MemoryFlash):
+        left = None
+
+        def _rename(self, old, new):
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(ENOSPC)
+            super()._rename(old, new)
+
+    flash = Stubborn()
+    board = Board(flash)
+    board.install(BUNDLES["v1"], 1)
+    board.judge(TRIAL_VERDICTS)
+    flash.left = 1  # the download can be noted, the switch cannot
+    board.install(BUNDLES["v2"], 2)
+    assert board.states()[-2:] == ["rejected", "active"]
+    assert board.updater.version == 1
+    assert board.updater.next_request() is None
+    flash.left = None
+    board.install(BUNDLES["v2"], 2)
+    assert board.updater.version == 2
+
+
+def test_an_announcement_waits_for_a_trial_that_fails():
+    board, _ = board_with("v1", 1)
+    board.install(BUNDLES["v2"], 2)
+    board.announce(BUNDLES["device"], 3)
+    fail(board.updater)
+    assert board.updater.next_request()[0] == hashlib.sha256(BUNDLES["device"]).digest()
+
+
+def test_a_trial_goes_on_while_the_flash_is_full():
+    flash = FullFlash()
+    board = Board(flash)
+    board.install(BUNDLES["v1"], 1)
+    flash.full = True
+    board.judge(TRIAL_VERDICTS + 1)
+    board = Board(flash)
+    assert board.updater.version == 1
+    flash.full = False
+    board.judge(TRIAL_VERDICTS)
     board.install(BUNDLES["v2"], 2)
     assert board.updater.version == 2
 

@@ -157,6 +157,7 @@ class MqttLine:
                 await self._converse()
             except* (MqttError, GatewayError, OSError) as group:
                 self._report_loss(group)
+            _check_cancelled()
             if self._is_connected:
                 delay = BACKOFF_S[0]
                 self._close()
@@ -259,6 +260,18 @@ def _handing_to(line: MqttLine) -> type[asyncio.Queue[Message]]:
             line.deliver(item)
 
     return HandOver
+
+
+def _check_cancelled() -> None:
+    """Raise CancelledError where the task was asked to end.
+
+    Leaving aiomqtt's client raises MqttError when the broker closes first, in place of the
+    CancelledError that made us leave.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    if task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _is_refusal(code: Any) -> bool:

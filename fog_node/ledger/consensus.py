@@ -43,7 +43,7 @@ from .consensus_messages import (
     WorkAvailable,
 )
 from .mining_order import MiningOrder
-from .vote_book import MAX_ROUNDS_AHEAD, VoteBook, is_justified, vote_tags, votes_not_tagged
+from .vote_book import MAX_ROUNDS_AHEAD, VoteBook, prevotes_for, vote_tags, votes_not_tagged
 
 MAX_WANTED_BLOCKS = 2
 MAX_STATUS_ROUNDS = 2
@@ -185,19 +185,11 @@ class Consensus:
             return
         if proposal.validator not in self._voters or self.step is Step.COMMIT:
             return
-        if not self._is_admissible(proposal):
+        if proposal.pol_round == NO_ROUND:
+            if not self._order.may_mine(proposal.validator, proposal.round):
+                return
+        elif not self._take_justification(proposal):
             return
-        if proposal.pol_round > self._held_round:
-            # Counted as it stands: our book may hold an equivocator's other vote.
-            self._hold(
-                Lock(
-                    height=proposal.height,
-                    round=proposal.pol_round,
-                    block_hash=proposal.block_hash,
-                    block=proposal.block,
-                    prevotes=proposal.justification,
-                )
-            )
         if self.round <= proposal.round <= self.round + MAX_ROUNDS_AHEAD:
             of_round = self._proposals.setdefault(proposal.round, {})
             if of_round.setdefault(proposal.validator, proposal) is proposal:
@@ -401,13 +393,19 @@ class Consensus:
         if vote.round == self.round and vote.step > self.step:
             self.step = Step(vote.step)
 
-    def _is_admissible(self, proposal: Proposal) -> bool:
-        if proposal.pol_round == NO_ROUND:
-            return self._order.may_mine(proposal.validator, proposal.round)
+    def _take_justification(self, proposal: Proposal) -> bool:
+        """Hold the block if it is justified by a later polka; tell whether it is by any.
+
+        The votes are counted as they stand: our book may hold an equivocator's other vote.
+        """
         slot = (proposal.height, proposal.pol_round)
-        return proposal.pol_round < proposal.round and is_justified(
-            proposal.justification, self._voters, self.setting.quorum, slot, proposal.block_hash
-        )
+        polka = prevotes_for(proposal.justification, self._voters, slot, proposal.block_hash)
+        if len(polka) < self.setting.quorum or proposal.pol_round >= proposal.round:
+            return False
+        if proposal.pol_round > self._held_round:
+            block_hash, block = proposal.block_hash, proposal.block
+            self._hold(Lock(proposal.height, proposal.pol_round, block_hash, block, polka))
+        return True
 
     def _hold(self, lock: Lock) -> None:
         self._held = lock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 
 from fog_node.protocol.votes import NO_ROUND, PREVOTE, Vote
@@ -147,23 +147,20 @@ def find_equivocations(votes: Iterable[Vote]) -> list[tuple[Vote, Vote]]:
     ]
 
 
-def is_justified(
-    votes: Iterable[Vote],
-    voters: frozenset[bytes],
-    quorum: int,
-    slot: tuple[int, int],
-    block_hash: bytes,
-) -> bool:
-    """Whether these are prevotes of a quorum of `voters` for the block.
+def prevotes_for(
+    votes: Iterable[Vote], voters: Container[bytes], slot: tuple[int, int], block_hash: bytes
+) -> tuple[Vote, ...]:
+    """Of any votes, the prevotes of distinct `voters` for a block, in order of validator.
 
     Args:
-        slot: height and round that the prevotes must be of.
+        slot: height and round that they must be of.
     """
-    distinct = {
-        vote.validator
+    found = {
+        vote.validator: vote
         for vote in votes
         if (vote.height, vote.round) == slot
         and vote.step == PREVOTE
         and vote.block_hash == block_hash
+        and vote.validator in voters
     }
-    return len(distinct & voters) >= quorum
+    return tuple(found[validator] for validator in sorted(found))

@@ -155,7 +155,7 @@ class Fleet:
                         "port": self.broker.port,
                         "tls": self.broker.ca is not None,
                         "ca": "ca.der" if self.broker.ca is not None else None,
-                        "server_name": self.broker.host,
+                        "server_name": self.broker.host if self.broker.ca else None,
                         "keepalive_s": 30,
                     },
                     "release_keys": [trainer.key.xy.hex()],

@@ -23,6 +23,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 LABEL_COLUMN = "anomaly"
 TIME_COLUMN = "datetime"
 FAULTS = ("valve1", "valve2", "cavitation", "imbalance")
+# Moment of the simulated test bed's first row, s since 1970: 2026-01-01T00:00:00Z.
+TESTBED_START_S = 1_767_225_600
 TESTBED_NORMAL_ROWS = 2500
 TESTBED_LEAD_ROWS = 300
 TESTBED_FAULT_ROWS = 200
@@ -142,7 +144,7 @@ def testbed(boards: int, seed: int) -> Scenario:
         script: list[Mapping[str, Any]] = [{"rows": TESTBED_NORMAL_ROWS, "fault": None}]
         script.append(WAIT_FOR_MODEL)
         plan = BoardPlan({}, normal_rows=TESTBED_NORMAL_ROWS)
-        row = TESTBED_NORMAL_ROWS
+        second = TESTBED_START_S + TESTBED_NORMAL_ROWS
         for index in range(len(FAULTS)):
             fault = FAULTS[(index + board) % len(FAULTS)]
             for rows, what in (
@@ -150,10 +152,15 @@ def testbed(boards: int, seed: int) -> Scenario:
                 (TESTBED_FAULT_ROWS, fault),
             ):
                 script.append({"rows": rows, "fault": what})
-                plan.labels |= dict.fromkeys(range(row, row + rows), what is not None)
-                row += rows
+                plan.labels |= dict.fromkeys(range(second, second + rows), what is not None)
+                second += rows
                 plan.rest_rows += rows
-        plan.driver = {"name": "testbed", "seed": seed + board, "script": script}
+        plan.driver = {
+            "name": "testbed",
+            "seed": seed + board,
+            "start_s": TESTBED_START_S,
+            "script": script,
+        }
         plans.append(plan)
     return Scenario("a simulated test bed (no recordings given)", plans, labelled=True)
 

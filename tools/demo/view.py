@@ -57,7 +57,7 @@ class View:
     def step(self, text: str) -> None:
         """Begin a step."""
         line = f"[{time.monotonic() - self._began:6.1f} s] {text}"
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Elsewhere than on a terminal: a line of figures now and then."""
@@ -66,7 +66,7 @@ class View:
             self._plain_at = now
             figures = ", ".join(f"{name} {value}" for name, value in self._snapshot().items())
             line = f"[{now - self._began:6.1f} s]   {figures}"
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Table:
         table = Table(show_header=False, title="fogline demo", title_justify="left")

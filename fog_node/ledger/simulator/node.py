@@ -100,6 +100,7 @@ class Found:
     mine: Mine
 
 
+@dataclass(frozen=True)
 class Tick:
     """Time to gossip."""
 

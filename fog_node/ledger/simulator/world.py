@@ -85,6 +85,7 @@ class Ambush:
         return receiver not in deaf
 
 
+@dataclass(frozen=True)
 class Restart:
     """Power comes back."""
 

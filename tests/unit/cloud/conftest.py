@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from support.trained import train_small
 
 from fog_node.client import SealedBlock
 from fog_node.protocol import block as blocks
@@ -133,3 +135,11 @@ def pumps(chain: Chain) -> Chain:
     )
     chain.seal(chain.readings(first, rows, start_s=TIME_S - 1))
     return chain
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """The directory of a model of two channels, trained for a moment with seed 1."""
+    out = tmp_path_factory.mktemp("trained")
+    train_small(out, seed=1)
+    return out

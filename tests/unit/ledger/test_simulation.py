@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from fog_node.ledger.consensus import Consensus
-from fog_node.ledger.consensus_messages import SaveLock
+from fog_node.ledger.consensus_messages import Lock, SaveLock
 from fog_node.ledger.simulator import Scenario, SimulationError, simulate
 from fog_node.ledger.simulator.node import SimulatedNode
 from fog_node.ledger.vote_book import VoteBook
@@ -157,7 +157,12 @@ def count_votes_twice(monkeypatch):
 
 
 def trust_every_justification(monkeypatch):
-    monkeypatch.setattr(Consensus, "_is_admissible", lambda self, proposal: True)
+    def take(self, proposal):
+        block_hash, block = proposal.block_hash, proposal.block
+        self._hold(Lock(proposal.height, proposal.pol_round, block_hash, block, ()))
+        return True
+
+    monkeypatch.setattr(Consensus, "_take_justification", take)
 
 
 def overlook_forks(monkeypatch):

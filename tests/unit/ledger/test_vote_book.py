@@ -9,7 +9,7 @@ from fog_node.ledger.vote_book import (
     MAX_ROUNDS_BEHIND,
     VoteBook,
     find_equivocations,
-    is_justified,
+    prevotes_for,
     vote_tags,
     votes_not_tagged,
 )
@@ -138,4 +138,9 @@ def test_equivocations_between_two_certificates():
     ],
 )
 def test_what_justifies_a_block(votes, justified):
-    assert is_justified(votes, frozenset(VALIDATORS), 3, (HEIGHT, 0), X) is justified
+    assert (len(prevotes_for(votes, VALIDATORS, (HEIGHT, 0), X)) == 3) is justified
+
+
+def test_a_justification_is_stripped_of_what_does_not_count():
+    votes = [vote(C), vote(B, 1), vote(A), vote(A), vote(b"stranger"), vote(D, block_hash=Y)]
+    assert prevotes_for(votes, VALIDATORS, (HEIGHT, 0), X) == (vote(A), vote(C))

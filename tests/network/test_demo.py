@@ -1,0 +1,84 @@
+"""The whole loop, as `make demo` runs it: real processes, real firmware, a real model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.processes import Mosquitto
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 400
+FORGERIES = {"bad_signature", "tampered", "replayed", "unknown_device"}
+
+
+def demo(report: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tools.cli", "demo", "--json", str(report), *arguments]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    summary: dict[str, Any] = json.loads(report.read_text())
+    assert summary["failures"] == []
+    assert summary["packs_lost"] == summary["packs_duplicated"] == 0
+    assert summary["packs_committed"] == summary["packs_signed"] > 0
+    assert summary["heads_equal"]
+    assert summary["state_roots_equal"]
+    assert summary["incidents"].keys() >= FORGERIES
+    assert all(summary["incidents"][cause] >= 1 for cause in FORGERIES)
+    assert summary["on_board"]["equals_litert"]
+    assert summary["on_board"]["compared"] == summary["on_board"]["inferences"] > 0
+    assert summary["proof"]["verified"]
+    assert summary["proof"]["tampered_refused"]
+    return summary
+
+
+def test_the_loop_closes_on_the_simulated_test_bed(tmp_path: Path) -> None:
+    summary = demo(tmp_path / "demo.json", "--dir", str(tmp_path / "demo"))
+    assert "simulated" in summary["source"]
+    assert summary["boards"] == 4
+    assert (summary["validators"], summary["quorum"]) == (5, 3)
+    assert summary["model"]["f1_int8"] > 0
+
+
+@pytest.fixture
+def recordings() -> Path:
+    folder = os.environ.get("FOGLINE_DATA")
+    if folder is None:
+        pytest.skip("FOGLINE_DATA is not set: name the folder that holds skab/")
+    assert (Path(folder) / "skab").is_dir(), f"FOGLINE_DATA={folder}: holds no skab/"
+    return Path(folder) / "skab"
+
+
+def test_nothing_is_lost_when_a_validator_and_the_broker_are_killed(
+    tmp_path: Path, recordings: Path
+) -> None:
+    summary = demo(tmp_path / "demo.json", "--replay", str(recordings), "--chaos")
+    assert summary["chaos"]["recovered"]
+    assert summary["chaos"]["killed"] == ["seoul", "broker"]
+    assert summary["chaos"]["boards_mid_stream"] > 0
+
+
+async def test_the_loop_closes_over_a_real_mosquitto(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    await broker.start()
+    try:
+        arguments = ("--broker", f"127.0.0.1:{broker.port}", "--devices", "2")
+        summary = await asyncio.to_thread(demo, tmp_path / "demo.json", *arguments)
+    finally:
+        await broker.kill()
+    assert summary["boards"] == 2
+
+
+def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.cli", "demo", "--replay", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert "holds no CSV files" in run.stderr
+    assert "Traceback" not in run.stderr
