@@ -60,7 +60,7 @@ class Sign1:
         """Raise SignatureError unless `key` signed this for the ledger `chain_id`."""
         if key.kid != self.kid:
             raise SignatureError("kid", f"is {self.kid.hex()}, the key's is {key.kid.hex()}")
-        key.verify(self.signature, _sig_structure(self.protected, chain_id, self.payload))
+        key.verify(self.signature, sig_structure(self.protected, chain_id, self.payload))
 
 
 def sign1(
@@ -82,7 +82,7 @@ def sign1(
     if dropped is not None:
         header[LABEL_DROPPED] = dropped
     protected = encode(header)
-    signature = key.sign(_sig_structure(protected, chain_id, payload))
+    signature = key.sign(sig_structure(protected, chain_id, payload))
     return encode(cbor2.CBORTag(TAG_SIGN1, [protected, {}, payload, signature]))
 
 
@@ -179,7 +179,8 @@ def _parse_header(protected: bytes, alg: int, field: str) -> dict[int, Any]:
     return header
 
 
-def _sig_structure(protected: bytes, chain_id: bytes, payload: bytes) -> bytes:
+def sig_structure(protected: bytes, chain_id: bytes, payload: bytes) -> bytes:
+    """What is signed (RFC 9052 section 4.4), with the chain id as external additional data."""
     return cbor2.dumps(["Signature1", protected, chain_id, payload])
 
 
