@@ -51,8 +51,8 @@ demo: $(VENV)/installed-demo ## run the whole loop once on this machine; ARGS=".
 	@$(BIN)/fogline demo $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/installed-demo ## measure; ARGS="pow" and so on goes to fogline bench
-	@$(BIN)/fogline bench $(ARGS)
+bench: $(VENV)/installed-demo ## measure proof of work; ARGS="..." goes to fogline bench instead
+	@$(BIN)/fogline bench $(or $(ARGS),pow)
 
 .PHONY: clean
 clean: ## remove .venv and everything that was built

@@ -253,15 +253,25 @@ def fog_init(
     data_dir: Annotated[Path, typer.Option(help="Where the node keeps its data.")] = Path(
         "/var/lib/fogline"
     ),
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=HOST:PORT of another member's node; repeatable."),
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="MQTT broker, spoken to over TLS.")
+    ] = None,
 ) -> None:
     """Write a configuration that holds every key with its meaning, and a systemd unit.
 
     Example: fogline fog init --member seoul --founding founding.cbor --keys ./seoul
-    --out /etc/fogline
+    --peer busan=fog2.example:7420 --broker broker.example:8883 --out /etc/fogline
     """
     from tools import fog
 
-    configuration, unit = fog.init(out, member, founding, keys, data_dir=data_dir)
+    overrides = fog.overrides(peer or [], broker)
+    configuration, unit = fog.init(
+        out, member, founding, keys, data_dir=data_dir, overrides=overrides
+    )
     report({"configuration": str(configuration), "systemd_unit": str(unit)}, None)
 
 
@@ -485,6 +495,21 @@ def bench_pow(
     from tools.bench import pow as bench
 
     bench.run(seconds, kernel, json_file)
+
+
+@bench_app.command("inference")
+def bench_inference(
+    model: Annotated[Path, typer.Argument(help="A full-int8 .tflite file with one input.")],
+    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Inferences.")] = 200,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure the boards' interpreter against LiteRT's reference kernels in C.
+
+    Example: fogline bench inference model/model.tflite
+    """
+    from tools.bench import inference as bench
+
+    bench.run(model, runs, json_file)
 
 
 @model_app.command("list")

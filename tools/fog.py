@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,26 @@ LimitNOFILE=4096
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def overrides(peers: Sequence[str], broker: str | None) -> dict[str, dict[str, Any]]:
+    """Configuration values from `NAME=HOST:PORT` and `HOST:PORT`; raises UsageError."""
+    values: dict[str, dict[str, Any]] = {}
+    for text in peers:
+        name, _, address = text.partition("=")
+        _check_address("--peer", address)
+        values.setdefault("peer", {}).setdefault("peers", {})[name] = address
+    if broker is not None:
+        _check_address("--broker", broker)
+        values["mqtt"] = {"broker": broker}
+    return values
+
+
+def _check_address(option: str, address: str) -> None:
+    try:
+        config.split_address(address)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def init(

@@ -250,6 +250,9 @@ def _fit(
     progress("train", 0, epochs)
     import keras
 
+    # Layers are named by a count of the process, and the names are in the `.tflite`: without
+    # this, the second training of a process would give other bytes than the first.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
     model = architecture.build(*normal.shape[1:])

@@ -146,3 +146,22 @@ def test_a_stranger_gets_no_node(founded, tmp_path) -> None:
     with pytest.raises(UsageError, match=r"--member tokyo: is not in .*; it lists seoul"):
         fog.init(tmp_path / "etc", "tokyo", founded.founding_file, tmp_path)
     assert not (tmp_path / "etc").exists()
+
+
+def test_peers_and_broker_go_into_the_configuration() -> None:
+    values = fog.overrides(["busan=fog2.example:7420", "jeju=[::1]:1"], "broker.example:8883")
+    assert values == {
+        "peer": {"peers": {"busan": "fog2.example:7420", "jeju": "[::1]:1"}},
+        "mqtt": {"broker": "broker.example:8883"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("peers", "broker", "option"),
+    [(["busan"], None, "--peer"), (["busan=fog2"], None, "--peer"), ([], "here", "--broker")],
+)
+def test_an_address_that_is_none_is_refused(
+    peers: list[str], broker: str | None, option: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{option}: .* is not HOST:PORT"):
+        fog.overrides(peers, broker)
