@@ -61,6 +61,7 @@ SELF_TESTS = 4
 # What is put onto normal windows: offsets of so many noise widths, in some of the channels.
 OFFSETS = (0.3, 20.0)
 UNTOUCHED = 0.4
+UNTOUCHED_HELD_OUT = 0.0
 SUDDEN = 0.6
 
 Progress = Callable[[str, int, int], None]
@@ -116,23 +117,27 @@ def train(
     int8 = to_int8_tflite(model, _representative(normal, random))
     progress("calibrate", 0, 1)
     manifest = _manifest(int8, channels, device_type, noise)
-    # Half as they are, half with offsets: what is normal sets the threshold, all of it tells
-    # whether int8 decides as float does.
-    mixed = np.concatenate([held, _spoil(held, random)])
+    # As they are, and with offsets: what is normal sets the threshold; how well either is told
+    # from the other, before and after quantization, is what the release is judged by.
+    mixed = np.concatenate([held, _spoil(held, random, UNTOUCHED_HELD_OUT)])
     float_scores = float_score(mixed, float_data)
     quantized = _quantized(mixed, int8)
     int8_scores = score(quantized, Interpreter(int8.data).run(quantized), manifest)
     float_normal, int8_normal = float_scores[: len(held)], int8_scores[: len(held)]
     threshold = int(np.quantile(int8_normal, QUANTILE))
     float_threshold = float(np.quantile(float_normal, QUANTILE))
-    agreement = float(np.mean((int8_scores > threshold) == (float_scores > float_threshold)))
+    float_hits, int8_hits = float_scores > float_threshold, int8_scores > threshold
+    metrics = {
+        "f1_float": _f1(float_hits[: len(held)], float_hits[len(held) :]),
+        "f1_int8": _f1(int8_hits[: len(held)], int8_hits[len(held) :]),
+    }
     windows = np.concatenate(
         [quantize(r.values, r.times_ms, manifest).values for r in readings.values()]
     )
     manifest = replace(
         manifest, threshold=threshold, selftest=self_tests(int8.data, windows, SELF_TESTS)
     )
-    card = ModelCard.of_manifest(manifest, {"float_int8_agreement": agreement}, dataset)
+    card = ModelCard.of_manifest(manifest, metrics, dataset)
     report = {
         "device_type": device_type,
         "rows": sum(len(r) for r in readings.values()),
@@ -148,7 +153,8 @@ def train(
         "threshold": threshold,
         "float_threshold": float_threshold,
         "float_noise": noise.tolist(),
-        "float_int8_agreement": agreement,
+        "held_out_metrics": metrics,
+        "float_int8_agreement": float(np.mean(float_hits == int8_hits)),
         "sealed": dataset is not None,
     }
     progress("plots", 0, 1)
@@ -268,8 +274,16 @@ def _fit(
     return model, losses
 
 
+def _f1(normal_hits: npt.NDArray[np.bool_], spoilt_hits: npt.NDArray[np.bool_]) -> float:
+    """F1 of telling spoilt windows from normal ones."""
+    found, false = int(spoilt_hits.sum()), int(normal_hits.sum())
+    return 2 * found / max(1, found + false + len(spoilt_hits))
+
+
 def _spoil(
-    windows: npt.NDArray[np.float32], random: np.random.Generator
+    windows: npt.NDArray[np.float32],
+    random: np.random.Generator,
+    untouched: float = UNTOUCHED,
 ) -> npt.NDArray[np.float32]:
     """Put offsets onto some channels of most windows, at once or as a ramp."""
     count, length, width = windows.shape
@@ -284,7 +298,7 @@ def _spoil(
     shape = np.clip((np.arange(length)[np.newaxis] - begin) / rise, 0, 1)
     shape = np.where(random.random((count, 1)) < SUDDEN, 1.0, shape)
     offsets = sizes[:, np.newaxis, :] * shape[:, :, np.newaxis]
-    offsets[random.random(count) < UNTOUCHED] = 0
+    offsets[random.random(count) < untouched] = 0
     spoilt: npt.NDArray[np.float32] = np.clip(windows + offsets, -CLIP, CLIP).astype(np.float32)
     return spoilt
 

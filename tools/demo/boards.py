@@ -84,6 +84,7 @@ class Board:
     channels: tuple[Channel, ...] = ()
     signed: dict[int, float] = field(default_factory=dict)
     packs: int = 0
+    rows: int = 0
     alerts: int = 0
     receipted: int = 1
     verdict_us: list[int] = field(default_factory=list)
@@ -160,6 +161,7 @@ class Board:
             case "pack":
                 self.signed[int(event["seq"])] = time.monotonic()
                 self.packs += 1
+                self.rows += int(event["rows"])
             case "alert":
                 self.signed[int(event["seq"])] = time.monotonic()
                 self.alerts += 1

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from fog_node.api.models import Status
-from fog_node.client import Client
+from fog_node.client import Client, ClientError
 from fog_node.protocol.transactions import Enrol, Transaction
 from tools.errors import ToolError
 from tools.submit import submit
@@ -29,7 +29,7 @@ from .chain_watch import ChainWatch
 from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet
 from .processes import Child
 from .summary import FORGERIES, commit_latency_ms, committed, failures, inference
-from .view import View
+from .view import View, bar
 
 DEFAULT_DEVICES = 4
 MAX_DEVICES = 32
@@ -44,6 +44,7 @@ STEADY = VALIDATORS[4]
 VICTIM = VALIDATORS[0]
 TESTBED_SEED = 7
 MODEL_NAME = "anomaly"
+POLL_HEADS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Demo:
         self._fleet = Fleet(directory, options.broker)
         self._watch = ChainWatch(self._fleet.founding)
         self._chaos: dict[str, Any] = {}
+        self._heads: dict[str, int] = {}
         self._streaming_s = 0.0
         self._began = time.monotonic()
 
@@ -112,6 +114,7 @@ class Demo:
         view.watch(self._figures)
         view.step(f"readings: {self._scenario.source}")
         ticker = asyncio.create_task(self._tick())
+        poller = asyncio.create_task(self._poll_heads())
         follower: asyncio.Task[None] | None = None
         try:
             view.step(f"starting a broker and {len(VALIDATORS)} fog nodes")
@@ -121,6 +124,7 @@ class Demo:
                 return await self._steps(client, follower)
         finally:
             ticker.cancel()
+            poller.cancel()
             if follower is not None:
                 follower.cancel()
             await fleet.stop()
@@ -385,20 +389,32 @@ class Demo:
             await asyncio.sleep(0.5)
             self._view.tick()
 
+    async def _poll_heads(self) -> None:
+        """Ask each node for its height, for the view only."""
+        while True:
+            for name in VALIDATORS:
+                try:
+                    self._heads[name] = (await self._status(name)).height
+                except ClientError:
+                    self._heads.pop(name, None)
+            await asyncio.sleep(POLL_HEADS_S)
+
     def _figures(self) -> Mapping[str, str]:
         boards, watch = self._fleet.boards, self._watch
         rows = sum(plan.normal_rows + plan.rest_rows for plan in self._scenario.boards)
-        signed = sum(board.packs for board in boards)
+        judged = sum(len(board.verdict_us) for board in boards)
+        read = sum(board.rows for board in boards)
         sealed = sum(len(packs) for packs in watch.packs.values())
-        nodes = sum(node.running for node in self._fleet.nodes.values())
+        heads = (f"{name} {self._heads.get(name, 'down')}" for name in VALIDATORS)
         return {
-            "nodes": f"{nodes}/{len(VALIDATORS)}",
-            "height": str(watch.height),
-            "signed": str(signed),
-            "sealed": f"{sealed} of about {rows // 10}",
+            "nodes and heads": " | ".join(heads),
+            "blocks": str(watch.height),
+            "packs signed": str(sum(board.packs for board in boards)),
+            "packs sealed": str(sealed),
             "refused": str(sum(watch.incidents.values())),
-            "verdicts": str(sum(len(board.verdict_us) for board in boards)),
+            "verdicts": str(judged),
             "alerts": str(len(watch.alerts)),
+            "progress": f"{bar(read, rows)} {read} of {rows} rows",
         }
 
     def _summary(

@@ -14,7 +14,15 @@ from rich.table import Table
 REFRESH_PER_S = 4
 PLAIN_INTERVAL_S = 5.0
 
+BAR_CHARS = 24
+
 Snapshot = Callable[[], Mapping[str, str]]
+
+
+def bar(done: int, of: int) -> str:
+    """A bar of BAR_CHARS characters."""
+    filled = min(BAR_CHARS, BAR_CHARS * done // max(1, of))
+    return "#" * filled + "." * (BAR_CHARS - filled)
 
 
 class View:

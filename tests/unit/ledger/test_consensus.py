@@ -361,6 +361,12 @@ class TestLock:
         done = feed(node, proposal(C, X, 2, 0, tuple(prevotes((B, C, D)))))
         assert cast(done) == [(2, PREVOTE, X)]
 
+    def test_a_polka_that_completes_a_round_later_gets_the_prevote(self):
+        node = machine()
+        feed(node, proposal(B, X))
+        in_round(1, node)
+        assert cast(feed(node, *prevotes((B, C)))) == [(1, PREVOTE, X)]
+
     def test_a_polka_seen_too_late_to_lock_still_counts_in_the_next_round(self):
         node = machine()
         feed(node, proposal(B, X), vote(B, PREVOTE), vote(C, PREVOTE, None))
