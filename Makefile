@@ -7,7 +7,7 @@ NATIVE := fog_node/pow/native
 
 # What an installation is made from. Everything else is used where it lies.
 SOURCES := pyproject.toml requirements.txt setup.py $(wildcard $(NATIVE)/*.c $(NATIVE)/*.h)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation -c requirements.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.txt
 
 # For the programs that tests and demonstration start: a micropython of the system's own or else
 # that of .venv, and Debian's daemons.

@@ -28,6 +28,7 @@ from .plots import plot_timeline
 from .preprocess import quantize, score, verdicts
 from .readings import Readings
 from .train import anomaly
+from .windows import Cutting
 
 MAX_LABEL_BYTES = 64 * 1024 * 1024
 MAX_REPORT_BYTES = 1024 * 1024
@@ -137,7 +138,7 @@ def evaluate(
         true, known = _labels_of(judged, of_board)
         stride = manifest.stride
         int8.add(_rows(len(judged), windows.last, said, stride)[known], true[known])
-        scaled, cut = anomaly.cut_scaled(judged, model.noise)
+        scaled, cut = anomaly.cut_scaled(judged, model.noise, Cutting.of_manifest(manifest))
         hits = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
         floats.add(_rows(len(judged), cut.last, hits, stride)[known], true[known])
         if out is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fog_node.protocol.manifest import Manifest
+
 from .preprocess import segments
 from .readings import Readings
 
@@ -20,6 +22,11 @@ class Cutting:
     stride: int
     calibrate: int
     max_gap_s: int
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest) -> Cutting:
+        """As the boards that run this release do it."""
+        return cls(manifest.window, manifest.stride, manifest.calibrate, manifest.max_gap_s)
 
 
 @dataclass(frozen=True)

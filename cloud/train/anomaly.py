@@ -37,7 +37,7 @@ from fog_node.protocol.transactions import DatasetReference
 
 from . import architecture
 
-CUTTING = Cutting(window=32, stride=8, calibrate=100, max_gap_s=60)
+CUTTING = Cutting(window=32, stride=8, calibrate=300, max_gap_s=60)
 FLOAT_MODEL_FILE = "model_float.tflite"
 REPORT_FILE = "report.json"
 # Inputs are noise widths of their channel, cut off where it cannot be called noise any more.
@@ -181,10 +181,10 @@ def float_score(scaled: npt.NDArray[np.float32], data: bytes) -> npt.NDArray[np.
 
 
 def cut_scaled(
-    readings: Readings, noise: npt.NDArray[np.float32]
+    readings: Readings, noise: npt.NDArray[np.float32], cutting: Cutting
 ) -> tuple[npt.NDArray[np.float32], FloatWindows]:
     """Cut a board's readings as it does; the first array is what `float_score` takes."""
-    windows = cut(readings, CUTTING)
+    windows = cut(readings, cutting)
     return _scale(windows.values, noise), windows
 
 

@@ -13,7 +13,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.manifest import MAX_BUNDLE_BYTES
 
 from .bodies import read_body
-from .errors import RequestError, not_found, of_protocol
+from .errors import JSON_ERRORS, RequestError, not_found, of_protocol
 from .models import Stored
 from .parameters import HexHash, byte_range, read_hash
 from .services import Node
@@ -74,7 +74,7 @@ async def put_blob(request: Request, response: Response, node: Node, sha256: Hex
     return Stored(sha256=digest.hex(), size=len(data))
 
 
-@router.get("/v1/blobs/{sha256}", response_class=OctetResponse)
+@router.get("/v1/blobs/{sha256}", response_class=OctetResponse, responses=JSON_ERRORS)
 def get_blob(request: Request, node: Node, sha256: HexHash) -> Response:
     """A blob, or the one range of it that the Range header asks for."""
     digest = read_hash(sha256, "sha256")

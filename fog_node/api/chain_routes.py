@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from . import following
-from .errors import not_found
+from .errors import JSON_ERRORS, not_found
 from .models import BlockPage, BlockView
 from .parameters import (
     MAX_NUMBER,
@@ -50,7 +50,7 @@ class EventStreamResponse(Response):
     media_type = EVENT_STREAM
 
 
-@router.get("/v1/founding", response_class=CborResponse)
+@router.get("/v1/founding", response_class=CborResponse, responses=JSON_ERRORS)
 def founding(node: Node) -> Response:
     """The founding file, the anchor of all trust: compare its SHA-256 with your own copy's."""
     return CborResponse(node.ledger.founding.raw)
@@ -81,13 +81,13 @@ def block(node: Node, height: Height) -> BlockView:
     return block_view(info, raw, certificate, node.ledger.founding)
 
 
-@router.get("/v1/blocks/{height}/raw", response_class=CborSequenceResponse)
+@router.get("/v1/blocks/{height}/raw", response_class=CborSequenceResponse, responses=JSON_ERRORS)
 def raw_block(node: Node, height: Height) -> Response:
     """The block's bytes and then its certificate's, as a CBOR sequence."""
     return CborSequenceResponse(b"".join(_stored(node, height)))
 
 
-@router.get("/v1/stream", response_class=CborSequenceResponse)
+@router.get("/v1/stream", response_class=CborSequenceResponse, responses=JSON_ERRORS)
 async def stream(request: Request, node: Node, first: OptionalHeight = None) -> Response:
     """Final blocks without an end: a CBOR sequence of [block, certificate], two byte strings.
 
@@ -100,7 +100,7 @@ async def stream(request: Request, node: Node, first: OptionalHeight = None) -> 
     return following.Following(followers, content, CBOR_SEQUENCE)
 
 
-@router.get("/v1/events", response_class=EventStreamResponse)
+@router.get("/v1/events", response_class=EventStreamResponse, responses=JSON_ERRORS)
 async def events(
     request: Request,
     node: Node,
@@ -118,7 +118,7 @@ async def events(
     return following.Following(followers, following.events(node, height), EVENT_STREAM)
 
 
-@router.get("/v1/proofs/{id}", response_class=CborResponse)
+@router.get("/v1/proofs/{id}", response_class=CborResponse, responses=JSON_ERRORS)
 def proof(node: Node, id: HexHash) -> Response:  # noqa: A002 - the parameter's public name
     """The proof file of a final transaction; check it with `fogline proof verify`."""
     transaction_id = read_hash(id, "id")

@@ -17,6 +17,12 @@ from fog_node.protocol.errors import ProtocolError
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
+# For routes that do not answer in JSON: FastAPI would say that their errors do not, either.
+_JSON_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}}
+JSON_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Client Error", "content": _JSON_ERROR},
+    "5XX": {"description": "Server Error", "content": _JSON_ERROR},
+}
 _ASK_AGAIN = "ask again in a moment; if it stays so, see the node's log"
 _REMEDIES = {
     "bad_signature": "sign exactly these bytes with the key of the kid, for this chain id",

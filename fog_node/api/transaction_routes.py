@@ -14,7 +14,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES, parse_transaction
 
 from .bodies import read_body
-from .errors import not_found, of_ledger, of_protocol, unprocessable
+from .errors import JSON_ERRORS, not_found, of_ledger, of_protocol, unprocessable
 from .models import Submitted, TransactionPage, TransactionView
 from .parameters import (
     MAX_NUMBER,
@@ -109,7 +109,7 @@ def transaction(node: Node, id: HexHash) -> TransactionView:  # noqa: A002 - its
     return waiting_view(waiting)
 
 
-@router.get("/v1/transactions/{id}/raw", response_class=CoseResponse)
+@router.get("/v1/transactions/{id}/raw", response_class=CoseResponse, responses=JSON_ERRORS)
 def raw_transaction(node: Node, id: HexHash) -> Response:  # noqa: A002 - its public name
     """The transaction's exact bytes."""
     transaction_id = read_hash(id, "id")

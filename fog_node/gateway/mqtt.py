@@ -185,6 +185,7 @@ class MqttLine:
         async with client:
             self._grace_until = time.monotonic() + self._grace_s
             codes = await client.subscribe([(topic, QOS) for topic in self._topics.filters])
+            _check_cancelled()
             if any(_is_refusal(code) for code in codes):
                 raise GatewayError(
                     f"broker {broker.host}:{broker.port}: refuses our subscriptions; let this "
@@ -204,6 +205,7 @@ class MqttLine:
                 await self._wake.wait()
             (topic, _), (data, retain) = self._outgoing.popitem(last=False)
             await client.publish(topic, data, qos=QOS, retain=retain)
+            _check_cancelled()
 
     def _open(self) -> None:
         self._is_connected = True
@@ -263,10 +265,11 @@ def _handing_to(line: MqttLine) -> type[asyncio.Queue[Message]]:
 
 
 def _check_cancelled() -> None:
-    """Raise CancelledError where the task was asked to end.
+    """Raise CancelledError where the task was asked to end; call after aiomqtt was awaited.
 
-    Leaving aiomqtt's client raises MqttError when the broker closes first, in place of the
-    CancelledError that made us leave.
+    It waits by asyncio.wait_for, which up to Python 3.11 loses a cancellation that comes
+    together with the answer (python/cpython#86296). And leaving its client raises MqttError when
+    the broker closes first, in place of the CancelledError that made us leave.
     """
     task = asyncio.current_task()
     assert task is not None

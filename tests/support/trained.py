@@ -1,6 +1,7 @@
 """Recordings to train on, and sealed verdicts of a model, without boards and without a chain."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ DEVICE_TYPE = "water-circulation"
 PREFIX_BYTES = 8
 ROWS = 700
 EPOCHS = 2
+CALIBRATE = 100
 
 
 def recording(seed, count, channels=CHANNELS, start_s=START_S):
@@ -41,6 +43,7 @@ def train_small(out, seed):
     """Train for EPOCHS on two short recordings; returns the result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anomaly, "QUICK_EPOCHS", EPOCHS)
+        patch.setattr(anomaly, "CUTTING", replace(anomaly.CUTTING, calibrate=CALIBRATE))
         return anomaly.train(
             {b"board---": recording(1, ROWS), b"another-": recording(2, ROWS)},
             DEVICE_TYPE,

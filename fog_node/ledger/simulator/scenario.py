@@ -15,6 +15,9 @@ PARTITIONS = ("halves", "ring", "one", "majority", "none")
 AMBUSHES = ("ambush", "ambush with a crash")
 FAULT_KINDS = (*PARTITIONS, *AMBUSHES, *AMBUSHES, "crash", "crash", "blackout", "weather")
 AMBUSH_ROUNDS = 3
+# Waits measured by clocks that differ by more than STEADY_SPREAD need not ever fit together.
+STEADY_SPREAD = 1.25
+CLOCK_SPREADS = (1.0, 1.0, STEADY_SPREAD, STEADY_SPREAD, 2.0)
 LIAR_STYLES = ("open", "patient", "patient", "spoiler")
 CRASH_POINTS = (
     "before an action",
@@ -140,9 +143,10 @@ class Scenario:
 
     @property
     def must_live(self) -> bool:
-        """Whether enough honest validators are there at the end to go on."""
+        """Whether the promise says that it must go on after `heal_ms`."""
+        is_steady = all(1 / STEADY_SPREAD <= rate <= STEADY_SPREAD for rate in self.clock_rates)
         lost = len(self.gone | ({self.equivocator} if self.equivocator is not None else set()))
-        return self.is_safe and self.validators - lost >= self.quorum
+        return self.is_safe and is_steady and self.validators - lost >= self.quorum
 
     @classmethod
     def draw(cls, seed: int) -> Scenario:
@@ -170,7 +174,7 @@ class Scenario:
         style = rng.choice(LIAR_STYLES)
         # With a spoiler around, a lone node that has work would need luck, not rounds.
         is_spoiled = equivocator is not None and style == "spoiler"
-        skewed = rng.random() < 0.5
+        spread = rng.choice(CLOCK_SPREADS)
         return cls(
             seed=seed,
             validators=count,
@@ -180,9 +184,7 @@ class Scenario:
             timing=timing,
             observer=observer,
             mean_block_ms=rng.choice((50, 300, 1000)),
-            clock_rates=tuple(
-                rng.uniform(0.5, 2.0) if skewed else 1.0 for _ in range(count + observer)
-            ),
+            clock_rates=tuple(rng.uniform(1 / spread, spread) for _ in range(count + observer)),
             equivocator=equivocator,
             style=style,
             late_joiner=rng.choice(others) if rng.random() < 0.15 else None,

@@ -401,6 +401,8 @@ class TestDocumentation:
         for path, methods in description["paths"].items():
             for method, operation in methods.items():
                 assert operation["description"], (path, method)
+                for status in ("4XX", "5XX"):
+                    assert list(operation["responses"][status]["content"]) == ["application/json"]
         limit = next(
             p
             for p in description["paths"]["/v1/blocks"]["get"]["parameters"]

@@ -63,7 +63,10 @@ def test_the_directory_holds_all_that_a_release_needs(trained):
     card = ModelCard.load(trained)
     assert (card.device_type, card.channels) == (DEVICE_TYPE, CHANNELS)
     assert card.dataset is None
-    assert 0.9 <= card.metrics["float_int8_agreement"] <= 1
+    # What a release is judged by; two epochs are enough to tell large offsets from none.
+    assert set(card.metrics) == {"f1_float", "f1_int8"}
+    assert card.metrics["f1_int8"] == pytest.approx(card.metrics["f1_float"], abs=0.05)
+    assert 0.5 < card.metrics["f1_int8"] <= 1
     # As a board would check it.
     manifest, payload = load_manifest(trained)
     assert Manifest.decode(manifest.encode()) == manifest
@@ -74,6 +77,7 @@ def test_the_directory_holds_all_that_a_release_needs(trained):
     assert report["epochs"] == support.EPOCHS
     assert report["threshold"] == manifest.threshold
     assert report["sealed"] is False
+    assert 0.9 <= report["float_int8_agreement"] <= 1
 
 
 def test_the_seed_makes_the_model(trained, again):
@@ -136,7 +140,7 @@ def train(readings, out):
     )
 
 
-@pytest.mark.parametrize(("rows", "windows"), [(0, 0), (131, 0), (200, 12)])
+@pytest.mark.parametrize(("rows", "windows"), [(0, 0), (331, 0), (400, 12)])
 def test_too_little_data_is_counted(tmp_path, rows, windows):
     message = f"training: {windows} windows .* at least {anomaly.MIN_WINDOWS} .*; collect more"
     with pytest.raises(TrainingError, match=message):
@@ -192,4 +196,4 @@ def test_on_recordings_of_a_real_test_bed(skab, tmp_path):
     )
     assert result["equals_litert"]
     assert abs(result["f1_float"] - result["f1_int8"]) <= 0.01
-    assert result["f1_int8"] > 0.45
+    assert result["f1_int8"] > 0.55

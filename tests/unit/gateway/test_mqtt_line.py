@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import ClassVar
 
 import aiomqtt
 import pytest
@@ -43,7 +45,7 @@ class FakeClient:
 
     codes = (1, 1, 1)
     leaving: Exception | None = None
-    published: list
+    published: ClassVar[list]
     opened = 0
 
     def __init__(self, *_, queue_type, **__):
@@ -79,7 +81,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch):
     class Client(FakeClient):
-        published: list = []
+        published: ClassVar[list] = []
 
     monkeypatch.setattr(mqtt, "Client", Client)
     monkeypatch.setattr(mqtt, "BACKOFF_S", (0.001, 0.001))
@@ -107,6 +109,25 @@ async def test_it_ends_when_told_to_even_if_the_broker_closes_first(line, handle
     client.leaving = aiomqtt.MqttCodeError(7, "Unexpected disconnection")
     task = asyncio.create_task(line.run())
     await handler.until("connected")
+    await cancelled(task)
+
+
+async def test_it_ends_when_told_to_even_if_aiomqtt_loses_the_cancellation(
+    line, handler, client, monkeypatch
+):
+    started = asyncio.Event()
+
+    async def deaf(self, topic, data, qos, retain):
+        started.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(client, "publish", deaf)
+    task = asyncio.create_task(line.run())
+    await handler.until("connected")
+    line.publish("receipt", b"1")
+    async with asyncio.timeout(DEADLINE_S):
+        await started.wait()
     await cancelled(task)
 
 

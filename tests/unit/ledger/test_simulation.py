@@ -19,7 +19,7 @@ from fog_node.ledger.vote_book import VoteBook
 
 RUNS = int(os.environ.get("FOGLINE_SIM_RUNS", "1000"))
 FIRST_SEED = int(os.environ.get("FOGLINE_SIM_SEED", "0"))
-SEEDS_TO_FIND_A_MUTANT = 300
+SEEDS_TO_FIND_A_MUTANT = 600
 FEWEST_RUNS_FOR_COVERAGE = 1000
 
 
