@@ -8,7 +8,9 @@ FogNodeError
 │   └── ForkError         two certified blocks at one height: the ledger stands still
 ├── GatewayError          broker, serial line or admission
 ├── NetworkError          a peer, or the way to it
-└── ApiError              an HTTP request that cannot be answered
+├── ApiError              an HTTP request that cannot be answered
+├── blobs.BlobError       a blob that cannot be kept or read (`cause`)
+└── client.ClientError    a node that does not answer, or says no; its own tree is there
 
 Formats that do not parse are fog_node.protocol.errors.ProtocolError; a proof of work that
 cannot be done as asked is fog_node.pow.PowError.

@@ -103,6 +103,15 @@ class Node:
             ConfigurationError: an address cannot be listened on.
             ForkError, StoreError: the ledger must not, or cannot, go on.
         """
+        try:
+            await self._serve(stopped)
+        finally:
+            await self._network.stop()
+            self._miner.close()
+            self.ledger.close()
+        log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
+
+    async def _serve(self, stopped: asyncio.Event) -> None:
         api = ApiServer(self._services(), *split_address(self.config.api.listen))
         await self._network.start(*split_address(self.config.peer.listen))
         tasks: list[Coroutine[Any, Any, None]] = [
@@ -125,17 +134,13 @@ class Node:
         try:
             await asyncio.wait([waiter, *running], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # The gateway goes first: what it has taken in is written before the ledger closes.
-            for task in (waiter, *reversed(running)):
+            # The gateway ends only when what it has taken in is written.
+            for task in (waiter, *running):
                 task.cancel()
             results = await asyncio.gather(waiter, *running, return_exceptions=True)
-            await self._network.stop()
-            self._miner.close()
-            self.ledger.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
 
     # What the peers' connections call
 
