@@ -44,9 +44,9 @@ REPORT_FILE = "report.json"
 CLIP = 12.0
 MIN_NOISE = 1e-6
 # Boards may be switched on at any row; one in so many is rehearsed, for so many rows each.
-REHEARSAL_STEP = 50
+REHEARSAL_STEP = 10
 REHEARSAL_SPAN = 400
-MIN_WINDOWS = 200
+MIN_WINDOWS = 100
 MAX_WINDOWS = 20_000
 QUICK_WINDOWS = 6_000
 EPOCHS = 40

@@ -79,7 +79,8 @@ class Scenario:
 def replay(directory: Path, boards: int) -> Scenario:
     """Split the experiments in `directory` over the boards.
 
-    Files without labels are normal operation as a whole. Of the labelled experiments one
+    Files without labels are normal operation as a whole; where there are no others, their
+    second halves are judged, and nothing is scored. Of the labelled experiments one
     half, drawn by the hash of their content, gives its first NORMAL_ROWS rows to normal
     operation; the other half is judged whole and scored, so that no experiment is both
     learned from and scored. What remains of the first half is judged, not scored.
@@ -103,26 +104,32 @@ def replay(directory: Path, boards: int) -> Scenario:
             "experiments or one without labels are needed"
         )
     plans = [BoardPlan({"name": "replay", "script": []}) for _ in range(boards)]
+    kept_back: list[tuple[BoardPlan, Experiment, int, int]] = []
     for experiment in plain:
         rows = len(experiment.times)
         share = -(-rows // boards)
-        for index, plan in enumerate(plans):
-            first = index * share
-            if first < rows:
-                _add_normal(plan, experiment, first, min(share, rows - first))
+        for plan, first in zip(plans, range(0, rows, share), strict=False):
+            count = min(share, rows - first)
+            normal = count if labelled else -(-count // 2)
+            _add_normal(plan, experiment, first, normal)
+            if normal < count:
+                kept_back.append((plan, experiment, first + normal, count - normal))
     for experiment in learned:
         plan = min(plans, key=lambda p: p.normal_rows)
         _add_normal(plan, experiment, 0, min(NORMAL_ROWS, len(experiment.times)))
     for plan in plans:
         plan.driver["script"].append(WAIT_FOR_MODEL)
+    for plan, experiment, first, count in kept_back:
+        _add_rest(plan, experiment, first, count)
     for experiment in scored:
         plan = min(plans, key=lambda p: p.rest_rows)
-        _add_rest(plan, experiment, 0)
+        _add_rest(plan, experiment, 0, len(experiment.times))
         assert experiment.labels is not None
         plan.labels.update(zip(experiment.times, experiment.labels, strict=True))
     for experiment in learned:
         if len(experiment.times) > NORMAL_ROWS:
-            _add_rest(min(plans, key=lambda p: p.rest_rows), experiment, NORMAL_ROWS)
+            plan = min(plans, key=lambda p: p.rest_rows)
+            _add_rest(plan, experiment, NORMAL_ROWS, len(experiment.times) - NORMAL_ROWS)
     idle = [i for i, plan in enumerate(plans) if not plan.normal_rows or not plan.rest_rows]
     if len(idle) == boards:
         raise ToolError(
@@ -171,10 +178,12 @@ def _add_normal(plan: BoardPlan, experiment: Experiment, first: int, count: int)
     plan.normal_rows += count
 
 
-def _add_rest(plan: BoardPlan, experiment: Experiment, first: int) -> None:
-    item = {"path": str(experiment.path), "first": first, "count": None}
+def _add_rest(plan: BoardPlan, experiment: Experiment, first: int, count: int) -> None:
+    # To the end where it is meant: rows that cannot be read are not in `times`.
+    whole = first + count == len(experiment.times)
+    item = {"path": str(experiment.path), "first": first, "count": None if whole else count}
     plan.driver["script"].append(item)
-    plan.rest_rows += len(experiment.times) - first
+    plan.rest_rows += count
 
 
 def _read(path: Path) -> Experiment:

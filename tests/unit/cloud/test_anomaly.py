@@ -140,7 +140,7 @@ def train(readings, out):
     )
 
 
-@pytest.mark.parametrize(("rows", "windows"), [(0, 0), (331, 0), (400, 12)])
+@pytest.mark.parametrize(("rows", "windows"), [(0, 0), (331, 0), (400, 38)])
 def test_too_little_data_is_counted(tmp_path, rows, windows):
     message = f"training: {windows} windows .* at least {anomaly.MIN_WINDOWS} .*; collect more"
     with pytest.raises(TrainingError, match=message):

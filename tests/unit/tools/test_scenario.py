@@ -106,8 +106,25 @@ def test_the_split_goes_by_content_not_by_name(folder) -> None:
     assert scored(scenario.replay(folder, 1)) == before
 
 
-def test_one_file_of_normal_operation_leaves_nothing_to_judge(record, tmp_path) -> None:
-    record("0.csv", 2000, labelled=False)
+def test_without_labels_each_board_learns_from_one_half_and_judges_the_other(
+    record, tmp_path
+) -> None:
+    record("0.csv", 2001, labelled=False)
+    made = scenario.replay(tmp_path / "recordings", 2)
+    assert not made.labelled
+    spans = [
+        (item["first"], item["count"])
+        for plan in made.boards
+        for item in plan.driver["script"]
+        if item != scenario.WAIT_FOR_MODEL
+    ]
+    assert spans == [(0, 501), (501, 500), (1001, 500), (1501, None)]
+    assert [(p.normal_rows, p.rest_rows) for p in made.boards] == [(501, 500), (500, 500)]
+    assert all(not plan.labels for plan in made.boards)
+
+
+def test_too_short_recordings_are_refused(record, tmp_path) -> None:
+    record("0.csv", 1, labelled=False)
     with pytest.raises(ToolError, match="too few experiments for a single board; add recordings"):
         scenario.replay(tmp_path / "recordings", 1)
 
