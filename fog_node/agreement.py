@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .errors import LedgerError
+from .errors import LedgerError, StoreError
 from .ledger.consensus import Consensus
 from .ledger.consensus_messages import (
     Action,
@@ -48,6 +48,7 @@ from .protocol.errors import ProtocolError
 from .protocol.keys import SigningKey
 from .protocol.transactions import Body, Evidence
 from .protocol.votes import (
+    NO_ROUND,
     Certificate,
     ProposalHeader,
     Vote,
@@ -249,6 +250,12 @@ class Agreement:
 
     def _report(self, report: ReportEquivocation) -> None:
         offender = report.vote_a.validator
+        if self._key is not None and offender == self._key.kid:
+            raise StoreError(
+                f"agreement: this node's own key has voted twice at height "
+                f"{report.vote_a.height}; another node runs with the same key, or the data "
+                "directory was put back from a copy: stop the other node and tell the consortium"
+            )
         log.error("validator %s voted twice at height %d", offender.hex(), report.vote_a.height)
         if offender not in self._ledger.state.suspended:
             self._submit(Evidence(report.vote_a, report.vote_b))
@@ -323,7 +330,9 @@ class Agreement:
             return
         block = self._ledger.parse_block(message.block)
         check_proposal(header, block)
-        await asyncio.to_thread(self._ledger.validate, block, _now_ms())
+        # A block that comes again was voted for before: its time stands, whatever our clock says.
+        now_ms = _now_ms() if header.pol_round == NO_ROUND else None
+        await asyncio.to_thread(self._ledger.validate, block, now_ms)
         self._feed(_proposal(header, message.block, justification))
 
     async def _take_candidate(self, message: wire.Candidate) -> None:
