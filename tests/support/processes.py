@@ -110,6 +110,11 @@ class Mosquitto:
             self._process.kill()
             await self._process.wait()
 
+    async def stop(self):
+        """End it in order: it writes down what it has acknowledged."""
+        self._process.terminate()
+        await self._process.wait()
+
     def client(self, identifier):
         """Make a hub-side client whose session outlives its connection."""
         context = None
