@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from tools import cli
+from tools.commands import common
 from tools.demo.processes import free_port
 
 ROOT = typer.main.get_command(cli.app)
@@ -119,7 +120,7 @@ def test_a_certificate_is_issued(fogline, founded, tmp_path) -> None:
 
 
 def test_what_looks_like_markup_is_shown_as_it_is(capsys) -> None:
-    cli.report({"unit": "[g]", "readings": [{"unit": "[g]", "name": "[/]"}]}, None)
+    common.report({"unit": "[g]", "readings": [{"unit": "[g]", "name": "[/]"}]}, None)
     out = capsys.readouterr().out
     assert out.count("[g]") == 2
     assert "[/]" in out

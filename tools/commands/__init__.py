@@ -1,0 +1,1 @@
+"""The command line, a module per group of commands: arguments in, one call, a result out."""

@@ -1,0 +1,94 @@
+"""What all commands share: options, how results are shown, how coroutines are run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tools.errors import ToolError
+
+DEFAULT_API = "http://127.0.0.1:7480"
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def new_app(help_: str) -> typer.Typer:
+    """Make a command, or a group of them, that shows its help when called without arguments."""
+    return typer.Typer(help=help_, no_args_is_help=True, rich_markup_mode="rich")
+
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, as JSON.")
+]
+FoundingFile = Annotated[
+    Path, typer.Option("--founding", metavar="FILE", help="The consortium's founding file.")
+]
+Api = Annotated[
+    list[str] | None,
+    typer.Option("--api", metavar="URL", help=f"A fog node's API; repeatable. [{DEFAULT_API}]"),
+]
+OperatorKey = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="Signing key of a member who is operator.")
+]
+DatasetDirectory = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Data set; what it lacks is collected.")
+]
+DeviceType = Annotated[str, typer.Option("--device-type", help="Type of the boards, as enrolled.")]
+ConsortiumDirectory = Annotated[
+    Path, typer.Option("--consortium", metavar="DIR", help="What `consortium create` made.")
+]
+
+
+def report(result: Any, json_file: Path | None) -> None:
+    """Print a result for people and, where asked for, write it as JSON."""
+    if json_file is not None:
+        write_out(json_file, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+    _show(result)
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Write what a command was asked to write; raises ToolError."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _show(result: Any) -> None:
+    if isinstance(result, list):
+        for item in result:
+            _show(item)
+            console.print()
+        return
+    for key, value in result.items():
+        label = key.replace("_", " ")
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            table = Table(*(str(column) for column in value[0]), title=label, title_justify="left")
+            for row in value:
+                table.add_row(*(escape(_cell(cell)) for cell in row.values()))
+            console.print(table)
+        else:
+            shown = escape(_cell(value))  # a unit may be "[g]"
+            console.print(f"{label}: [bold]{shown}[/]", highlight=False, soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine of a command."""
+    return asyncio.run(coroutine)

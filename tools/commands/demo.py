@@ -1,0 +1,69 @@
+"""`fogline demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools.commands.common import (
+    JsonFile,
+    console,
+    report,
+    run,
+)
+from tools.errors import ToolError, UsageError
+
+
+def demo(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Working folder, kept; else a temporary one.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, max=32, help="How many boards.")] = 4,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Folder of SKAB-format CSV recordings; else a simulated test bed."),
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running broker; else an own one.")
+    ] = None,
+    broker_ca: Annotated[
+        Path | None, typer.Option(help="PEM authority of that broker: speak TLS with it.")
+    ] = None,
+    broker_username: Annotated[str | None, typer.Option(help="User name there.")] = None,
+    broker_password_file: Annotated[
+        Path | None, typer.Option(help="File with the password there.")
+    ] = None,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="SIGKILL a validator and the own broker mid-stream.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(metavar="HZ", min=0, help="Rows per second and board; 0: no limit.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the simulated test bed and the training.")] = 7,
+    json_file: JsonFile = None,
+) -> None:
+    """Run the whole loop on this machine: boards, five fog nodes, training, verdicts, proofs.
+
+    Example: fogline demo --replay ./skab --chaos --json demo.json
+    """
+    from fog_node.config import split_address
+    from tools.demo.fleet import ExternalBroker
+    from tools.demo.run import Options
+    from tools.demo.run import run as run_demo
+
+    external = None
+    if broker is not None:
+        try:
+            host, port = split_address(broker)
+        except ValueError as error:
+            raise UsageError(f"--broker {error}") from error
+        external = ExternalBroker(host, port, broker_ca, broker_username, broker_password_file)
+    elif broker_ca or broker_username or broker_password_file:
+        raise UsageError("--broker-ca, --broker-username and --broker-password-file need --broker")
+    options = Options(directory, devices, replay, external, chaos, rate, seed)
+    summary = run(run_demo(options, console))
+    report(summary, json_file)
+    if summary["failures"]:
+        raise ToolError("the demo does not hold: " + "; ".join(summary["failures"]))

@@ -1,0 +1,86 @@
+"""`fogline fog ...`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tools.commands.common import (
+    DEFAULT_API,
+    Api,
+    FoundingFile,
+    JsonFile,
+    new_app,
+    report,
+    run,
+)
+
+app = new_app("Set up, run and look at a fog node.")
+
+
+@app.command("init")
+def fog_init(
+    member: Annotated[str, typer.Option(help="Whose node this is.")],
+    founding: FoundingFile,
+    keys: Annotated[Path, typer.Option(help="Directory with the member's keys.")],
+    out: Annotated[Path, typer.Option(help="Directory for fog.toml and the unit.")] = Path(),
+    data_dir: Annotated[Path, typer.Option(help="Where the node keeps its data.")] = Path(
+        "/var/lib/fogline"
+    ),
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=HOST:PORT of another member's node; repeatable."),
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="MQTT broker, spoken to over TLS.")
+    ] = None,
+) -> None:
+    """Write a configuration that holds every key with its meaning, and a systemd unit.
+
+    Example: fogline fog init --member seoul --founding founding.cbor --keys ./seoul
+    --peer busan=fog2.example:7420 --broker broker.example:8883 --out /etc/fogline
+    """
+    from tools import fog
+
+    overrides = fog.overrides(peer or [], broker)
+    configuration, unit = fog.init(
+        out, member, founding, keys, data_dir=data_dir, overrides=overrides
+    )
+    report({"configuration": str(configuration), "systemd_unit": str(unit)}, None)
+
+
+@app.command("run")
+def fog_run(
+    config: Annotated[Path, typer.Option(help="The node's fog.toml.")] = Path("fog.toml"),
+) -> None:
+    """Run a fog node until SIGTERM or Ctrl-C.
+
+    Example: fogline fog run --config /etc/fogline/fog.toml
+    """
+    from fog_node.config import load
+    from fog_node.node import run_node
+
+    loaded = load(config)
+    logging.basicConfig(
+        level=loaded.node.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    run(run_node(loaded))
+
+
+@app.command("status")
+def fog_status(api: Api = None, json_file: JsonFile = None) -> None:
+    """Say how a fog node is doing.
+
+    Example: fogline fog status --api http://127.0.0.1:7480
+    """
+    from fog_node.client import Client
+
+    async def ask() -> Any:
+        async with Client(api or [DEFAULT_API]) as client:
+            return (await client.status()).model_dump()
+
+    report(run(ask()), json_file)
