@@ -29,7 +29,9 @@ from .views import final_view, waiting_view
 
 COSE = "application/cose"
 TRANSACTIONS_PAGE = 50
-ListedKind = Literal["alert", "enrol", "revoke", "incident", "release", "evidence"]
+ListedKind = Literal[
+    "alert", "enrol", "revoke", "incident", "release", "evidence", "request", "response"
+]
 
 router = APIRouter(tags=["transactions"])
 

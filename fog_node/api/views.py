@@ -13,6 +13,7 @@ from fog_node.protocol.cose import parse_sign1
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import leaf_hash
+from fog_node.protocol.requests import Content
 from fog_node.protocol.senml import Pack
 from fog_node.protocol.transactions import (
     KINDS,
@@ -24,6 +25,8 @@ from fog_node.protocol.transactions import (
     Incident,
     PackBody,
     Release,
+    Request,
+    Response,
     Revoke,
     Transaction,
     content_type,
@@ -175,8 +178,31 @@ def _body(body: Body, with_readings: bool) -> dict[str, Any]:
         }
     if isinstance(body, Release):
         return {**_release(body), "dataset": _dataset(body).model_dump()}
+    if isinstance(body, Request):
+        return {
+            "provider": None if body.provider is None else kid_hex(body.provider),
+            "service": body.service,
+            "content": _content(body.content),
+            "until": iso(body.until),
+            "time": iso(body.time),
+        }
+    if isinstance(body, Response):
+        return {
+            "request": body.request.hex(),
+            "outcome": body.outcome,
+            "content": None if body.content is None else _content(body.content),
+            "time": iso(body.time),
+        }
     assert isinstance(body, Evidence)
     return {"votes": [_vote(body.first), _vote(body.second)]}
+
+
+def _content(content: Content) -> dict[str, Any]:
+    return {
+        "sha256": content.sha256.hex(),
+        "size": content.size,
+        "inline": None if content.inline is None else content.inline.hex(),
+    }
 
 
 def _pack(pack: Pack, with_readings: bool) -> dict[str, Any]:

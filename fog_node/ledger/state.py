@@ -22,6 +22,7 @@ from fog_node.protocol.transactions import (
     Evidence,
     PackBody,
     Release,
+    Request,
     Revoke,
     Transaction,
 )
@@ -43,6 +44,8 @@ ROLE_OF_KIND = {
     "incident": "gateway",
     "release": "trainer",
     "evidence": "validator",
+    "request": "customer",
+    "response": "provider",
 }
 
 
@@ -242,7 +245,9 @@ class State:
             return [signer, self._released(body, transaction, height)]
         if isinstance(body, Evidence):
             return self._accused(signer, body)
-        return [signer]  # an incident changes nothing else
+        if isinstance(body, Request):
+            self._check_request(body)
+        return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
         if (transaction.message.dropped or 0) > transaction.sequence:
@@ -348,6 +353,17 @@ class State:
         if offender.kid == signer.kid:
             return [replace(signer, status=status)]
         return [signer, replace(offender, status=status)]
+
+    def _check_request(self, request: Request) -> None:
+        if request.provider is None:
+            return
+        asked = self._members.get(request.provider)
+        if asked is None or asked.status == "revoked" or "provider" not in asked.roles:
+            raise LedgerError(
+                "rule",
+                f"request.provider: {request.provider.hex()} is no member with the role provider; "
+                "ask one of /v1/members, or any with null",
+            )
 
     def _can_spare_a_voter(self) -> bool:
         return len(self.voters()) > self.founding.quorum

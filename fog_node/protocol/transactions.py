@@ -12,6 +12,7 @@ from .cose import Sign1, parse_sign1, sign1
 from .errors import FormatError
 from .keys import KID_BYTES, PublicKey, SigningKey
 from .merkle import HASH_BYTES, leaf_hash
+from .requests import Request, Response
 from .validate import array, number, octets, text, text_map, time_ms, uint
 from .votes import Vote, parse_vote
 
@@ -394,10 +395,21 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
     senml.CONTENT_TYPE: PackBody.decode,
     **{
         content_type(kind.kind): kind.decode
-        for kind in (Alert, Enrol, Revoke, Incident, Release, Evidence)
+        for kind in (Alert, Enrol, Revoke, Incident, Release, Evidence, Request, Response)
     },
 }
-KINDS = ("pack", "alert", "enrol", "revoke", "incident", "release", "evidence")
+# Stores number the kinds in this order: new ones come last.
+KINDS = (
+    "pack",
+    "alert",
+    "enrol",
+    "revoke",
+    "incident",
+    "release",
+    "evidence",
+    "request",
+    "response",
+)
 
 
 @dataclass(frozen=True)
@@ -491,6 +503,8 @@ __all__ = [
     "Incident",
     "PackBody",
     "Release",
+    "Request",
+    "Response",
     "Revoke",
     "Transaction",
     "content_type",

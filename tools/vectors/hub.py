@@ -26,6 +26,7 @@ from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import ORDER, SigningKey
 from fog_node.protocol.merkle import root
 from fog_node.protocol.proof import Proof, parse_proof, prove_inclusion
+from fog_node.protocol.requests import MAX_INLINE_BYTES, Content
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
 TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -41,12 +42,16 @@ class World:
         self.operator = SigningKey.from_secret(2000)
         self.trainer = SigningKey.from_secret(3000)
         self.board = SigningKey.from_secret(4000)
+        self.customer = SigningKey.from_secret(5000)
+        self.provider = SigningKey.from_secret(6000)
         members = [
             Member(f"validator-{i}", key.public, frozenset({"validator", "gateway"}))
             for i, key in enumerate(self.validators)
         ]
         members.append(Member("operator", self.operator.public, frozenset({"operator"})))
         members.append(Member("trainer", self.trainer.public, frozenset({"trainer"})))
+        members.append(Member("customer", self.customer.public, frozenset({"customer"})))
+        members.append(Member("provider", self.provider.public, frozenset({"provider"})))
         parameters = Parameters(bits=EASY_BITS, retarget_blocks=0)
         self.founding = Founding("vectors", TIME_MS, "majority", parameters, b"", tuple(members))
         self.chain_id = self.founding.chain_id
@@ -103,6 +108,16 @@ class World:
         gateway = self.validators[0]
         alert = tx.Alert(TIME_S + 1, model, 4711, 4000, 1)
         revoke = tx.Revoke(self.board.kid, "stolen", TIME_MS)
+        order = tx.Request(
+            self.provider.kid,
+            "casting",
+            Content.of(b"twelve housings"),
+            TIME_MS + 60_000,
+            TIME_MS,
+        )
+        request = sign(self.customer, order, self.chain_id, 1)
+        drawing = Content(hashlib.sha256(b"drawing").digest(), 1024 * 1024)
+        response = tx.Response(request.id, "accepted", drawing, TIME_MS + 1)
         return {
             "pack": self.pack(),
             "alert": sign(self.board, alert, self.chain_id, 2, dropped=1),
@@ -111,6 +126,8 @@ class World:
             "incident": sign(gateway, incident, self.chain_id, 1),
             "release": sign(self.trainer, release, self.chain_id, 1),
             "evidence": sign(gateway, tx.Evidence(first, second), self.chain_id, 2),
+            "request": request,
+            "response": sign(self.provider, response, self.chain_id, 1),
         }
 
     def manifest(self) -> manifest.Manifest:
@@ -199,6 +216,7 @@ def messages() -> dict[str, Any]:
             for name, secret in (
                 ("validator-0", 1000), ("validator-1", 1001), ("validator-2", 1002),
                 ("operator", 2000), ("trainer", 3000), ("board", 4000),
+                ("customer", 5000), ("provider", 6000),
             )
         },
         "transactions": kinds,
@@ -252,6 +270,16 @@ def refusals() -> list[dict[str, str]]:
         edit(records)
         return with_payload(records)
 
+    signed = world.transactions()
+
+    def filled(kind: str, **changes: Any) -> bytes:
+        """A transaction of this kind with other values in its payload; "absent" leaves one out."""
+        message = signed[kind].message
+        value = cbor2.loads(message.payload) | changes
+        value = {name: item for name, item in value.items() if item != "absent"}
+        content = cbor2.dumps(value, canonical=True)
+        return sign1_parts([message.protected, {}, content, message.signature])
+
     high_s = signature[:32] + (ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
     cases += [
         ("transaction", "transaction", b""),
@@ -290,6 +318,29 @@ def refusals() -> list[dict[str, str]]:
         ("transaction", "pack[0].n", changed(lambda r: r[0].update({0: "a b"}))),
         ("transaction", "pack", changed(lambda r: r.pop(-1))),
         ("transaction", "pack", changed(lambda r: r.pop(-2))),
+        ("transaction", "request.provider", filled("request", provider=b"short")),
+        ("transaction", "request.service", filled("request", service="")),
+        ("transaction", "request.service", filled("request", service="s" * 65)),
+        ("transaction", "request.content", filled("request", content="text")),
+        ("transaction", "request.content",
+         filled("request", content=bytes(MAX_INLINE_BYTES + 1))),
+        ("transaction", "request.content.size",
+         filled("request", content={"sha256": bytes(32), "size": 0})),
+        ("transaction", "request.content.size",
+         filled("request", content={"sha256": bytes(32), "size": 1024 * 1024 + 1})),
+        ("transaction", "request.content.sha256",
+         filled("request", content={"sha256": bytes(31), "size": 1})),
+        ("transaction", "request.until", filled("request", until=TIME_MS)),
+        ("transaction", "request.until", filled("request", until="absent")),
+        ("transaction", "response.request", filled("response", request=bytes(31))),
+        ("transaction", "response.outcome", filled("response", outcome="perhaps")),
+        ("transaction", "response.content", filled("response", content=1)),
+        ("transaction", "response.extra", filled("response", extra=1)),
+        ("transaction", "transaction.dropped",
+         sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
+                                  | {-65538: 0}, canonical=True),
+                      {}, signed["request"].message.payload,
+                      signed["request"].message.signature])),
     ]  # fmt: skip
     listed = []
     for kind, field, data in cases:

@@ -13,6 +13,7 @@ from fog_node.protocol.block import Block
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.requests import Content
 from fog_node.protocol.transactions import (
     Body,
     Channel,
@@ -22,6 +23,8 @@ from fog_node.protocol.transactions import (
     Incident,
     PackBody,
     Release,
+    Request,
+    Response,
     Revoke,
     Transaction,
     sign_transaction,
@@ -40,7 +43,7 @@ CHANNELS = (Channel("pressure", "bar", -1.0, 10.0), Channel("flow", "L/min", 0.0
 
 
 class Consortium:
-    """Members `v0`.. (validators and gateways), `operator`, `trainer`, `owner`, `outsider`."""
+    """Members `v0`.. (validators and gateways), `operator`, `trainer`, `owner`, `customer`."""
 
     def __init__(self, validators: int = 5, **parameters: int) -> None:
         self.validators = [SigningKey.from_secret(100 + i) for i in range(validators)]
@@ -48,12 +51,14 @@ class Consortium:
         self.second_operator = SigningKey.from_secret(201)
         self.trainer = SigningKey.from_secret(202)
         self.owner = SigningKey.from_secret(203)
+        self.customer = SigningKey.from_secret(204)
         roles = [
             *((f"v{i}", key, {"validator", "gateway"}) for i, key in enumerate(self.validators)),
             ("operator", self.operator, {"operator"}),
             ("operator-2", self.second_operator, {"operator"}),
             ("trainer", self.trainer, {"trainer"}),
             ("owner", self.owner, {"provider"}),
+            ("customer", self.customer, {"customer"}),
         ]
         self.founding = Founding(
             name="test",
@@ -83,6 +88,16 @@ class Consortium:
     ) -> Transaction:
         body = Enrol(device.public, owner, "water-circulation", "unix", CHANNELS, START_MS)
         return self.sign(by or self.operator, body, **other)
+
+    def request(
+        self, provider: bytes | None, by: SigningKey | None = None, sequence: int | None = None
+    ) -> Transaction:
+        content = Content.of(b"twelve housings")
+        body = Request(provider, "casting", content, START_MS + 60_000, START_MS)
+        return self.sign(by or self.customer, body, sequence)
+
+    def response(self, request: bytes, by: SigningKey | None = None) -> Transaction:
+        return self.sign(by or self.owner, Response(request, "done", None, START_MS + 1))
 
     def revoke(self, subject: bytes, by: SigningKey | None = None, **other: int) -> Transaction:
         return self.sign(by or self.operator, Revoke(subject, "lost", START_MS), **other)

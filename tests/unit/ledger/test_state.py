@@ -225,6 +225,33 @@ class TestEvidence:
         assert len(state.voters()) == consortium.founding.quorum
 
 
+class TestRequests:
+    """Who may ask, whom, and who may answer."""
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_customer_asks_and_a_provider_answers(self, consortium, state, named):
+        provider = consortium.owner.kid if named else None
+        request = consortium.request(provider)
+        state.apply(request, HEIGHT)
+        state.apply(consortium.response(request.id), HEIGHT)
+        assert state.next_sequence(consortium.customer.kid) == 2
+        assert state.next_sequence(consortium.owner.kid) == 2
+
+    def test_only_members_with_the_role_do(self, consortium, state):
+        request = consortium.request(None, by=consortium.trainer)
+        assert refusal(state, request).cause == "role"
+        response = consortium.response(request.id, by=consortium.customer)
+        assert refusal(state, response).cause == "role"
+
+    def test_nobody_is_asked_who_cannot_answer(self, consortium, state):
+        for kid in (consortium.trainer.kid, bytes(8)):
+            error = refusal(state, consortium.request(kid, sequence=1))
+            assert "request.provider" in str(error)
+        state.apply(consortium.revoke(consortium.owner.kid), HEIGHT)
+        error = refusal(state, consortium.request(consortium.owner.kid, sequence=1))
+        assert "request.provider" in str(error)
+
+
 # One step of a random history: what is done, by whom (an index), to whom.
 STEPS = st.lists(
     st.tuples(
