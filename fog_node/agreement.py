@@ -73,6 +73,12 @@ MAX_REMEMBERED_VOTES = 4096
 
 Committed = Callable[[Block, Certificate], None]
 Submit = Callable[[Body], None]
+Clock = Callable[[], int]
+
+
+def wall_clock_ms() -> int:
+    """Return the time by this machine's clock, in ms since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Agreement:
         miner: Miner,
         committed: Committed,
         submit: Submit,
+        now_ms: Clock = wall_clock_ms,
     ) -> None:
         """Prepare for the height after the ledger's head.
 
@@ -100,12 +107,14 @@ class Agreement:
             miner: for its blocks.
             committed: is told of each final block, once it is on disk.
             submit: signs and sends a transaction of this node, for evidence.
+            now_ms: what the block times of others are held against.
         """
         self._ledger = ledger
         self._key = key
         self._miner = miner
         self._committed = committed
         self._submit = submit
+        self._now_ms = now_ms
         self._chain_id = ledger.founding.chain_id
         self._keys = {m.kid: m.key for m in ledger.founding.validators}
         self._network: PeerNetwork | None = None
@@ -151,7 +160,7 @@ class Agreement:
 
     def work_changed(self) -> None:
         """Look again whether there is something to seal; call after admitting."""
-        self._inbox.put_nowait(WorkAvailable(self._ledger.work_available(_now_ms())))
+        self._inbox.put_nowait(WorkAvailable(self._ledger.work_available(self._now_ms())))
 
     async def run(self) -> None:
         """Take part until cancelled; raises ForkError or StoreError when it must stop."""
@@ -237,12 +246,12 @@ class Agreement:
 
     def _mine(self, mine: Mine) -> None:
         assert self._key is not None
-        delay_s = (max(0, self._ledger.earliest_ms() - _now_ms()) + mine.delay_ms) / 1000
+        delay_s = (max(0, self._ledger.earliest_ms() - self._now_ms()) + mine.delay_ms) / 1000
         template = partial(self._template, self._key, mine)
         self._miner.start(delay_s, template, partial(self._found, mine))
 
     def _template(self, key: SigningKey, mine: Mine) -> Block:
-        return self._ledger.template(key, mine.round, _now_ms())
+        return self._ledger.template(key, mine.round, self._now_ms())
 
     def _found(self, mine: Mine, block: Block) -> None:
         log.debug("mined block %d of round %d", mine.height, mine.round)
@@ -331,7 +340,7 @@ class Agreement:
         block = self._ledger.parse_block(message.block)
         check_proposal(header, block)
         # A block that comes again was voted for before: its time stands, whatever our clock says.
-        now_ms = _now_ms() if header.pol_round == NO_ROUND else None
+        now_ms = self._now_ms() if header.pol_round == NO_ROUND else None
         await asyncio.to_thread(self._ledger.validate, block, now_ms)
         self._feed(_proposal(header, message.block, justification))
 
@@ -377,7 +386,7 @@ class Agreement:
 
     def _catch_up(self) -> None:
         """Ask the peer that is farthest ahead for the blocks we lack, one peer at a time."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         ahead = [
             peer
             for peer in self._peers.peers
@@ -441,7 +450,3 @@ def _proposal_message(proposal: Proposal) -> wire.Proposal:
     return wire.Proposal(
         proposal.raw, proposal.block, [vote.raw for vote in proposal.justification]
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
