@@ -10,6 +10,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import PublicKey, parse_kid
 from fog_node.protocol.transactions import Enrol, Evidence, Revoke, Transaction
+from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import parse_certificate, verify_vote
 
 from .errors import ChainError
@@ -135,9 +136,10 @@ class ChainView:
         header.check_work()
         if header.time != coinbase.time // 1000:
             raise ChainError(height, "header.time: is not the coinbase's")
-        if coinbase.validators != founding.validator_set_hash:
-            raise ChainError(height, "coinbase.validators: is not the founding file's set")
-        miner = self.voters(founding).get(coinbase.miner)
+        voters = self.voters(founding)
+        if coinbase.validators != ValidatorSet(founding.quorum, tuple(voters.values())).hash:
+            raise ChainError(height, "coinbase.validators: is not the set that votes here")
+        miner = voters.get(coinbase.miner)
         if miner is None:
             raise ChainError(height, "coinbase.miner: is no validator that may mine")
         coinbase.message.verify(miner, founding.chain_id)

@@ -116,14 +116,15 @@ class Agreement:
         self._submit = submit
         self._now_ms = now_ms
         self._chain_id = ledger.founding.chain_id
-        self._keys = {m.kid: m.key for m in ledger.founding.validators}
+        state = ledger.state
+        self._keys = {record.kid: record.key for record in state.validators}
         self._network: PeerNetwork | None = None
         self._inbox: asyncio.Queue[_FromPeer | Event] = asyncio.Queue()
         self._room = asyncio.Semaphore(MAX_INBOX)
         self._todo: deque[Action] = deque()
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._asked_until = 0.0
-        parameters = ledger.founding.parameters
+        parameters = state.parameters
         timing = Timing.of_chain(
             parameters.block_interval_ms, parameters.stagger_ms, len(self._keys)
         )
@@ -273,6 +274,7 @@ class Agreement:
 
     async def _append(self, block: Block, certificate: Certificate) -> None:
         await asyncio.to_thread(self._ledger.commit, block, certificate)
+        self._keys = {record.kid: record.key for record in self._ledger.state.validators}
         self._todo.extend(self._consensus.advance(self._ledger.height_setting()))
         self._committed(block, certificate)
         self._peers.announce()

@@ -34,8 +34,8 @@ def status(node: Node) -> Status:
         head_time=iso(snapshot.head.time),
         state_root=snapshot.state.root().hex(),
         round=condition.round,
-        validators=len(founding.validators),
-        quorum=founding.quorum,
+        validators=len(snapshot.state.validators),
+        quorum=snapshot.state.quorum,
         peers=[
             Peer(name=peer.name, kid=kid_hex(peer.kid), height=peer.height)
             for peer in condition.peers

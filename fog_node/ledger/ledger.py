@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from fog_node.errors import ConflictError, ForkError, LedgerError, StoreError
 from fog_node.protocol.block import Block, Header, parse_block
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
-from fog_node.protocol.keys import PublicKey, SigningKey
+from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import Proof
 from fog_node.protocol.transactions import (
     Body,
@@ -29,6 +29,7 @@ from fog_node.protocol.transactions import (
     parse_transaction,
     sign_transaction,
 )
+from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, Vote
 
 from .chain import BlockInfo
@@ -198,6 +199,14 @@ class Ledger:
         """Return final transactions of one signer, latest first, with numbers under `before`."""
         return self._store.list_signer(signer, before, limit)
 
+    def validator_set_at(self, height: int) -> ValidatorSet:
+        """Return who votes, or voted, on the block at this height, from 1 to the next one."""
+        return self._store.validator_set(height) or self.founding.validator_set
+
+    def handovers(self, last: int) -> list[int]:
+        """Heights up to `last` of the blocks after which another set votes, lowest first."""
+        return self._store.handovers(last)
+
     def counts(self) -> dict[str, int]:
         """How many final transactions there are of each kind but packs, and in all (`all`)."""
         return self._store.count_kinds()
@@ -249,9 +258,9 @@ class Ledger:
 
     def work_available(self, now_ms: int) -> bool:
         """Whether there is something to seal: a transaction, or a heartbeat that is due."""
-        heartbeat_ms = self.founding.parameters.heartbeat_ms
         with self._lock:
             head, state = self._snapshot.head, self._snapshot.state
+            heartbeat_ms = state.parameters.heartbeat_ms
             if heartbeat_ms and now_ms - head.time >= heartbeat_ms:
                 return True
             return self._pool.is_ready(state)
@@ -307,20 +316,22 @@ class Ledger:
     def height_setting(self) -> HeightSetting:
         """Return what the chain says about the next height, for the consensus."""
         snapshot = self._snapshot
-        blocks = spacing(self.founding)
+        state = snapshot.state
+        blocks = spacing(state)
         return HeightSetting(
             height=snapshot.head.height + 1,
             parent=snapshot.head.hash,
-            validators=tuple(member.kid for member in self.founding.validators),
-            quorum=self.founding.quorum,
-            suspended=snapshot.state.suspended,
+            validators=tuple(member.kid for member in state.validators),
+            quorum=state.quorum,
+            suspended=state.suspended,
             recent_miners=StoredChain(snapshot.head, self._genesis, self._store).miners(blocks),
             spacing=blocks,
         )
 
     def earliest_ms(self) -> int:
         """Least time that the next block may have, in ms since 1970."""
-        return earliest_time(self.head, self.founding.parameters.rest_ms)
+        snapshot = self._snapshot
+        return earliest_time(snapshot.head, snapshot.state.parameters.rest_ms)
 
     def template(self, key: SigningKey, round_: int, now_ms: int) -> Block:
         """Make a block of what waits; its nonce is 0 and still to be mined.
@@ -337,7 +348,7 @@ class Ledger:
         self._check_whole()
         with self._lock:
             snapshot = self._snapshot
-            limits = self.founding.parameters
+            limits = snapshot.state.parameters
             candidates = self._pool.candidates(
                 snapshot.state,
                 limits.max_block_bytes - BLOCK_OVERHEAD_BYTES,
@@ -350,7 +361,7 @@ class Ledger:
 
     def parse_block(self, data: bytes) -> Block:
         """Parse a block, taking what waits here as parsed already; raises ProtocolError."""
-        return parse_block(data, self.founding.parameters.max_block_bytes, self._pool.get)
+        return parse_block(data, self.state.parameters.max_block_bytes, self._pool.get)
 
     def validate(self, block: Block, now_ms: int | None) -> None:
         """Check that a block may follow on the head, all but the votes.
@@ -379,9 +390,12 @@ class Ledger:
             if block.height <= snapshot.head.height:
                 return self._commit_again(block, certificate)
             after = self._state_after(block, snapshot, None)
-            self._check_certificate(block, certificate, snapshot.state.voters())
+            self._check_certificate(block, certificate, snapshot.state.validator_set)
             ids = [transaction.id for transaction in block.transactions]
-            info = self._store.commit(block, certificate, after.changes(), ids)
+            handover = None
+            if block.coinbase.next != block.coinbase.validators:
+                handover = after.validator_set
+            info = self._store.commit(block, certificate, after.changes(), ids, handover)
             with self._lock:
                 self._snapshot = Snapshot(info, after)
                 self._validated.clear()
@@ -543,14 +557,14 @@ class Ledger:
         return after
 
     def _check_certificate(
-        self, block: Block, certificate: Certificate, keys: Mapping[bytes, PublicKey]
+        self, block: Block, certificate: Certificate, voters: ValidatorSet
     ) -> None:
         if (certificate.block_hash, certificate.height) != (block.hash, block.height):
             raise LedgerError("certificate", "certificate: is for another block")
         if certificate.round < block.coinbase.round:
             raise LedgerError("certificate", "certificate.round: is before the block was mined")
         try:
-            certificate.verify(keys, self.founding.quorum, self.founding.chain_id)
+            voters.verify(certificate, self.founding.chain_id)
         except ProtocolError as error:
             raise LedgerError("certificate", str(error)) from error
 
@@ -560,10 +574,7 @@ class Ledger:
             raise damaged(self._store.path, f"block {block.height}: is missing")
         if ours.hash == block.hash:
             return Committed(ours)
-        # Who could vote at that height is no longer known here; that the founding file's
-        # validators signed is enough to see that something is badly wrong.
-        keys = {member.kid: member.key for member in self.founding.validators}
-        self._check_certificate(block, certificate, keys)
+        self._check_certificate(block, certificate, self.validator_set_at(block.height))
         self._store.save_fork(block, certificate)
         self._fork = (block.height, (ours.hash, block.hash))
         raise ForkError(*self._fork)

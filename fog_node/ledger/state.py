@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from fog_node.errors import LedgerError
-from fog_node.protocol.founding import Founding
+from fog_node.protocol.founding import Founding, Parameters, quorum_of
 from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.senml import Pack
@@ -26,6 +26,7 @@ from fog_node.protocol.transactions import (
     Revoke,
     Transaction,
 )
+from fog_node.protocol.validators import ValidatorSet
 
 from .records import (
     Device,
@@ -70,6 +71,7 @@ class State:
         self._devices = dict(devices)
         self._releases = dict(releases)
         self._tree = tree
+        self._validator_set: ValidatorSet | None = None
         self._changes: dict[bytes, bytes] = {}
         self._unhashed: dict[bytes, Record] = {}
 
@@ -129,12 +131,36 @@ class State:
             if "validator" in record.roles and not record.votes
         )
 
-    def voters(self) -> dict[bytes, PublicKey]:
-        """Return validators whose votes count, in file order.
+    @property
+    def parameters(self) -> Parameters:
+        """The chain's parameters."""
+        return self.founding.parameters
 
-        Their number may fall; the quorum stays that of the founding file.
-        """
-        return {record.kid: record.key for record in self._members.values() if record.votes}
+    @property
+    def quorum_rule(self) -> str:
+        """One of QUORUM_RULES."""
+        return self.founding.quorum_rule
+
+    @property
+    def quorum(self) -> int:
+        """Votes that make a block final; also approvals that decide a proposal."""
+        return quorum_of(self.quorum_rule, len(self.validators))
+
+    @property
+    def validators(self) -> tuple[MemberRecord, ...]:
+        """Those that the quorum is counted of, suspended ones included, in their order."""
+        return tuple(record for record in self._members.values() if "validator" in record.roles)
+
+    @property
+    def validator_set(self) -> ValidatorSet:
+        """Who votes on the next block, and how many votes make it final."""
+        if self._validator_set is None:
+            self._validator_set = ValidatorSet(self.quorum, tuple(self.voters().values()))
+        return self._validator_set
+
+    def voters(self) -> dict[bytes, PublicKey]:
+        """Return validators whose votes count, in their order."""
+        return {record.kid: record.key for record in self.validators if record.votes}
 
     def signer(self, kid: bytes) -> Signer | None:
         """Return the member or device with this key id, revoked or not."""
@@ -264,7 +290,7 @@ class State:
             self._permit_pack(device, body.pack)
 
     def _permit_pack(self, device: Device, pack: Pack) -> None:
-        expected = self.founding.parameters.enterprise_number
+        expected = self.parameters.enterprise_number
         if pack.enterprise_number != expected:
             raise LedgerError(
                 "malformed",
@@ -366,13 +392,14 @@ class State:
             )
 
     def _can_spare_a_voter(self) -> bool:
-        return len(self.voters()) > self.founding.quorum
+        return len(self.voters()) > self.quorum
 
     def _put(self, record: Record) -> None:
         if isinstance(record, Device):
             self._devices[record.kid] = record
         elif isinstance(record, MemberRecord):
             self._members[record.kid] = record
+            self._validator_set = None
         else:
             self._releases[record.name] = record
         self._unhashed[record.entry_key] = record

@@ -2,7 +2,7 @@
 
 Tables: `blocks` with their certificates, `transactions` (where each one is), `state` (the
 entries of the state's tree), `mempool`, `votes` and `lock` (what this validator has
-promised at the present height), `forks`.
+promised at the present height), `forks`, `validator_sets` (from which height on each votes).
 
 One process at a time: a lock file says so. Within it, writes go one after the other, reads
 take a connection of their own; both may come from any thread.
@@ -25,6 +25,7 @@ from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.transactions import KINDS
 from fog_node.protocol.validate import array
+from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import MAX_CERTIFICATE_BYTES, Certificate, Vote, parse_vote
 
 from .chain import BlockInfo
@@ -32,7 +33,7 @@ from .consensus_messages import Lock
 from .directory_lock import lock_directory
 
 DATABASE = "ledger.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # "FogL": tells our databases from others' (SQLite's application_id).
 APPLICATION_ID = 0x466F674C
 BUSY_TIMEOUT_S = 10.0
@@ -68,6 +69,7 @@ CREATE TABLE forks (
     height INTEGER NOT NULL, hash BLOB NOT NULL, certificate BLOB NOT NULL,
     raw BLOB NOT NULL, PRIMARY KEY (height, hash)
 );
+CREATE TABLE validator_sets (height INTEGER PRIMARY KEY, raw BLOB NOT NULL);
 """
 _INFO = (
     "SELECT height, hash, previous, time, bits, round, miner, state, transactions, size FROM blocks"
@@ -168,6 +170,7 @@ class Store:
         certificate: Certificate,
         changes: Mapping[bytes, bytes],
         settled: Iterable[bytes],
+        handover: ValidatorSet | None = None,
     ) -> BlockInfo:
         """Write a final block and all that follows from it, at once or not at all.
 
@@ -176,6 +179,7 @@ class Store:
             certificate: that makes it final.
             changes: entries of the state by key.
             settled: ids that leave the mempool.
+            handover: who votes from the next block on, where it is another set.
         """
         info = BlockInfo.of_block(block)
         with self._transaction() as database:
@@ -196,7 +200,23 @@ class Store:
             database.executemany("DELETE FROM mempool WHERE id = ?", ((item,) for item in settled))
             database.execute("DELETE FROM votes WHERE height <= ?", (info.height,))
             database.execute("DELETE FROM lock WHERE height <= ?", (info.height,))
+            if handover is not None:
+                row = (info.height + 1, handover.raw)
+                database.execute("INSERT INTO validator_sets VALUES (?, ?)", row)
         return info
+
+    def validator_set(self, height: int) -> ValidatorSet | None:
+        """Return who votes at this height; None where it still is the founding's set."""
+        query = "SELECT raw FROM validator_sets WHERE height <= ? ORDER BY height DESC LIMIT 1"
+        for (raw,) in self._rows(query, (height,)):
+            with self._readable("validator_sets"):
+                return ValidatorSet.decode(raw)
+        return None
+
+    def handovers(self, last: int) -> list[int]:
+        """Heights up to `last` of the blocks after which another set votes, lowest first."""
+        query = "SELECT height - 1 FROM validator_sets WHERE height <= ? ORDER BY height"
+        return [row[0] for row in self._rows(query, (last + 1,))]
 
     def state_entries(self) -> list[bytes]:
         """Return the state's entries that differ from the founding."""

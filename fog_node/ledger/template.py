@@ -44,7 +44,7 @@ def make_template(
     Raises:
         LedgerError: `not_eligible`: the key's owner may not mine this block.
     """
-    founding, head = state.founding, chain.head
+    parameters, head = state.parameters, chain.head
     height = head.height + 1
     if not eligible(key.kid, round_, chain, state):
         raise LedgerError(
@@ -52,15 +52,15 @@ def make_template(
             f"miner: {key.kid.hex()} may not mine block {height} in round {round_}",
         )
     after, chosen = _seal(state, candidates, height)
-    time = max(now_ms, earliest_time(head, founding.parameters.rest_ms))
-    coinbase = sign_coinbase(
-        key, height, round_, after.root(), founding.validator_set_hash, time, founding.chain_id
-    )
+    time = max(now_ms, earliest_time(head, parameters.rest_ms))
+    sets = (state.validator_set.hash, after.validator_set.hash)
+    chain_id = state.founding.chain_id
+    coinbase = sign_coinbase(key, height, round_, after.root(), sets, time, chain_id)
     header = Header(
         previous=head.hash,
         merkle_root=root(block_leaves(coinbase, chosen)),
         time=time // 1000,
-        bits=next_bits(chain, founding),
+        bits=next_bits(chain, parameters),
         nonce=0,
     )
     return Block(header, coinbase, tuple(chosen)), after

@@ -15,7 +15,7 @@ from fog_node.protocol.block import (
     target_from_bits,
 )
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.founding import Founding
+from fog_node.protocol.founding import Parameters
 from fog_node.protocol.merkle import root
 from fog_node.protocol.transactions import Transaction
 from fog_node.protocol.votes import NO_ROUND, ProposalHeader
@@ -113,8 +113,7 @@ def check_header(
     now_ms: int | None,
 ) -> None:
     """Do the part of `validate_block` that does not look into the transactions."""
-    founding = state.founding
-    limits = founding.parameters
+    limits = state.parameters
     parent = chain.head
     header, coinbase = block.header, block.coinbase
     height = parent.height + 1
@@ -131,7 +130,7 @@ def check_header(
             "block.transactions",
             f"are {len(block.transactions)}, at most {limits.max_block_transactions}",
         )
-    bits = next_bits(chain, founding)
+    bits = next_bits(chain, limits)
     if header.bits != bits:
         raise _refused("header.bits", f"is {header.bits:#010x}, must be {bits:#010x}")
     try:
@@ -139,11 +138,11 @@ def check_header(
     except ProtocolError as error:
         raise LedgerError("block", str(error)) from error
     _check_time(block, parent, limits.rest_ms, now_ms)
-    if coinbase.validators != founding.validator_set_hash:
-        raise _refused("coinbase.validators", "is another set than the founding file's")
+    if coinbase.validators != state.validator_set.hash:
+        raise _refused("coinbase.validators", "is not the set that votes on this block")
     if not eligible(coinbase.miner, coinbase.round, chain, state):
         raise _refused("coinbase.miner", f"{coinbase.miner.hex()} may not mine this block")
-    verifier.verify_coinbase(coinbase, state.voters()[coinbase.miner])
+    verifier.verify_coinbase(coinbase, state.validator_set.by_kid[coinbase.miner])
     if root(block.leaves) != header.merkle_root:
         raise _refused("header.merkle_root", "is not the root of the block's transactions")
 
@@ -160,16 +159,17 @@ def apply_transactions(block: Block, state: State, verifier: Verifier) -> State:
             raise _refused(f"block.transactions[{index}]", f"{error} ({error.cause})") from error
     if after.root() != block.coinbase.state:
         raise _refused("coinbase.state", "is not the root of the state after this block")
+    if after.validator_set.hash != block.coinbase.next:
+        raise _refused("coinbase.next", "is not the set that votes on the block after this one")
     return after
 
 
-def next_bits(chain: Chain, founding: Founding) -> int:
+def next_bits(chain: Chain, parameters: Parameters) -> int:
     """Compact target of the block after `chain.head`.
 
     Anew at each height that `retarget_blocks` divides, from the times of as many blocks
     before it; at most MAX_RETARGET_FACTOR up or down, and never easier than at the founding.
     """
-    parameters = founding.parameters
     height = chain.head.height + 1
     if not parameters.retarget_blocks or height % parameters.retarget_blocks:
         return chain.head.bits
@@ -189,14 +189,14 @@ def next_bits(chain: Chain, founding: Founding) -> int:
     return bits_from_target(target)
 
 
-def spacing(founding: Founding) -> int:
+def spacing(state: State) -> int:
     """How many blocks must be another's before a validator may mine again."""
-    return mining_spacing(founding.quorum, founding.parameters.mining_diversity)
+    return mining_spacing(state.quorum, state.parameters.mining_diversity)
 
 
 def eligible(miner: bytes, round_: int, chain: Chain, state: State) -> bool:
     """Whether a block that `miner` mined for this round may follow on `chain.head`."""
-    blocks = spacing(state.founding)
+    blocks = spacing(state)
     order = MiningOrder(
         parent=chain.head.hash,
         candidates=tuple(state.voters()),

@@ -118,7 +118,8 @@ class Coinbase:
         height, round: what the block was mined for.
         miner: key id of the validator that mined it.
         state: root of the ledger's state after this block.
-        validators: hash over the set of validators that votes on this block.
+        validators: hash of the ValidatorSet that votes on this block.
+        next: hash of the one that votes on the block after it.
         time: ms since 1970, the header's time with its milliseconds.
         message: the signed envelope.
     """
@@ -128,6 +129,7 @@ class Coinbase:
     miner: bytes
     state: bytes
     validators: bytes
+    next: bytes
     time: int
     message: Sign1 = field(repr=False)
 
@@ -142,11 +144,15 @@ def sign_coinbase(
     height: int,
     round_: int,
     state: bytes,
-    validators: bytes,
+    sets: tuple[bytes, bytes],
     time: int,
     chain_id: bytes,
 ) -> Coinbase:
-    """Sign the coinbase of a block that `key`'s owner is about to mine."""
+    """Sign the coinbase of a block that `key`'s owner is about to mine.
+
+    `sets` are the hashes `validators` and `next`.
+    """
+    validators, next_ = sets
     payload = encode(
         {
             "height": height,
@@ -154,6 +160,7 @@ def sign_coinbase(
             "miner": key.kid,
             "state": state,
             "validators": validators,
+            "next": next_,
             "time": time,
         }
     )
@@ -167,7 +174,7 @@ def parse_coinbase(data: bytes) -> Coinbase:
         raise FormatError("coinbase.content type", f"is not {CONTENT_TYPE_COINBASE}")
     if message.sequence is not None or message.dropped is not None:
         raise FormatError("coinbase.protected", "carries a number that only transactions have")
-    names = {"height", "round", "miner", "state", "validators", "time"}
+    names = {"height", "round", "miner", "state", "validators", "next", "time"}
     payload = decode(message.payload, MAX_COINBASE_BYTES, "coinbase")
     value = text_map(payload, names, "coinbase")
     miner = octets(value["miner"], "coinbase.miner", KID_BYTES)
@@ -179,6 +186,7 @@ def parse_coinbase(data: bytes) -> Coinbase:
         miner=miner,
         state=octets(value["state"], "coinbase.state", HASH_BYTES),
         validators=octets(value["validators"], "coinbase.validators", HASH_BYTES),
+        next=octets(value["next"], "coinbase.next", HASH_BYTES),
         time=time_ms(value["time"], "coinbase.time"),
         message=message,
     )

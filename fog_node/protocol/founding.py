@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 
@@ -13,6 +12,7 @@ from .errors import FormatError
 from .keys import PublicKey
 from .merkle import leaf_hash
 from .validate import array, text, text_map, time_ms, uint
+from .validators import ValidatorSet
 from .votes import MAX_VALIDATORS
 
 FORMAT = 1
@@ -162,9 +162,9 @@ class Founding:
         return quorum_of(self.quorum_rule, len(self.validators))
 
     @cached_property
-    def validator_set_hash(self) -> bytes:
-        """Hash over the founding validators' keys, in order."""
-        return validator_set_hash(m.key for m in self.validators)
+    def validator_set(self) -> ValidatorSet:
+        """Who votes on block 1."""
+        return ValidatorSet(self.quorum, tuple(m.key for m in self.validators))
 
     def member(self, kid: bytes) -> Member | None:
         """The member with this key id."""
@@ -173,11 +173,6 @@ class Founding:
     @cached_property
     def _by_kid(self) -> dict[bytes, Member]:
         return {m.kid: m for m in self.members}
-
-
-def validator_set_hash(keys: Iterable[PublicKey]) -> bytes:
-    """SHA-256 over the deterministic CBOR array of the validators' COSE_Keys."""
-    return hashlib.sha256(encode([key.cose_key for key in keys])).digest()
 
 
 def parse_founding(data: bytes) -> Founding:

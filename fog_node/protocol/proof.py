@@ -56,15 +56,14 @@ class Inclusion:
         verify_inclusion(self.transaction.id, self.index, self.size, self.path, root)
         coinbase_leaf = leaf_hash(self.coinbase.raw)
         verify_inclusion(coinbase_leaf, 0, self.size, self.coinbase_path, root)
-        if self.coinbase.validators != founding.validator_set_hash:
+        if self.coinbase.validators != founding.validator_set.hash:
             raise ProofError("proof.coinbase.validators", "is another set than the founding file's")
         certificate = self.certificate
         if certificate.block_hash != self.header.hash:
             raise ProofError("proof.certificate", "is for another block")
         if certificate.height != self.coinbase.height:
             raise ProofError("proof.certificate", "is for another height")
-        keys = {member.kid: member.key for member in founding.validators}
-        certificate.verify(keys, founding.quorum, founding.chain_id)
+        founding.validator_set.verify(certificate, founding.chain_id)
 
     def value(self) -> dict[str, Any]:
         """The map that stands for it in a proof file."""

@@ -163,7 +163,7 @@ class World:
             1,
             0,
             hashlib.sha256(b"state").digest(),
-            self.founding.validator_set_hash,
+            (self.founding.validator_set.hash,) * 2,
             TIME_MS + 2000,
             self.chain_id,
         )

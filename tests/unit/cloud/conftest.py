@@ -17,6 +17,7 @@ from fog_node.protocol import transactions as tx
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.merkle import root
+from fog_node.protocol.validators import ValidatorSet
 from tools.vectors.hub import EASY_BITS, TIME_MS, TIME_S, World
 
 CHANNELS = (
@@ -37,12 +38,19 @@ class Chain(World):
         super().__init__()
         self.head = self.founding.genesis.hash
         self.sealed: list[SealedBlock] = []
+        self.suspended: set[bytes] = set()
         self._numbers: dict[bytes, int] = {}
 
     @property
     def boards(self) -> tuple[SigningKey, SigningKey]:
         """Two boards; the first one is World.board."""
         return self.board, SigningKey.from_secret(4001)
+
+    @property
+    def voters(self) -> ValidatorSet:
+        """Who votes on the next block."""
+        keys = (key for key in self.founding.validator_set.keys if key.kid not in self.suspended)
+        return ValidatorSet(self.founding.quorum, tuple(keys))
 
     def sign(self, key: SigningKey, body: tx.Body) -> tx.Transaction:
         """The signer's next transaction."""
@@ -80,7 +88,7 @@ class Chain(World):
             height,
             0,
             hashlib.sha256(b"state").digest(),
-            self.founding.validator_set_hash,
+            (self.voters.hash,) * 2,
             TIME_MS + 2000 * height,
             self.chain_id,
         )

@@ -238,6 +238,7 @@ def two_votes(chain, offender: SigningKey) -> tx.Transaction:
 async def test_the_votes_of_a_suspended_validator_do_not_count(pumps, tmp_path):
     offender = pumps.validators[1]
     pumps.seal(two_votes(pumps, offender))
+    pumps.suspended.add(offender.kid)
     piece = pumps.certify(pumps.block(), [pumps.validators[0], offender])
     error = str(await refusal(pumps, tmp_path, piece))
     assert "certificate" in error
@@ -249,6 +250,7 @@ async def test_without_a_spare_validator_evidence_suspends_nobody(pumps, tmp_pat
     first, second = pumps.validators[1:]
     rest = [pumps.validators[0], second]
     pumps.seal(two_votes(pumps, first))
+    pumps.suspended.add(first.kid)
     pumps.seal(two_votes(pumps, second), keys=rest)
     pumps.seal(keys=rest)
     dataset = await gather(pumps, tmp_path)

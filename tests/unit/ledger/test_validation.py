@@ -147,7 +147,7 @@ class TestBlock:
         old = block.coinbase
         fields = {
             name: coinbase.get(name, getattr(old, name))
-            for name in ("height", "round", "state", "validators", "time")
+            for name in ("height", "round", "state", "validators", "next", "time")
         }
         key = consortium.validators[miner]
         new = sign_coinbase(
@@ -155,7 +155,7 @@ class TestBlock:
             fields["height"],
             fields["round"],
             fields["state"],
-            fields["validators"],
+            (fields["validators"], fields["next"]),
             fields["time"],
             consortium.chain_id,
         )
@@ -188,6 +188,7 @@ class TestBlock:
             ({"height": 2}, "coinbase.height"),
             ({"state": bytes(32)}, "coinbase.state"),
             ({"validators": bytes(32)}, "coinbase.validators"),
+            ({"next": bytes(32)}, "coinbase.next"),
             ({"header": {"previous": bytes(32)}}, "header.previous"),
             ({"header": {"version": 2}}, "header.version"),
             ({"header": {"bits": 0x207FFFFE}}, "header.bits"),
@@ -220,7 +221,9 @@ class TestBlock:
 
     def test_miner_must_be_a_voter(self, consortium, block, chain, state, verifier, mine):
         state.apply(consortium.revoke(consortium.validators[0].kid), 1)
-        assert "coinbase.miner" in self.refusal(block, chain, state, verifier)
+        assert "coinbase.validators" in self.refusal(block, chain, state, verifier)
+        known = self.remade(consortium, block, mine, validators=state.validator_set.hash)
+        assert "coinbase.miner" in self.refusal(known, chain, state, verifier)
 
     def test_transactions_are_checked_in_order(
         self, consortium, block, chain, state, verifier, mine
@@ -331,26 +334,28 @@ class TestDifficulty:
         founding = self.founding(make_consortium)
         bits = 0x1E00FFFF
         chain = self.chain(founding, 20, step_ms, bits)
-        target = target_from_bits(next_bits(chain, founding))
+        target = target_from_bits(next_bits(chain, founding.parameters))
         assert target == pytest.approx(target_from_bits(bits) * factor, rel=0.001)
 
     def test_is_never_easier_than_at_the_founding(self, make_consortium):
         founding = self.founding(make_consortium)
         chain = self.chain(founding, 20, 8000, self.BITS)
-        assert next_bits(chain, founding) == self.BITS
+        assert next_bits(chain, founding.parameters) == self.BITS
 
     def test_stays_between_retargets(self, make_consortium):
         founding = self.founding(make_consortium)
-        assert next_bits(self.chain(founding, 19, 10, 0x1E00FFFF), founding) == 0x1E00FFFF
+        assert (
+            next_bits(self.chain(founding, 19, 10, 0x1E00FFFF), founding.parameters) == 0x1E00FFFF
+        )
 
     def test_fixed(self, make_consortium):
         founding = self.founding(make_consortium, retarget_blocks=0)
-        assert next_bits(self.chain(founding, 20, 10, self.BITS), founding) == self.BITS
+        assert next_bits(self.chain(founding, 20, 10, self.BITS), founding.parameters) == self.BITS
 
     @pytest.mark.parametrize("count", [1, 2])
     def test_of_every_block(self, make_consortium, count):
         founding = self.founding(make_consortium, retarget_blocks=1)
-        bits = next_bits(self.chain(founding, count, 1000, self.BITS), founding)
+        bits = next_bits(self.chain(founding, count, 1000, self.BITS), founding.parameters)
         halved = target_from_bits(self.BITS) // 2 if count == 2 else target_from_bits(self.BITS)
         assert target_from_bits(bits) == pytest.approx(halved, rel=0.001)
 
