@@ -5,6 +5,9 @@ FogNodeError
 ├── LedgerError           a transaction or block that the ledger's rules refuse (`cause`)
 │   └── ConflictError     its signer has used this number for something else (`existing`)
 ├── StoreError            the ledger's database cannot be opened, read or written
+│   ├── DamagedError      what is on disk does not fit together (`what`)
+│   ├── DiskFullError     there is no room; goes on when there is
+│   ├── PrunedError       the body of a final block is no longer kept here (`height`)
 │   └── ForkError         two certified blocks at one height: the ledger stands still
 ├── GatewayError          broker, serial line or admission
 ├── NetworkError          a peer, or the way to it
@@ -83,6 +86,41 @@ class ConflictError(LedgerError):
 
 class StoreError(FogNodeError):
     """The database cannot be opened, read or written; nothing was changed by the attempt."""
+
+
+class DamagedError(StoreError):
+    """Something on disk is not what was written.
+
+    Attributes:
+        what: the file or table, and what is wrong with it.
+    """
+
+    def __init__(self, path: object, what: str) -> None:
+        super().__init__(
+            f"{path}: {what}; the file is damaged: stop the node and run fogline fog repair "
+            "--config fog.toml, which keeps what is sound, fetches the rest from other nodes and "
+            "sees to it that no vote is given twice"
+        )
+        self.what = what
+
+
+class DiskFullError(StoreError):
+    """Nothing was written for want of room; the same can be tried again."""
+
+
+class PrunedError(StoreError):
+    """The body of a final block was pruned here; other nodes or the archive have it.
+
+    Attributes:
+        height: of the block.
+    """
+
+    def __init__(self, height: int) -> None:
+        super().__init__(
+            f"ledger: the body of block {height} was pruned here; ask a node that keeps all, or "
+            "the archive: fogline proof get --archive DIR"
+        )
+        self.height = height
 
 
 class ForkError(StoreError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fog_node.errors import ConflictError, ForkError, LedgerError, StoreError
+from fog_node.errors import ConflictError, ForkError, LedgerError, PrunedError, StoreError
 from fog_node.protocol.block import Block, Header, parse_block
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
@@ -36,7 +36,7 @@ from .chain import BlockInfo
 from .consensus_messages import HeightSetting, Lock
 from .mempool import Limits, Mempool
 from .state import State
-from .store import Fork, Place, Store, damaged
+from .store import Fork, Place, Store
 from .stored_block import StoredBlock
 from .stored_chain import StoredChain
 from .template import BLOCK_OVERHEAD_BYTES, make_template
@@ -440,9 +440,9 @@ class Ledger:
             coinbase = self._stored(head.height).coinbase
             state = State.from_entries(self.founding, self._store.state_entries())
         except ProtocolError as error:
-            raise damaged(self._store.path, f"block {head.height}: {error}") from error
+            raise self._store.damaged(f"block {head.height}: {error}") from error
         if state.root() != coinbase.state:
-            raise damaged(self._store.path, f"state: is not the one after block {head.height}")
+            raise self._store.damaged(f"state: is not the one after block {head.height}")
         return Snapshot(head, state)
 
     def _load_fork(self) -> tuple[int, tuple[bytes, bytes]] | None:
@@ -459,9 +459,7 @@ class Ledger:
             try:
                 transaction = parse_transaction(raw)
             except ProtocolError as error:
-                raise damaged(self._store.path, f"mempool: {error}") from error
-            if transaction.id != transaction_id:
-                raise damaged(self._store.path, "mempool: bytes and id do not fit")
+                raise self._store.damaged(f"mempool: {error}") from error
             # It was verified before it was written, and the id shows that it is the same.
             self._verifier.remember(transaction_id)
             if self._check(transaction) or self._take(transaction).status != "admitted":
@@ -473,7 +471,7 @@ class Ledger:
     def _stored(self, height: int) -> StoredBlock:
         found = self._store.block(height)
         if found is None:
-            raise damaged(self._store.path, f"block {height}: is missing")
+            raise self._store.damaged(f"block {height}: is missing")
         return StoredBlock(*found)
 
     def _check_whole(self) -> None:
@@ -494,20 +492,33 @@ class Ledger:
         return None
 
     def _check_final(self, transaction: Transaction, state: State) -> Admission:
-        place = self._store.find_sequence(transaction.signer, transaction.sequence)
-        if place is None:
-            raise damaged(
-                self._store.path,
-                f"transactions: number {transaction.sequence} of {transaction.signer.hex()} is "
-                "missing",
-            )
+        signer, sequence = transaction.signer, transaction.sequence
+        spot = self._store.spot(signer, sequence)
+        if spot is None:
+            if self._store.meta.base:
+                raise LedgerError(
+                    "sequence",
+                    f"transaction.sequence: {sequence} became final before the checkpoint that "
+                    "this node began with; ask a node that keeps all",
+                )
+            raise self._store.damaged(f"runs: number {sequence} of {signer.hex()} is missing")
+        if self._store.has_id_at(transaction.id, spot):
+            return Admission(transaction, "final")
+        self._verifier.verify(transaction, state.trusted_signer(transaction).key, state)
+        try:
+            place = self._store.find_sequence(signer, sequence)
+        except PrunedError as error:
+            raise LedgerError(
+                "sequence",
+                f"transaction.sequence: {sequence} is final in block {error.height} as something "
+                "else, which was pruned here; ask a node that keeps all",
+            ) from error
+        assert place is not None  # there is a spot
         if place.id == transaction.id:
             return Admission(transaction, "final")
-        signer = state.trusted_signer(transaction)
-        self._verifier.verify(transaction, signer.key, state)
         raise ConflictError(
-            f"transaction.sequence: {transaction.signer.hex()} has signed something else as "
-            f"number {transaction.sequence}, final in block {place.height}",
+            f"transaction.sequence: {signer.hex()} has signed something else as number "
+            f"{sequence}, final in block {place.height}",
             parse_transaction(place.raw),
         )
 
@@ -571,7 +582,7 @@ class Ledger:
     def _commit_again(self, block: Block, certificate: Certificate) -> Committed:
         ours = self.info(block.height)
         if ours is None:
-            raise damaged(self._store.path, f"block {block.height}: is missing")
+            raise self._store.damaged(f"block {block.height}: is missing")
         if ours.hash == block.hash:
             return Committed(ours)
         self._check_certificate(block, certificate, self.validator_set_at(block.height))

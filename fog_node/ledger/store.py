@@ -1,11 +1,12 @@
 """One node's ledger on disk: SQLite in WAL mode, each write on the disk before it returns.
 
-Tables: `blocks` with their certificates, `transactions` (where each one is), `state` (the
-entries of the state's tree), `mempool`, `votes` and `lock` (what this validator has
-promised at the present height), `forks`, `validator_sets` (from which height on each votes).
-
 One process at a time: a lock file says so. Within it, writes go one after the other, reads
 take a connection of their own; both may come from any thread.
+
+Nothing that is read back is believed: a row carries a check over its fields, a transaction is
+compared with its id, and `meta` holds sums over the tables whose rows must never vanish unseen
+(votes, lock, mempool, forks). The witness file tells when SQLite has dropped commits that were
+on the disk already. What does not fit is a DamagedError.
 """
 
 from __future__ import annotations
@@ -19,84 +20,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fog_node.errors import StoreError
-from fog_node.protocol.block import HEADER_BYTES, Block
+from fog_node.errors import DamagedError, PrunedError, StoreError
+from fog_node.protocol.block import Block, Header, parse_coinbase
 from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import KINDS
 from fog_node.protocol.validate import array
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import MAX_CERTIFICATE_BYTES, Certificate, Vote, parse_vote
 
+from .block_body import body_of, join_block, split_body
 from .chain import BlockInfo
 from .consensus_messages import Lock
 from .directory_lock import lock_directory
-
-DATABASE = "ledger.sqlite3"
-SCHEMA_VERSION = 2
-# "FogL": tells our databases from others' (SQLite's application_id).
-APPLICATION_ID = 0x466F674C
-BUSY_TIMEOUT_S = 10.0
-# The write-ahead log is cut back to this after a checkpoint.
-JOURNAL_LIMIT_BYTES = 16 * 1024 * 1024
-
-_SCHEMA = """
-CREATE TABLE chain (id BLOB NOT NULL);
-CREATE TABLE blocks (
-    height INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, previous BLOB NOT NULL,
-    time INTEGER NOT NULL, bits INTEGER NOT NULL, round INTEGER NOT NULL,
-    miner BLOB NOT NULL, state BLOB NOT NULL, transactions INTEGER NOT NULL,
-    size INTEGER NOT NULL, certificate BLOB NOT NULL, raw BLOB NOT NULL
-);
-CREATE TABLE transactions (
-    signer BLOB NOT NULL, sequence INTEGER NOT NULL, id BLOB NOT NULL UNIQUE,
-    kind INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
-    start INTEGER NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY (signer, sequence)
-) WITHOUT ROWID;
-CREATE INDEX transactions_by_kind ON transactions (kind, height, position) WHERE kind > 0;
-CREATE TABLE state (key BLOB PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE mempool (id BLOB PRIMARY KEY, raw BLOB NOT NULL);
-CREATE TABLE votes (
-    height INTEGER NOT NULL, round INTEGER NOT NULL, step INTEGER NOT NULL,
-    hash BLOB, raw BLOB NOT NULL, PRIMARY KEY (height, round, step)
-) WITHOUT ROWID;
-CREATE TABLE lock (
-    height INTEGER PRIMARY KEY, round INTEGER NOT NULL, hash BLOB NOT NULL,
-    block BLOB NOT NULL, prevotes BLOB NOT NULL
-);
-CREATE TABLE forks (
-    height INTEGER NOT NULL, hash BLOB NOT NULL, certificate BLOB NOT NULL,
-    raw BLOB NOT NULL, PRIMARY KEY (height, hash)
-);
-CREATE TABLE validator_sets (height INTEGER PRIMARY KEY, raw BLOB NOT NULL);
-"""
-_INFO = (
-    "SELECT height, hash, previous, time, bits, round, miner, state, transactions, size FROM blocks"
+from .meta import Meta, Sum, check_of
+from .places import PLACES, Place, ids_of, kinds_of, position_in, prefix_of, runs_of
+from .schema import (
+    DATABASE,
+    SCHEMA_VERSION,
+    check_schema,
+    connect,
+    create_tables,
+    explain,
+    is_empty,
 )
-_PLACE = (
-    "SELECT t.id, t.signer, t.sequence, t.kind, t.height, t.position, "
-    "substr(b.raw, t.start + 1, t.size) "
-    "FROM transactions t JOIN blocks b ON b.height = t.height"
+from .witness import (
+    WITNESS,
+    Testimony,
+    Witness,
+    create_witness,
+    open_witness,
+    read_witness,
+    sync_directory,
 )
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a final transaction is.
-
-    Attributes:
-        index: position in its block, from 1, as in proofs.
-        raw: its bytes.
-    """
-
-    id: bytes
-    signer: bytes
-    sequence: int
-    kind: str
-    height: int
-    index: int
-    raw: bytes
+_BLOCK = "SELECT height, prefix, transactions, size, crc, header, coinbase, certificate FROM blocks"
 
 
 @dataclass(frozen=True)
@@ -109,6 +68,21 @@ class Fork:
     certificate: bytes
 
 
+@dataclass(frozen=True)
+class StoredHeader:
+    """What is kept of a block whether its body is or not.
+
+    Attributes:
+        header, coinbase, certificate: bytes.
+        transactions: how many the block has.
+    """
+
+    info: BlockInfo
+    header: bytes
+    coinbase: bytes
+    certificate: bytes
+
+
 class Store:
     """The database of one data directory."""
 
@@ -117,6 +91,7 @@ class Store:
         self.path = directory / DATABASE
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._failure: StoreError | None = None
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -125,9 +100,15 @@ class Store:
             ) from error
         with ExitStack() as stack, self._guarded():
             stack.callback(os.close, lock_directory(directory))
-            self._writer = stack.enter_context(closing(self._connect()))
-            self._open_schema(chain_id)
-            self._reader = stack.enter_context(closing(self._connect()))
+            testimony = read_witness(directory / WITNESS)
+            self._writer = stack.enter_context(closing(self._connect(testimony)))
+            self._meta = self._open(chain_id, testimony)
+            self._witness: Witness = open_witness(directory / WITNESS)
+            stack.callback(self._witness.close)
+            self._reader = stack.enter_context(closing(connect(self.path)))
+            self._sync()
+            self._signers = self._load_signers()
+            self._check_promises()
             self._resources = stack.pop_all()
 
     def close(self) -> None:
@@ -135,34 +116,65 @@ class Store:
         with self._write_lock, self._read_lock:
             self._resources.close()
 
+    @property
+    def meta(self) -> Meta:
+        """What the store knows of itself, as of the latest commit."""
+        return self._meta
+
     # Blocks
 
     def head(self) -> BlockInfo | None:
         """Return the latest block; None where only the founding is known."""
-        return self._info(f"{_INFO} ORDER BY height DESC LIMIT 1", ())
+        height = self._meta.head
+        if not height:
+            return None
+        info = self.info(height)
+        if info is None:
+            raise self.damaged(f"block {height}: is missing")
+        return info
 
     def info(self, height: int) -> BlockInfo | None:
         """Return the block at this height."""
-        return self._info(f"{_INFO} WHERE height = ?", (height,))
+        found = self.header(height)
+        return None if found is None else found.info
 
     def info_by_hash(self, block_hash: bytes) -> BlockInfo | None:
         """Return the block with this hash (internal byte order)."""
-        return self._info(f"{_INFO} WHERE hash = ?", (block_hash,))
+        rows = self._rows(f"{_BLOCK} WHERE prefix = ?", (prefix_of(block_hash),))
+        infos = [self._stored_header(row).info for row in rows]
+        return next((info for info in infos if info.hash == block_hash), None)
 
     def infos(self, first: int, last: int) -> list[BlockInfo]:
         """Return the blocks from height `first` to `last`, both included, lowest first."""
-        query = f"{_INFO} WHERE height BETWEEN ? AND ? ORDER BY height"
-        return [BlockInfo(*row) for row in self._rows(query, (first, last))]
+        return [found.info for found in self.headers(first, last)]
 
     def times(self, first: int, last: int) -> list[int]:
         """Return times in ms of these blocks, lowest first."""
-        query = "SELECT time FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height"
-        return [row[0] for row in self._rows(query, (first, last))]
+        return [info.time for info in self.infos(first, last)]
+
+    def header(self, height: int) -> StoredHeader | None:
+        """Return what is kept of the block at this height even where its body is not."""
+        rows = self._rows(f"{_BLOCK} WHERE height = ?", (height,))
+        return self._stored_header(rows[0]) if rows else None
+
+    def headers(self, first: int, last: int) -> list[StoredHeader]:
+        """Return the same of the blocks from height `first` to `last`, lowest first."""
+        query = f"{_BLOCK} WHERE height BETWEEN ? AND ? ORDER BY height"
+        return [self._stored_header(row) for row in self._rows(query, (first, last))]
 
     def block(self, height: int) -> tuple[bytes, bytes] | None:
-        """Bytes of the block at this height and of its certificate."""
-        rows = self._rows("SELECT raw, certificate FROM blocks WHERE height = ?", (height,))
-        return (rows[0][0], rows[0][1]) if rows else None
+        """Bytes of the block at this height and of its certificate.
+
+        Raises:
+            PrunedError: its body is no longer here.
+        """
+        found = self.header(height)
+        if found is None:
+            return None
+        raw = join_block(found.header, found.coinbase, found.info.transactions, self._body(height))
+        if len(raw) != found.info.size:
+            raise self.damaged(f"block {height}: has not the size that it had")
+        return raw, found.certificate
 
     def commit(
         self,
@@ -182,27 +194,28 @@ class Store:
             handover: who votes from the next block on, where it is another set.
         """
         info = BlockInfo.of_block(block)
-        with self._transaction() as database:
+        body = body_of(block)
+        with self._transaction() as (database, meta):
+            self._insert_block(database, info, block, certificate.encode())
             database.execute(
-                "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    info.height, info.hash, info.previous, info.time, info.bits, info.round,
-                    info.miner, info.state, info.transactions, info.size,
-                    certificate.encode(), block.raw,
-                ),
-            )  # fmt: skip
-            database.executemany(
-                "INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _index_rows(block)
+                "INSERT INTO bodies VALUES (?, ?, ?)", (info.height, check_of(body), body)
             )
+            self._insert_places(database, block)
             database.executemany(
                 "INSERT OR REPLACE INTO state VALUES (?, ?)", sorted(changes.items())
             )
-            database.executemany("DELETE FROM mempool WHERE id = ?", ((item,) for item in settled))
+            self._settle(database, meta, settled)
             database.execute("DELETE FROM votes WHERE height <= ?", (info.height,))
             database.execute("DELETE FROM lock WHERE height <= ?", (info.height,))
+            meta.votes = _sum(database, "votes")
+            meta.locks = _sum(database, "lock")
             if handover is not None:
-                row = (info.height + 1, handover.raw)
-                database.execute("INSERT INTO validator_sets VALUES (?, ?)", row)
+                row = (info.height + 1, check_of(info.height + 1, handover.raw), handover.raw)
+                database.execute("INSERT INTO validator_sets VALUES (?, ?, ?)", row)
+                meta.sets = meta.sets.plus(row[1])
+            meta.head = info.height
+            for transaction in block.transactions:
+                meta.kinds[transaction.kind] = meta.kinds.get(transaction.kind, 0) + 1
         return info
 
     def validator_set(self, height: int) -> ValidatorSet | None:
@@ -225,14 +238,48 @@ class Store:
     # Transactions
 
     def find(self, transaction_id: bytes) -> Place | None:
-        """Return the final transaction with this id."""
-        query = f"{_PLACE} WHERE t.id = ?"
-        return next(iter(self._places(query, (transaction_id,))), None)
+        """Return the final transaction with this id; raises PrunedError."""
+        query = "SELECT place FROM ids WHERE prefix = ?"
+        pruned: PrunedError | None = None
+        for (place,) in self._rows(query, (prefix_of(transaction_id),)):
+            try:
+                found = self._place(*divmod(place, PLACES))
+            except PrunedError as error:
+                pruned = error
+                continue
+            if found.id == transaction_id:
+                return found
+        if pruned is not None:
+            raise pruned
+        return None
 
     def find_sequence(self, signer: bytes, sequence: int) -> Place | None:
-        """Return the final transaction with this signer and number."""
-        query = f"{_PLACE} WHERE t.signer = ? AND t.sequence = ?"
-        return next(iter(self._places(query, (signer, sequence))), None)
+        """Return the final transaction with this signer and number; raises PrunedError."""
+        spot = self.spot(signer, sequence)
+        if spot is None:
+            return None
+        found = self._place(*spot)
+        if (found.signer, found.sequence) != (signer, sequence):
+            raise self.damaged(f"runs: number {sequence} of {signer.hex()} is another transaction")
+        return found
+
+    def spot(self, signer: bytes, sequence: int) -> tuple[int, int] | None:
+        """Height and position of a signer's final transaction, be its body here or not."""
+        query = (
+            "SELECT first, height, positions FROM runs WHERE signer = ? AND first <= ? "
+            "ORDER BY first DESC LIMIT 1"
+        )
+        for first, height, positions in self._rows(query, (self._signers.get(signer), sequence)):
+            if position := position_in(positions, sequence - first):
+                return height, position
+        return None
+
+    def has_id_at(self, transaction_id: bytes, spot: tuple[int, int]) -> bool:
+        """Whether the transaction at this spot has this id, as far as the index tells."""
+        height, position = spot
+        query = "SELECT count(*) FROM ids WHERE prefix = ? AND place = ?"
+        arguments = (prefix_of(transaction_id), height * PLACES + position)
+        return bool(self._rows(query, arguments)[0][0])
 
     def list_kind(self, kind: str, before: tuple[int, int] | None, limit: int) -> list[Place]:
         """Return final transactions of one kind, latest first.
@@ -244,40 +291,57 @@ class Store:
         """
         if kind == "pack" or kind not in KINDS:
             raise ValueError(f"kind: {kind!r} is not listed; list packs by their signer")
-        height, index = before or (2**62, 0)
-        query = (
-            f"{_PLACE} WHERE t.kind > 0 AND t.kind = ? "
-            "AND (t.height, t.position) < (?, ?) ORDER BY t.height DESC, t.position DESC LIMIT ?"
-        )
-        return self._places(query, (KINDS.index(kind), height, index, limit))
+        height, index = before or (2**47, 0)
+        query = "SELECT place FROM kinds WHERE kind = ? AND place < ? ORDER BY place DESC LIMIT ?"
+        rows = self._rows(query, (kind, height * PLACES + index, limit))
+        return self._listed(divmod(place, PLACES) for (place,) in rows)
 
     def list_signer(self, signer: bytes, before: int | None, limit: int) -> list[Place]:
         """Return final transactions of one signer, latest first, with numbers under `before`."""
-        query = f"{_PLACE} WHERE t.signer = ? AND t.sequence < ? ORDER BY t.sequence DESC LIMIT ?"
-        return self._places(query, (signer, 2**62 if before is None else before, limit))
+        end = 2**62 if before is None else before
+        query = (
+            "SELECT first, height, positions FROM runs WHERE signer = ? AND first < ? "
+            "ORDER BY first DESC LIMIT ?"
+        )
+        spots: list[tuple[int, int]] = []
+        for first, height, positions in self._rows(query, (self._signers.get(signer), end, limit)):
+            count = min(len(positions) // 2, end - first)
+            spots += [(height, position_in(positions, i)) for i in reversed(range(count))]
+            if len(spots) >= limit:
+                break
+        return self._listed(spots[:limit])
 
     def count_kinds(self) -> dict[str, int]:
         """How many final transactions there are of each kind but packs, and in all (`all`)."""
-        query = "SELECT kind, count(*) FROM transactions WHERE kind > 0 GROUP BY kind"
-        counts = {KINDS[kind]: count for kind, count in self._rows(query, ())}
-        in_all = self._rows("SELECT total(transactions) FROM blocks", ())[0][0]
-        return {**counts, "all": int(in_all)}
+        kinds = self._meta.kinds
+        listed = {kind: count for kind, count in kinds.items() if kind != "pack"}
+        return {**listed, "all": sum(kinds.values())}
 
     # Mempool
 
     def add_pending(self, transactions: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep waiting transactions, (id, bytes) each; on disk together when this returns."""
-        with self._transaction() as database:
-            database.executemany("INSERT OR IGNORE INTO mempool VALUES (?, ?)", transactions)
+        with self._transaction() as (database, meta):
+            for id_, raw in transactions:
+                query = "INSERT OR IGNORE INTO mempool (id, raw) VALUES (?, ?)"
+                if database.execute(query, (id_, raw)).rowcount:
+                    meta.mempool = meta.mempool.plus(check_of(id_))
 
     def remove_pending(self, ids: Iterable[bytes]) -> None:
         """Drop waiting transactions."""
-        with self._transaction() as database:
-            database.executemany("DELETE FROM mempool WHERE id = ?", ((item,) for item in ids))
+        with self._transaction(relied_on=False) as (database, meta):
+            self._settle(database, meta, ids)
 
     def pending(self) -> list[tuple[bytes, bytes]]:
         """Return waiting transactions, (id, bytes) each, in order of arrival."""
-        return self._rows("SELECT id, raw FROM mempool ORDER BY rowid", ())
+        rows: list[tuple[bytes, bytes]] = self._rows(
+            "SELECT id, raw FROM mempool ORDER BY number", ()
+        )
+        if any(leaf_hash(raw) != id_ for id_, raw in rows):
+            raise self.damaged("mempool: bytes and id do not fit")
+        if Sum.of(check_of(id_) for id_, _ in rows) != self._meta.mempool:
+            raise self.damaged("mempool: transactions that waited here are missing")
+        return rows
 
     # What this validator has promised
 
@@ -286,31 +350,45 @@ class Store:
 
         Raises:
             StoreError: another vote for this height, round and step is there, which must
-                never be: nothing was signed away if the new one is thrown away now.
+                never be: nothing was signed away if the new one is thrown away now. Or this
+                validator must not vote at this height (`abstain`).
         """
         slot = (vote.height, vote.round, vote.step)
-        with self._transaction() as database:
+        with self._transaction() as (database, meta):
+            if vote.height <= meta.abstain:
+                raise StoreError(
+                    f"{self.path}: votes: what this validator voted up to height {meta.abstain} "
+                    "is lost; do not send this vote, and wait until the others have gone beyond"
+                )
             query = "SELECT hash FROM votes WHERE height = ? AND round = ? AND step = ?"
             row = database.execute(query, slot).fetchone()
-            if row is not None and row[0] != vote.block_hash:
-                raise StoreError(
-                    f"{self.path}: votes: this validator has voted otherwise at height "
-                    f"{vote.height}, round {vote.round}, step {vote.step}; do not send this vote, "
-                    "and see that no other node runs with the same key"
-                )
+            if row is not None:
+                if row[0] != vote.block_hash:
+                    raise StoreError(
+                        f"{self.path}: votes: this validator has voted otherwise at height "
+                        f"{vote.height}, round {vote.round}, step {vote.step}; do not send this "
+                        "vote, and see that no other node runs with the same key"
+                    )
+                return
+            check = check_of(*slot, vote.block_hash, vote.raw)
             database.execute(
-                "INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?)",
-                (*slot, vote.block_hash, vote.raw),
+                "INSERT INTO votes VALUES (?, ?, ?, ?, ?, ?)",
+                (*slot, vote.block_hash, check, vote.raw),
             )
+            meta.votes = meta.votes.plus(check)
+            meta.voted = max(meta.voted, vote.height)
 
     def save_lock(self, lock: Lock) -> None:
         """Keep what this validator is locked on at a height; on disk when this returns."""
         prevotes = encode([vote.raw for vote in lock.prevotes])
-        with self._transaction() as database:
+        fields = (lock.block_hash, lock.block, prevotes)
+        check = check_of(lock.height, lock.round, *fields)
+        with self._transaction() as (database, meta):
             database.execute(
-                "INSERT OR REPLACE INTO lock VALUES (?, ?, ?, ?, ?)",
-                (lock.height, lock.round, lock.block_hash, lock.block, prevotes),
+                "INSERT OR REPLACE INTO lock VALUES (?, ?, ?, ?, ?, ?)",
+                (lock.height, lock.round, check, *fields),
             )
+            meta.locks = _sum(database, "lock")
 
     def votes(self, height: int) -> list[Vote]:
         """Own votes of this height, in order of round and step."""
@@ -332,155 +410,285 @@ class Store:
 
     def save_fork(self, block: Block, certificate: Certificate) -> None:
         """Keep a certified block beside the one we hold at its height."""
-        with self._transaction() as database:
+        fields = (certificate.encode(), block.raw)
+        check = check_of(block.height, block.hash, *fields)
+        with self._transaction() as (database, meta):
             database.execute(
-                "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?)",
-                (block.height, block.hash, certificate.encode(), block.raw),
+                "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?)",
+                (block.height, block.hash, check, *fields),
             )
+            meta.forks = _sum(database, "forks")
 
     def forks(self) -> list[Fork]:
         """Certified blocks beside ours, lowest first."""
         query = "SELECT height, hash, raw, certificate FROM forks ORDER BY height, hash"
         return [Fork(*row) for row in self._rows(query, ())]
 
-    # Beneath
+    def damaged(self, what: str) -> DamagedError:
+        """Return the error for content that does not fit together."""
+        return DamagedError(self.path, what)
 
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(
-            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        try:
-            (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}").fetchone()
-        except sqlite3.Error:
-            database.close()
-            raise
-        if mode != "wal":
-            database.close()
-            raise StoreError(
-                f"{self.path}: this file system cannot hold a write-ahead log; choose a data "
-                "directory on a local disk"
-            )
-        return database
+    # Opening
 
-    def _open_schema(self, chain_id: bytes) -> None:
-        database = self._writer
-        application = database.execute("PRAGMA application_id").fetchone()[0]
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            script = f"{_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-            script += f"PRAGMA user_version = {SCHEMA_VERSION};"
-            with self._transaction():
-                for statement in script.split(";"):
-                    database.execute(statement)
-                database.execute("INSERT INTO chain VALUES (?)", (chain_id,))
-            return
-        if application != APPLICATION_ID:
+    def _connect(self, testimony: Testimony | None) -> sqlite3.Connection:
+        if testimony is not None and testimony.writes and not self.path.exists():
+            raise self.damaged("is missing, while the witness file knows of it")
+        return connect(self.path)
+
+    def _open(self, chain_id: bytes, testimony: Testimony | None) -> Meta:
+        """Make a new database, or check that the one there is ours and complete."""
+        if is_empty(self._writer):
+            return self._create(chain_id, testimony)
+        check_schema(self.path, self._writer)
+        meta = self._load_meta()
+        if meta.chain_id != chain_id:
             raise StoreError(
-                f"{self.path}: is another program's database; choose another data directory"
-            )
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path}: has schema {version}, this release reads {SCHEMA_VERSION}; run "
-                "the release that wrote it, or an empty data directory to fetch all blocks anew"
-            )
-        (found,) = database.execute("SELECT id FROM chain").fetchone()
-        if found != chain_id:
-            raise StoreError(
-                f"{self.path}: holds the ledger {found.hex()}, the founding file says "
+                f"{self.path}: holds the ledger {meta.chain_id.hex()}, the founding file says "
                 f"{chain_id.hex()}; use the founding file it was made with, or another data "
                 "directory"
             )
+        if testimony is None or testimony.chain_id != chain_id:
+            raise DamagedError(
+                self.path.parent / WITNESS,
+                "is missing, unreadable or another ledger's, so that nobody knows whether the "
+                "database is whole",
+            )
+        if meta.writes < testimony.writes:
+            raise self.damaged(
+                f"the latest {testimony.writes - meta.writes} of {testimony.writes} writes are "
+                f"gone from {DATABASE}-wal, with votes up to height {testimony.voted} and blocks "
+                f"up to {testimony.head}"
+            )
+        return meta
 
-    def _info(self, query: str, arguments: Sequence[Any]) -> BlockInfo | None:
-        rows = self._rows(query, arguments)
-        return BlockInfo(*rows[0]) if rows else None
+    def _create(self, chain_id: bytes, testimony: Testimony | None) -> Meta:
+        if testimony is not None and testimony.writes:
+            raise self.damaged("is empty, while the witness file knows of its content")
+        meta = Meta(chain_id)
+        # Before the database, which without a witness counts as damaged.
+        create_witness(self.path.parent / WITNESS, _testimony(meta))
+        database = self._writer
+        database.execute("BEGIN IMMEDIATE")
+        create_tables(database)
+        meta.writes = 1
+        _save_meta(database, meta)
+        database.execute("COMMIT")
+        sync_directory(self.path.parent)
+        return meta
 
-    def _places(self, query: str, arguments: Sequence[Any]) -> list[Place]:
-        return [
-            Place(id_, signer, sequence, KINDS[kind], height, index, raw)
-            for id_, signer, sequence, kind, height, index, raw in self._rows(query, arguments)
-        ]
+    def _sync(self) -> None:
+        """Put on the disk what a kill may have left in the system's memory, and we now build on."""
+        wal = self.path.with_name(f"{DATABASE}-wal")
+        for path in (wal, self.path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(f"{path}: {error.strerror}; look at the disk") from error
+
+    def _load_meta(self) -> Meta:
+        row = self._writer.execute("SELECT crc, value FROM meta WHERE id = 1").fetchone()
+        if row is None or not isinstance(row[1], bytes) or check_of(row[1]) != row[0]:
+            raise self.damaged("meta: is missing, or not what was written")
+        with self._readable("meta"):
+            return Meta.decode(row[1])
+
+    def _load_signers(self) -> dict[bytes, int]:
+        return {kid: number for number, kid in self._rows("SELECT number, kid FROM signers", ())}
+
+    def _check_promises(self) -> None:
+        """Compare the rows that must never vanish or change with their checks and sums."""
+        queries = {
+            "votes": "SELECT crc, height, round, step, hash, raw FROM votes",
+            "lock": "SELECT crc, height, round, hash, block, prevotes FROM lock",
+            "forks": "SELECT crc, height, hash, certificate, raw FROM forks",
+            "validator_sets": "SELECT crc, height, raw FROM validator_sets",
+        }
+        meta = self._meta
+        known = {
+            "votes": meta.votes,
+            "lock": meta.locks,
+            "forks": meta.forks,
+            "validator_sets": meta.sets,
+        }
+        for table, query in queries.items():
+            rows = self._rows(query, ())
+            if any(check_of(*fields) != check for check, *fields in rows):
+                raise self.damaged(f"{table}: a row is not what was written")
+            if Sum.of(row[0] for row in rows) != known[table]:
+                raise self.damaged(f"{table}: rows are missing, or too many")
+
+    # Beneath
+
+    def _insert_block(
+        self, database: sqlite3.Connection, info: BlockInfo, block: Block, certificate: bytes
+    ) -> None:
+        header, coinbase = block.header.encode(), block.coinbase.raw
+        check = check_of(info.height, info.transactions, info.size, header, coinbase, certificate)
+        database.execute(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                info.height, prefix_of(info.hash), info.transactions, info.size, check,
+                header, coinbase, certificate,
+            ),
+        )  # fmt: skip
+
+    def _insert_places(self, database: sqlite3.Connection, block: Block) -> None:
+        runs = runs_of(block)
+        for run in runs:
+            if run.signer not in self._signers:
+                row = database.execute("INSERT INTO signers (kid) VALUES (?)", (run.signer,))
+                self._signers[run.signer] = row.lastrowid or 0
+        database.executemany(
+            "INSERT INTO runs VALUES (?, ?, ?, ?)",
+            [
+                (self._signers[run.signer], run.first, block.height, bytes(run.positions))
+                for run in runs
+            ],
+        )
+        database.executemany("INSERT INTO ids VALUES (?, ?)", sorted(ids_of(block)))
+        database.executemany("INSERT INTO kinds VALUES (?, ?)", kinds_of(block))
+
+    def _settle(self, database: sqlite3.Connection, meta: Meta, ids: Iterable[bytes]) -> None:
+        """Take transactions out of the mempool."""
+        if not meta.mempool.count:
+            return
+        for id_ in ids:
+            if database.execute("DELETE FROM mempool WHERE id = ?", (id_,)).rowcount:
+                meta.mempool = meta.mempool.minus(check_of(id_))
+
+    def _stored_header(self, row: Sequence[Any]) -> StoredHeader:
+        height, prefix, transactions, size, check, header, coinbase, certificate = row
+        if check_of(height, transactions, size, header, coinbase, certificate) != check:
+            raise self.damaged(f"block {height}: is not what was written")
+        with self._readable(f"block {height}"):
+            parsed, mined = Header.decode(header), parse_coinbase(coinbase)
+        if prefix_of(parsed.hash) != prefix or mined.height != height:
+            raise self.damaged(f"block {height}: is another block")
+        info = BlockInfo(
+            height=height,
+            hash=parsed.hash,
+            previous=parsed.previous,
+            time=mined.time,
+            bits=parsed.bits,
+            round=mined.round,
+            miner=mined.miner,
+            state=mined.state,
+            transactions=transactions,
+            size=size,
+        )
+        return StoredHeader(info, header, coinbase, certificate)
+
+    def _body(self, height: int) -> bytes:
+        rows = self._rows("SELECT crc, body FROM bodies WHERE height = ?", (height,))
+        if not rows:
+            if height < self._meta.pruned:
+                raise PrunedError(height)
+            raise self.damaged(f"block {height}: its body is missing")
+        check, body = rows[0]
+        if not isinstance(body, bytes) or check_of(body) != check:
+            raise self.damaged(f"block {height}: its body is not what was written")
+        return body
+
+    def _entries(self, height: int) -> list[bytes]:
+        found = self.header(height)
+        if found is None:
+            raise self.damaged(f"block {height}: is missing")
+        with self._readable(f"block {height}"):
+            return split_body(self._body(height), found.info.transactions)
+
+    def _place(self, height: int, index: int) -> Place:
+        return self._listed_in(height, [index])[0]
+
+    def _listed_in(self, height: int, indexes: Sequence[int]) -> list[Place]:
+        entries = self._entries(height)
+        if not all(0 < index <= len(entries) for index in indexes):
+            raise self.damaged(f"block {height}: the index points beyond it")
+        with self._readable(f"block {height}"):
+            return [Place.of(entries[index - 1], height, index) for index in indexes]
+
+    def _listed(self, spots: Iterable[tuple[int, int]]) -> list[Place]:
+        """Read transactions, each block once; the list ends where bodies were pruned."""
+        by_height: dict[int, list[int]] = {}
+        for height, index in spots:
+            by_height.setdefault(height, []).append(index)
+        found: list[Place] = []
+        for height, indexes in by_height.items():
+            try:
+                found += self._listed_in(height, indexes)
+            except PrunedError:
+                break
+        return found
 
     def _rows(self, query: str, arguments: Sequence[Any]) -> list[Any]:
         with self._read_lock, self._guarded():
             return self._reader.execute(query, arguments).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, relied_on: bool = True) -> Iterator[tuple[sqlite3.Connection, Meta]]:
+        """Change the database and `meta` together, and have the witness told.
+
+        Args:
+            relied_on: whether somebody will be told that this was written.
+        """
         with self._write_lock, self._guarded():
+            if self._failure is not None:
+                raise self._failure
             database = self._writer
+            meta = self._meta.copy()
+            signers = len(self._signers)
             database.execute("BEGIN IMMEDIATE")
             try:
-                yield database
+                yield database, meta
+                meta.writes += 1
+                _save_meta(database, meta)
                 database.execute("COMMIT")
             except BaseException:
                 if database.in_transaction:  # SQLite itself rolls back after some errors
                     database.execute("ROLLBACK")
+                while len(self._signers) > signers:
+                    self._signers.popitem()  # the latest ones, which were rolled back
                 raise
+            self._meta = meta
+            if relied_on:
+                try:
+                    self._witness.write(_testimony(meta))
+                except StoreError as error:
+                    # It is written, but the next start could not tell: nothing more goes in.
+                    self._failure = error
+                    raise
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}; {_remedy(error)}") from error
+            raise explain(self.path, error) from error
 
     @contextmanager
     def _readable(self, table: str) -> Iterator[None]:
         try:
             yield
         except ProtocolError as error:
-            raise damaged(self.path, f"{table}: {error}") from error
+            raise self.damaged(f"{table}: {error}") from error
 
 
-def damaged(path: Path, what: str) -> StoreError:
-    """Return the error for a database whose content does not fit together."""
-    return StoreError(f"{path}: {what}; {_RESTORE}")
+def _testimony(meta: Meta) -> Testimony:
+    return Testimony(meta.chain_id, meta.writes, meta.head, max(meta.voted, meta.abstain))
 
 
-_RESTORE = (
-    "the file is damaged: move the data directory away and start with an empty one, which "
-    "fetches all blocks anew; a validator first waits until the others are one block further, "
-    "as what it voted for is lost"
-)
+def _save_meta(database: sqlite3.Connection, meta: Meta) -> None:
+    value = meta.encode()
+    database.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?)", (check_of(value), value))
 
 
-def _remedy(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _RESTORE
-    if code == sqlite3.SQLITE_FULL:
-        return "nothing was written: make room on the disk"
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return "let this user write in the data directory"
-    return "look at the disk and the system's log, then start again"
+def _sum(database: sqlite3.Connection, table: str) -> Sum:
+    return Sum.of(row[0] for row in database.execute(f"SELECT crc FROM {table}"))  # noqa: S608
 
 
-def _index_rows(block: Block) -> Iterator[tuple[bytes, int, bytes, int, int, int, int, int]]:
-    """Rows of `transactions`, with where in the block's bytes each transaction begins."""
-    count = len(block.transactions) + 1
-    start = 1 + _head_bytes(HEADER_BYTES) + HEADER_BYTES + _head_bytes(count)
-    start += _head_bytes(len(block.coinbase.raw)) + len(block.coinbase.raw)
-    for position, transaction in enumerate(block.transactions, start=1):
-        size = len(transaction.raw)
-        start += _head_bytes(size)
-        yield (
-            transaction.signer,
-            transaction.sequence,
-            transaction.id,
-            KINDS.index(transaction.kind),
-            block.height,
-            position,
-            start,
-            size,
-        )
-        start += size
-
-
-def _head_bytes(length: int) -> int:
-    """Bytes of the head of a CBOR array or byte string of this length (RFC 8949 section 3)."""
-    if length < 24:
-        return 1
-    return 2 if length < 2**8 else 3 if length < 2**16 else 5
+__all__ = ["DATABASE", "SCHEMA_VERSION", "Fork", "Place", "Store", "StoredHeader"]
