@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from io import BytesIO
 from typing import Any
 
 import cbor2
@@ -17,7 +16,17 @@ import cbor2
 from .errors import EncodingError
 
 MAX_DEPTH = 16
-_SHARED_REFERENCE = b"\x1d"  # the last byte of tag 29 in each of its forms
+# What one message may make of us: an empty map is one byte here and some 70 in memory.
+MAX_ITEMS = 2**17
+# Keys that collide (arrays may be keys, and their hash is no secret) cost time by the square.
+MAX_MAP_ENTRIES = 128
+# COSE_Mac0 and COSE_Sign1. cbor2 makes objects of many other tags: a decimal from a big integer
+# takes time by the square of its length, a shared reference makes kilobytes out of bytes.
+TAGS = (17, 18)
+
+_BYTES, _TEXT, _MAP, _TAG = 2, 3, 5, 6
+# By initial byte, how many bytes lead to the next item's initial byte; 0 where more must be read.
+_STEPS = bytearray(256)
 
 
 def encode(value: Any) -> bytes:
@@ -40,13 +49,15 @@ def decode(data: bytes, max_bytes: int, field: str = "cbor") -> Any:
 
     Raises:
         EncodingError: too large, malformed, not deterministic, nested too deep for cbor2,
-            or followed by further bytes.
+            followed by further bytes, or with a tag, a map or a number of items that no
+            structure here has.
     """
     if len(data) > max_bytes:
         raise EncodingError(field, f"{len(data)} bytes, at most {max_bytes} are allowed")
+    _check_items(data, field)
     try:
         value = cbor2.loads(data)
-        again = _reencode(value, data)
+        again = cbor2.dumps(value, canonical=True)
         if again != data or _is_doubtful(data):
             again = _encode_exactly(value)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -103,28 +114,59 @@ def _head(major: int, argument: int) -> bytes:
     return bytes([head[0] | major << 5]) + head[1:]
 
 
-class _Bounded(BytesIO):
-    """Stops an encoder that writes more than `limit` bytes."""
+def _check_items(data: bytes, field: str) -> None:
+    """Refuse, before anything is made of it, what no structure here has and costs too much.
 
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._left = limit
+    Goes from one initial byte to the next; whether the items fit together is left to cbor2.
+    """
+    at, end, steps = 0, len(data), _STEPS
+    for _ in range(MAX_ITEMS):
+        if at >= end:
+            return
+        step = steps[data[at]]
+        at += step or _step_of_long(data, at, field)
+    if at < end:
+        raise EncodingError(field, f"has more than {MAX_ITEMS} items")
 
-    def write(self, data: Any, /) -> int:
-        self._left -= len(data)
-        if self._left < 0:
-            raise ValueError("expands to more than its own size")
-        return super().write(data)
+
+def _step_of_long(data: bytes, at: int, field: str) -> int:
+    """How far it is to the next item where the initial byte alone does not say."""
+    major, info = data[at] >> 5, data[at] & 31
+    if info > 27:
+        # cbor2 refuses what is reserved; lengths left open are never deterministic.
+        raise EncodingError(
+            field,
+            f"has the initial byte {data[at]:#04x}, which is not deterministic",
+            "encode it as RFC 8949 section 4.2.1 says, with nothing behind it",
+        )
+    head = 1 + (1 << (info - 24) if info > 23 else 0)
+    argument = int.from_bytes(data[at + 1 : at + head], "big") if info > 23 else info
+    if major in (_BYTES, _TEXT):
+        return head + argument
+    if major == _MAP:
+        if argument <= MAX_MAP_ENTRIES:
+            return head
+        raise EncodingError(field, f"has a map of more than {MAX_MAP_ENTRIES} entries")
+    raise EncodingError(field, f"has tag {argument}, which has no use here")
 
 
-def _reencode(value: Any, data: bytes) -> bytes:
-    # Shared references (tag 29) can make a few bytes expand without end; where such a
-    # tag may stand, the encoder is stopped at the size of the input.
-    if _SHARED_REFERENCE not in data:
-        return cbor2.dumps(value, canonical=True)
-    out = _Bounded(len(data))
-    cbor2.CBOREncoder(out, canonical=True).encode(value)
-    return out.getvalue()
+def _fill_steps() -> None:
+    for initial in range(256):
+        major, info = initial >> 5, initial & 31
+        if info > 27:
+            continue
+        head = 1 + (1 << (info - 24) if info > 23 else 0)
+        if major in (_BYTES, _TEXT):
+            _STEPS[initial] = head + info if info < 24 else 0
+        elif major == _TAG:
+            _STEPS[initial] = 1 if info in TAGS else 0
+        elif major == _MAP:
+            _STEPS[initial] = 1 if info < 24 else 0
+        else:
+            _STEPS[initial] = head
+
+
+_fill_steps()
 
 
 def _check_depth(value: Any, depth: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fog_node.protocol import cbor, merkle
 from fog_node.protocol.block import Header, bits_from_target, hash_hex, target_from_bits, work
-from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.errors import EncodingError, ProtocolError
 from fog_node.protocol.keys import ORDER, PublicKey, SigningKey, canonical_signature
 
 # RFC 6979 appendix A.2.5: P-256, SHA-256.
@@ -199,6 +201,43 @@ def test_shared_references_cannot_make_a_few_bytes_expand() -> None:
         data = b"\xd8\x1c\x82" + data + b"\xd8\x1d" + cbor.encode(40 - level)
     with pytest.raises(ProtocolError):
         cbor.decode(data, 2**16)
+
+
+# Each makes cbor2 build something that costs far more than its bytes, or raise what is not its own.
+COSTLY = {
+    "decimal of a long integer": cbor2.CBORTag(4, [0, 1 << 60_000]),
+    "decimal of a vast exponent": cbor2.CBORTag(4, [2**62, 1]),
+    "bigfloat of a vast exponent": cbor2.CBORTag(5, [2**62, 1]),
+    "fraction over zero": cbor2.CBORTag(30, [1, 0]),
+    "fraction of long integers": cbor2.CBORTag(30, [1 << 30_000, 3**9_000]),
+    "regular expression": cbor2.CBORTag(35, "(a|b)*" * 1000),
+    "MIME message": cbor2.CBORTag(36, "a: b\n" * 3000),
+    "date": cbor2.CBORTag(1, 2**62),
+    "long integer": 1 << 100_000,
+    "negative long integer": -(1 << 100_000),
+    "set": cbor2.CBORTag(258, [[1], [2]]),
+    "keys that collide": {(1 << 61) * i + 1: 0 for i in range(5000)},
+    "many entries": dict.fromkeys(range(cbor.MAX_MAP_ENTRIES + 1)),
+    "many empty arrays": [[[]] * 1000] * 200,
+}
+
+
+@pytest.mark.parametrize("value", COSTLY.values(), ids=COSTLY.keys())
+def test_what_costs_more_than_its_bytes_is_refused_before_it_is_built(value: object) -> None:
+    data = cbor2.dumps(value, canonical=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodingError):
+            cbor.decode(data, 2**20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 1024
+
+
+def test_a_map_of_as_many_entries_as_allowed_is_taken() -> None:
+    value = dict.fromkeys(range(cbor.MAX_MAP_ENTRIES), 1.5)
+    assert cbor.decode(cbor.encode(value), 2**16) == value
 
 
 def test_random_bytes_are_refused_or_understood_never_worse() -> None:
