@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fog_node.protocol import hash_hex, parse_proof
+from fog_node.protocol import Founding, hash_hex, parse_proof
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.proof import MAX_PROOF_BYTES
-from fog_node.protocol.transactions import PackBody
+from fog_node.protocol.proof import (
+    MAX_PROOF_BYTES,
+    EnrolmentClaim,
+    Proof,
+    RangeClaim,
+)
+from fog_node.protocol.transactions import Enrol, PackBody
 
 from .consortium import load_founding
 from .errors import ToolError
@@ -29,44 +35,99 @@ def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
         proof.verify(founding)
     except ProtocolError as error:
         raise ToolError(f"{proof_file}: does not hold: {error}") from error
-    subject = proof.subject
-    transaction = subject.transaction
-    member = founding.member(transaction.signer)
-    sealed = datetime.fromtimestamp(subject.coinbase.time / 1000, UTC)
+    return {"holds": True, "consortium": founding.name, **_shown(proof, founding)}
+
+
+def _shown(proof: Proof, founding: Founding) -> dict[str, Any]:
+    match proof.claim:
+        case RangeClaim():
+            return _shown_range(proof, proof.claim, founding)
+        case EnrolmentClaim():
+            return _shown_enrolment(proof, founding)
+        case _:
+            return _shown_transaction(proof, founding)
+
+
+def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
+    transaction = proof.subject.transaction
     shown: dict[str, Any] = {
-        "holds": True,
-        "consortium": founding.name,
         "transaction": transaction.id.hex(),
         "kind": transaction.kind,
-        "signer": member.name if member else transaction.signer.hex(),
+        "signer": _name(transaction.signer, founding),
         "sequence": transaction.sequence,
-        "block": hash_hex(subject.header.hash),
-        "height": subject.coinbase.height,
-        "sealed": sealed.isoformat(),
-        "agreed_by": sorted(
-            voter.name
-            for vote in subject.certificate.votes
-            if (voter := founding.member(vote.validator)) is not None
-        ),
-        "quorum": founding.quorum,
+        **_shown_block(proof, founding),
     }
     if isinstance(transaction.body, PackBody):
         pack = transaction.body.pack
         shown["readings"] = [
-            {
-                "time": datetime.fromtimestamp(r.time, UTC).isoformat(),
-                "name": r.name,
-                "value": r.value,
-                "unit": r.unit,
-            }
+            {"time": _iso(r.time), "name": r.name, "value": r.value, "unit": r.unit}
             for r in pack.readings
         ]
         shown["verdicts"] = [
-            {
-                "time": datetime.fromtimestamp(v.time, UTC).isoformat(),
-                "score": v.score,
-                "anomaly": v.anomaly,
-            }
-            for v in pack.verdicts
+            {"time": _iso(v.time), "score": v.score, "anomaly": v.anomaly} for v in pack.verdicts
         ]
     return shown
+
+
+def _shown_range(proof: Proof, claim: RangeClaim, founding: Founding) -> dict[str, Any]:
+    blocks = [inclusion.block for inclusion in proof.subjects]
+    transactions = [inclusion.transaction for inclusion in proof.subjects]
+    packs = [t.body.pack for t in transactions if isinstance(t.body, PackBody)]
+    return {
+        "signer": _name(claim.signer, founding),
+        "first": claim.first,
+        "last": claim.last,
+        "complete": "nothing is left out between the two",
+        "transactions": len(transactions),
+        "kinds": dict(sorted(Counter(t.kind for t in transactions).items())),
+        "readings": sum(len(pack.readings) for pack in packs),
+        "heights": f"{blocks[0].height} to {blocks[-1].height}",
+        "sealed": f"{_iso(blocks[0].coinbase.time / 1000)} to "
+        f"{_iso(blocks[-1].coinbase.time / 1000)}",
+    }
+
+
+def _shown_enrolment(proof: Proof, founding: Founding) -> dict[str, Any]:
+    enrol = proof.subject.transaction.body
+    standing = proof.standing()
+    assert isinstance(enrol, Enrol)  # both are so where the proof holds
+    assert standing is not None
+    return {
+        "device": enrol.device.hex(),
+        "key": enrol.key.xy.hex(),
+        "owner": enrol.owner,
+        "type": enrol.type,
+        "channels": [
+            {"name": c.name, "unit": c.unit, "minimum": c.minimum, "maximum": c.maximum}
+            for c in enrol.channels
+        ],
+        "enrolled_by": _name(proof.subject.transaction.signer, founding),
+        **_shown_block(proof, founding),
+        "status": standing.status,
+        "next_sequence": standing.next,
+        "as_of_height": proof.blocks[-1].height,
+        "as_of": _iso(proof.blocks[-1].coinbase.time / 1000),
+    }
+
+
+def _shown_block(proof: Proof, founding: Founding) -> dict[str, Any]:
+    block = proof.subject.block
+    votes = block.certificate.votes
+    voters = proof.voters(founding)[block.height]
+    return {
+        "block": hash_hex(block.hash),
+        "height": block.height,
+        "sealed": _iso(block.coinbase.time / 1000),
+        "agreed_by": sorted(_name(vote.validator, founding) for vote in votes),
+        "quorum": voters.quorum,
+        "validators": len(voters.keys),
+    }
+
+
+def _name(kid: bytes, founding: Founding) -> str:
+    member = founding.member(kid)
+    return member.name if member else kid.hex()
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -21,7 +21,7 @@ from fog_node.protocol.block import Block, Header, parse_block
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.proof import Proof
+from fog_node.protocol.proof import MAX_SUBJECTS, Proof
 from fog_node.protocol.transactions import (
     Body,
     Revoke,
@@ -35,6 +35,8 @@ from fog_node.protocol.votes import Certificate, Vote
 from .chain import BlockInfo
 from .consensus_messages import HeightSetting, Lock
 from .mempool import Limits, Mempool
+from .proofs import Located, ProofMaker
+from .records import Device
 from .state import State
 from .store import Fork, Place, Store
 from .stored_block import StoredBlock
@@ -211,17 +213,60 @@ class Ledger:
         """How many final transactions there are of each kind but packs, and in all (`all`)."""
         return self._store.count_kinds()
 
+    # Proofs
+
     def prove(self, transaction_id: bytes) -> Proof | None:
         """Return the proof of a final transaction; None where it is not final here."""
         place = self._store.find(transaction_id)
         if place is None:
             return None
-        device = self.state.devices.get(place.signer)
-        enrolment = None
-        if device is not None and (enrolled := self._store.find(device.enrolment_id)):
-            enrolment = self._stored(enrolled.height).inclusion(enrolled.index)
-        subject = self._stored(place.height).inclusion(place.index)
-        return Proof(self.founding.chain_id, subject, enrolment)
+        at = Located(place.height, place.index)
+        return ProofMaker(self).transaction(transaction_id, place.signer, at)
+
+    def prove_range(self, signer: bytes, first: int, last: int) -> Proof | None:
+        """Return the proof of all that a signer numbered `first` to `last`, at least 1.
+
+        None where not all of them are final here. At most MAX_SUBJECTS of them.
+        """
+        if not 1 <= first <= last < first + MAX_SUBJECTS:
+            raise ValueError(f"first, last: {first}, {last} are not 1 to {MAX_SUBJECTS} numbers")
+        places = []
+        for number in range(first, last + 1):
+            spot = self._store.spot(signer, number)
+            if spot is None:
+                return None
+            places.append(Located(*spot))
+        return ProofMaker(self).range(signer, first, last, places)
+
+    def prove_enrolment(self, device: bytes) -> Proof | None:
+        """Return the proof of a device's enrolment and of how it stands now; None if unknown."""
+        snapshot = self._snapshot
+        record = snapshot.state.devices.get(device)
+        if record is None:
+            return None
+        at, signer = self._enrolment(record)
+        return ProofMaker(self).enrolment(
+            device,
+            signer,
+            at,
+            snapshot.head.height,
+            snapshot.state.prove(record),
+        )
+
+    def introduction(self, kid: bytes) -> tuple[Located, bytes] | None:
+        """Where a key came in that the founding file lacks, and who signed that: a ProofSource."""
+        device = self.state.devices.get(kid)
+        return None if device is None else self._enrolment(device)
+
+    def _enrolment(self, device: Device) -> tuple[Located, bytes]:
+        place = self._store.find(device.enrolment_id)
+        if place is None:
+            raise self._store.damaged(f"ids: the enrolment of {device.kid.hex()} is missing")
+        return Located(place.height, place.index), place.signer
+
+    def stored_block(self, height: int) -> StoredBlock:
+        """Return a final block, parsed but for its transactions; raises StoreError."""
+        return self._stored(height)
 
     # What waits
 

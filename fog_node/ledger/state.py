@@ -185,6 +185,10 @@ class State:
         self._unhashed.clear()
         return self._tree.root()
 
+    def prove(self, record: Record) -> tuple[bytes, int, int, list[bytes]]:
+        """Return a record's entry, its index, the number of entries, and its path to the root."""
+        return (record.entry(), *self._tree.prove(record.entry_key))
+
     def changes(self) -> dict[bytes, bytes]:
         """Entries that came or changed since this state was copied, by their keys."""
         self.root()

@@ -9,8 +9,10 @@ from fog_node.protocol.cbor import decode
 from fog_node.protocol.errors import FormatError, ProofError
 from fog_node.protocol.merkle import inclusion_proof, leaf_hash, root
 from fog_node.protocol.proof import Inclusion
+from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.transactions import parse_transaction
 from fog_node.protocol.validate import array
+from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, parse_certificate
 
 
@@ -35,18 +37,14 @@ class StoredBlock:
         if self.certificate.block_hash != self.header.hash:
             raise ProofError("certificate", "is for another block")
 
-    def inclusion(self, index: int) -> Inclusion:
+    def sealed_header(self, next_: ValidatorSet) -> SealedHeader:
+        """Leave the transactions away; `next_` votes on the block after this one."""
+        return SealedHeader.of(self.header, self.coinbase, self._leaves, self.certificate, next_)
+
+    def inclusion(self, index: int, block: SealedHeader) -> Inclusion:
         """Return what shows that the transaction at `index`, from 1, is in this block."""
-        return Inclusion(
-            transaction=parse_transaction(self._entries[index]),
-            header=self.header,
-            coinbase=self.coinbase,
-            certificate=self.certificate,
-            size=len(self._leaves),
-            index=index,
-            path=tuple(inclusion_proof(self._leaves, index)),
-            coinbase_path=tuple(inclusion_proof(self._leaves, 0)),
-        )
+        path = tuple(inclusion_proof(self._leaves, index))
+        return Inclusion(block, parse_transaction(self._entries[index]), index, path)
 
     @cached_property
     def _leaves(self) -> list[bytes]:

@@ -50,6 +50,22 @@ class SortedTree:
         self._changed.clear()
         return self._levels[-1][0] if self._keys else EMPTY_ROOT
 
+    def prove(self, key: bytes) -> tuple[int, int, list[bytes]]:
+        """Return index, number of leaves, and siblings up to the root, of the leaf under a key.
+
+        Raises KeyError where there is none.
+        """
+        self.root()
+        index = place = bisect_left(self._keys, key)
+        if index == len(self._keys) or self._keys[index] != key:
+            raise KeyError(key)
+        path = []
+        for level in self._levels[:-1]:
+            if place ^ 1 < len(level):
+                path.append(level[place ^ 1])
+            place //= 2
+        return index, len(self._keys), path
+
     def _rebuild(self) -> None:
         self._keys = sorted(self._leaves)
         # In order, so that the sort in a copy finds nothing to do.

@@ -8,6 +8,7 @@ from .errors import EncodingError, FormatError, ProofError, ProtocolError, Signa
 from .founding import Founding, Member, Parameters, parse_founding
 from .keys import PublicKey, SigningKey
 from .proof import Proof, parse_proof, prove_inclusion
+from .sealed_header import LightChain, SealedHeader
 from .transactions import Transaction, parse_transaction, sign_transaction
 from .votes import Certificate, Vote, parse_certificate, parse_vote, sign_vote
 
@@ -19,12 +20,14 @@ __all__ = [
     "FormatError",
     "Founding",
     "Header",
+    "LightChain",
     "Member",
     "Parameters",
     "Proof",
     "ProofError",
     "ProtocolError",
     "PublicKey",
+    "SealedHeader",
     "SignatureError",
     "SigningKey",
     "Transaction",

@@ -25,8 +25,15 @@ from fog_node.protocol.errors import ProofError, ProtocolError
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import ORDER, SigningKey
 from fog_node.protocol.merkle import root
-from fog_node.protocol.proof import Proof, parse_proof, prove_inclusion
+from fog_node.protocol.proof import (
+    Proof,
+    RangeClaim,
+    TransactionClaim,
+    parse_proof,
+    prove_inclusion,
+)
 from fog_node.protocol.requests import MAX_INLINE_BYTES, Content
+from fog_node.protocol.sealed_header import SealedHeader
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
 TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -188,12 +195,18 @@ def messages() -> dict[str, Any]:
     ]
     certificate = votes.make_certificate(precommits)
     enrol, pack = block.transactions
+    sealed = SealedHeader.of_block(block, certificate, world.founding.validator_set)
+    introduction = prove_inclusion(block, sealed, enrol.id)
     proof = Proof(
-        world.chain_id,
-        prove_inclusion(block, certificate, pack.id),
-        prove_inclusion(block, certificate, enrol.id),
+        chain_id=world.chain_id,
+        claim=TransactionClaim(pack.id),
+        blocks=(sealed,),
+        introductions=(introduction,),
+        subjects=(prove_inclusion(block, sealed, pack.id),),
     )
     proof.verify(world.founding)
+    ranged = replace(proof, claim=RangeClaim(pack.signer, pack.sequence, pack.sequence))
+    ranged.verify(world.founding)
     proposal = votes.sign_proposal(
         world.validators[0], 1, 0, votes.NO_ROUND, block.hash, world.chain_id
     )
@@ -224,7 +237,9 @@ def messages() -> dict[str, Any]:
         "vote": precommits[0].raw.hex(),
         "proposal": proposal.raw.hex(),
         "certificate": certificate.encode().hex(),
+        "sealed_header": sealed.encode().hex(),
         "proof": proof.encode().hex(),
+        "range_proof": ranged.encode().hex(),
         "receipt": {
             "key": key.hex(),
             "next": told.next,

@@ -399,14 +399,14 @@ class TestProof:
             proof = parse_proof(enrolled.prove(pack.id).encode())
             proof.verify(founding)
             assert proof.subject.transaction == pack
-            assert proof.enrolment.coinbase.height == 1
+            assert [i.block.height for i in proof.introductions] == [1]
 
     def test_of_a_members_transaction(self, consortium, enrolled):
         incident = consortium.incident(consortium.validators[0])
         consortium.seal(enrolled, incident)
         proof = enrolled.prove(incident.id)
         proof.verify(consortium.founding)
-        assert proof.enrolment is None
+        assert proof.introductions == ()
 
     def test_there_is_none_of_what_only_waits(self, consortium, enrolled, device):
         pack = consortium.pack(device)
