@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -26,7 +28,9 @@ import httpx
 from pydantic import ValidationError
 
 from .api import models
+from .credentials import Credentials
 from .errors import FogNodeError
+from .network.certificates import SERVER_NAME
 from .protocol.block import MAX_BLOCK_BYTES
 from .protocol.founding import MAX_FOUNDING_BYTES
 from .protocol.manifest import MAX_BUNDLE_BYTES
@@ -45,6 +49,16 @@ OCTETS = "application/octet-stream"
 PATIENCE_S = 30.0
 RETRY_S = 0.5
 MAX_SEALED_BYTES = max(MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES)
+# Pauses between rounds of asking grow up to this, and a node may ask for so long a one.
+MAX_BACKOFF_S = 8.0
+MAX_RETRY_AFTER_S = 60.0
+# Whatever their addresses are, nodes show a certificate for this name.
+_EXTENSIONS = {"sni_hostname": SERVER_NAME}
+# What OpenSSL's words mean here.
+_TLS_MEANINGS = {
+    "CERTIFICATE_VERIFY_FAILED": "shows no certificate of this consortium's authority",
+    "WRONG_VERSION_NUMBER": "speaks no TLS there; give http://HOST:PORT",
+}
 # Bytes and bits of RFC 8949 section 3: an empty array, an array of two, major type 2.
 _EMPTY_ARRAY, _PAIR, _BYTE_STRING = 0x80, 0x82, 2
 
@@ -62,14 +76,24 @@ class RefusedError(ClientError):
     Attributes:
         status: of HTTP.
         field, problem, remedy: as the node says.
+        retry_after_s: when to ask again, where the node says so; else 0.
     """
 
-    def __init__(self, url: str, status: int, field: str, problem: str, remedy: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        status: int,
+        field: str,
+        problem: str,
+        remedy: str,
+        retry_after_s: float = 0.0,
+    ) -> None:
         super().__init__(f"{url}: {field}: {problem}; {remedy}")
         self.status = status
         self.field = field
         self.problem = problem
         self.remedy = remedy
+        self.retry_after_s = retry_after_s
 
 
 class AnswerError(ClientError):
@@ -140,6 +164,9 @@ class Client:
         urls: Sequence[str],
         timeout_s: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        credentials: Credentials | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         """Prepare.
 
@@ -147,13 +174,25 @@ class Client:
             urls: base addresses of nodes, as `http://127.0.0.1:7480`, in order of preference.
             timeout_s: for each step of a request.
             transport: for tests.
+            credentials: of the member that asks, for addresses that begin with `https`.
+            patience_s: how long to ask again while no node answers, or none has room; the
+                pauses grow, and are random, so that many clients do not come back at once.
+
+        Raises:
+            ClientError: an address cannot be one, or needs credentials.
+            ConfigurationError: the credentials' files cannot be used.
         """
         if not urls:
             raise ClientError("fog nodes: none is given; give the address of at least one")
         for url in urls:
-            _check_url(url)
+            _check_url(url, credentials is not None)
         self._urls = [url.rstrip("/") for url in urls]
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
+        # A context of httpx's own would read the system's authorities, which count for nothing.
+        context = credentials.context() if credentials else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = httpx.AsyncClient(
+            timeout=timeout_s, transport=transport, trust_env=False, verify=context
+        )
+        self._patience_s = patience_s
         self._stream_timeout = httpx.Timeout(timeout_s, read=STREAM_TIMEOUT_S)
 
     async def __aenter__(self) -> Self:
@@ -341,8 +380,32 @@ class Client:
 
     async def _ask(self, request: _Request, max_bytes: int) -> tuple[str, bytes]:
         """Ask the nodes in turn; returns the address that answered and the body."""
-        reasons: dict[str, str] = {}
-        for url in list(self._urls):
+        deadline = time.monotonic() + self._patience_s
+        backoff_s = RETRY_S
+        while True:
+            reasons: dict[str, str] = {}
+            retry_after_s = 0.0
+            for url in list(self._urls):
+                try:
+                    return url, await self._ask_one(url, request, max_bytes)
+                except httpx.HTTPError as error:
+                    reasons[url] = _reason(error)
+                except RefusedError as error:
+                    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                        raise
+                    reasons[url] = f"{error.problem}; {error.remedy}"
+                    retry_after_s = max(retry_after_s, error.retry_after_s)
+                self._put_last(url)
+            # From none to the whole pause, behind what the node asks for.
+            pause_s = retry_after_s + random.uniform(0, backoff_s)  # noqa: S311 - no secret
+            if time.monotonic() + pause_s > deadline:
+                raise UnreachableError(reasons)
+            await asyncio.sleep(pause_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    async def _ask_one(self, url: str, request: _Request, max_bytes: int) -> bytes:
+        """Ask one node; raises httpx.HTTPError, RefusedError, AnswerError."""
+        for is_last in (False, True):
             try:
                 async with self._http.stream(
                     request.method,
@@ -350,19 +413,16 @@ class Client:
                     params=request.query,
                     content=request.content,
                     headers=request.headers,
+                    extensions=_EXTENSIONS,
                 ) as response:
                     body = await _read(response, max_bytes)
-                _check(response, body)
-            except httpx.HTTPError as error:
-                reasons[url] = _reason(error)
-            except RefusedError as error:
-                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # The node has closed a connection that was idle, just as it was used again.
+                if is_last:
                     raise
-                reasons[url] = f"{error.problem}; {error.remedy}"
-            else:
-                return url, body
-            self._put_last(url)
-        raise UnreachableError(reasons)
+        _check(response, body)
+        return body
 
     async def _follow(
         self, path: str, first: int, patience_s: float, read: Callable[..., AsyncGenerator[F, None]]
@@ -375,7 +435,11 @@ class Client:
             url = self._urls[0]
             try:
                 async with self._http.stream(
-                    "GET", url + path, params={"from": height}, timeout=self._stream_timeout
+                    "GET",
+                    url + path,
+                    params={"from": height},
+                    timeout=self._stream_timeout,
+                    extensions=_EXTENSIONS,
                 ) as response:
                     if response.status_code != HTTPStatus.OK:
                         _check(response, await _read(response, MAX_JSON_BYTES))
@@ -389,6 +453,8 @@ class Client:
             except httpx.HTTPError as error:
                 reasons[url] = _reason(error)
             except RefusedError as error:
+                if error.status == HTTPStatus.FORBIDDEN:
+                    raise
                 # A node that is behind does not have the block yet.
                 reasons[url] = f"{error.problem}; {error.remedy}"
                 refusal = error
@@ -397,20 +463,24 @@ class Client:
                 if time.monotonic() - heard > patience_s:
                     raise refusal or UnreachableError(reasons)
                 reasons.clear()
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     def _put_last(self, url: str) -> None:
         self._urls.remove(url)
         self._urls.append(url)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, has_credentials: bool) -> None:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ClientError(f"fog node {url!r}: is no address; give http://HOST:PORT")
+    if parsed.scheme == "https" and not has_credentials:
+        raise ClientError(
+            f"fog node {url!r}: speaks TLS and wants to see a member's certificate; give yours"
+        )
 
 
 @dataclass(frozen=True)
@@ -431,7 +501,14 @@ class _Request:
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__
+    # What TLS said is in one of the exceptions that led to this one.
+    cause: BaseException | None = error
+    while cause is not None:
+        for mark, meaning in _TLS_MEANINGS.items():
+            if mark in str(cause):
+                return meaning
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or f"ends the connection ({type(error).__name__})"
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes:
@@ -453,7 +530,9 @@ def _check(response: httpx.Response, body: bytes) -> None:
     except ValidationError:
         problem = f"is answered with {status} {response.reason_phrase}"
         raise RefusedError(url, status, "request", problem, "see the node's log") from None
-    raise RefusedError(url, status, error.field, error.problem, error.remedy)
+    wait = response.headers.get("retry-after", "")
+    wait_s = min(float(wait), MAX_RETRY_AFTER_S) if wait.isascii() and wait.isdigit() else 0.0
+    raise RefusedError(url, status, error.field, error.problem, error.remedy, wait_s)
 
 
 async def _sealed_blocks(

@@ -89,10 +89,13 @@ class MqttSection(Section):
 
 
 class ApiSection(Section):
-    """The HTTP API. It has no users of its own: what it takes is signed by members."""
+    """The HTTP API. Members read what their roles open to them; what it takes in is signed."""
 
-    listen: str = Field(
-        "127.0.0.1:7480", description="address and port; a reverse proxy may add TLS"
+    listen: str = Field("127.0.0.1:7480", description="address and port")
+    tls: bool = Field(
+        False,
+        description="whether to speak TLS, with the certificate of [peer], and to ask clients for "
+        "theirs; without it, listen must be a loopback address, and who asks is the local operator",
     )
 
     @field_validator("listen")

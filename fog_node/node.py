@@ -59,10 +59,9 @@ class Node:
         authority = self.founding.authority
         certificates.check_certificate(peer.certificate, authority, self.key.kid, now)
         check_secret(peer.tls_key, f"[peer] tls_key {peer.tls_key}")
-        contexts = (
-            certificates.server_context(authority, peer.certificate, peer.tls_key),
-            certificates.client_context(authority, peer.certificate, peer.tls_key),
-        )
+        files = (peer.certificate, peer.tls_key)
+        self._server_context = certificates.server_context(authority, *files)
+        contexts = (self._server_context, certificates.client_context(authority, *files))
         addresses = self._addresses()
         data = config.node.data_dir
         limits = config.limits
@@ -112,7 +111,8 @@ class Node:
         log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
 
     async def _serve(self, stopped: asyncio.Event) -> None:
-        api = ApiServer(self._services(), *split_address(self.config.api.listen))
+        tls = self._server_context if self.config.api.tls else None
+        api = ApiServer(self._services(), *split_address(self.config.api.listen), tls)
         await self._network.start(*split_address(self.config.peer.listen))
         tasks: list[Coroutine[Any, Any, None]] = [
             self._agreement.run(),

@@ -7,14 +7,23 @@ from importlib import resources
 from fastapi import FastAPI, Response
 from starlette.routing import Route
 
-from . import blob_routes, chain_routes, errors, node_routes, registry_routes, transaction_routes
+from . import (
+    access,
+    blob_routes,
+    chain_routes,
+    errors,
+    node_routes,
+    registry_routes,
+    transaction_routes,
+)
 from .following import Followers
 from .models import ErrorView
 from .services import Services
 
 _DESCRIPTION = (
-    "HTTP API of a Fogline fog node. Anyone may read; what is sent in must be signed by whom "
-    "the ledger knows. An error's body names the field, the problem and the remedy."
+    "HTTP API of a Fogline fog node. Members read what their roles open to them; what is sent in "
+    "must be signed by whom the ledger knows. An error's body names the field, the problem and "
+    "the remedy."
 )
 # The page of /docs carries all it needs: no other host is asked for anything.
 _PAGE = {
@@ -31,8 +40,11 @@ _PAGE_HEADERS = {
 }
 
 
-def create_app(services: Services) -> FastAPI:
-    """Make the application for one node."""
+def create_app(services: Services, *, tls: bool = False) -> FastAPI:
+    """Make the application for one node.
+
+    tls: whether readers show a certificate; without it, whoever asks is the local operator.
+    """
     app = FastAPI(
         title="Fogline fog node",
         version=services.version,
@@ -53,6 +65,7 @@ def create_app(services: Services) -> FastAPI:
     ):
         app.include_router(module.router)
     app.router.routes.extend(_page_routes())
+    app.add_middleware(access.Gate, ledger=services.ledger, tls=tls)
     return app
 
 

@@ -12,6 +12,7 @@ from fog_node.bundles import check_bundle, wanted_release
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.manifest import MAX_BUNDLE_BYTES
 
+from .access import ChainReader
 from .bodies import read_body
 from .errors import JSON_ERRORS, RequestError, not_found, of_protocol
 from .models import Stored
@@ -39,7 +40,9 @@ class OctetResponse(Response):
         }
     },
 )
-async def put_blob(request: Request, response: Response, node: Node, sha256: HexHash) -> Stored:
+async def put_blob(
+    request: Request, response: Response, node: Node, _: ChainReader, sha256: HexHash
+) -> Stored:
     """Store a bundle that a release names: send the release transaction first.
 
     201 where it is stored now, 200 where it was before.
@@ -75,7 +78,7 @@ async def put_blob(request: Request, response: Response, node: Node, sha256: Hex
 
 
 @router.get("/v1/blobs/{sha256}", response_class=OctetResponse, responses=JSON_ERRORS)
-def get_blob(request: Request, node: Node, sha256: HexHash) -> Response:
+def get_blob(request: Request, node: Node, _: ChainReader, sha256: HexHash) -> Response:
     """A blob, or the one range of it that the Range header asks for."""
     digest = read_hash(sha256, "sha256")
     size = _size(node.blobs, digest)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from . import following
+from .access import AnyReader, ChainReader, forbidden
 from .errors import JSON_ERRORS, not_found
 from .models import BlockPage, BlockView
 from .parameters import (
@@ -51,13 +52,18 @@ class EventStreamResponse(Response):
 
 
 @router.get("/v1/founding", response_class=CborResponse, responses=JSON_ERRORS)
-def founding(node: Node) -> Response:
+def founding(node: Node, _: AnyReader) -> Response:
     """The founding file, the anchor of all trust: compare its SHA-256 with your own copy's."""
     return CborResponse(node.ledger.founding.raw)
 
 
 @router.get("/v1/blocks")
-def blocks(node: Node, first: OptionalHeight = None, limit: BlocksLimit = BLOCKS_PAGE) -> BlockPage:
+def blocks(
+    node: Node,
+    _: AnyReader,
+    first: OptionalHeight = None,
+    limit: BlocksLimit = BLOCKS_PAGE,
+) -> BlockPage:
     """Blocks in order of height, from `from` on; without it the latest ones."""
     ledger = node.ledger
     head = ledger.height
@@ -73,7 +79,7 @@ def blocks(node: Node, first: OptionalHeight = None, limit: BlocksLimit = BLOCKS
 
 
 @router.get("/v1/blocks/{height}")
-def block(node: Node, height: Height) -> BlockView:
+def block(node: Node, _: ChainReader, height: Height) -> BlockView:
     """A block, who made it final, and what is in it."""
     raw, certificate = _stored(node, height)
     info = node.ledger.info(height)
@@ -82,13 +88,15 @@ def block(node: Node, height: Height) -> BlockView:
 
 
 @router.get("/v1/blocks/{height}/raw", response_class=CborSequenceResponse, responses=JSON_ERRORS)
-def raw_block(node: Node, height: Height) -> Response:
+def raw_block(node: Node, _: ChainReader, height: Height) -> Response:
     """The block's bytes and then its certificate's, as a CBOR sequence."""
     return CborSequenceResponse(b"".join(_stored(node, height)))
 
 
 @router.get("/v1/stream", response_class=CborSequenceResponse, responses=JSON_ERRORS)
-async def stream(request: Request, node: Node, first: OptionalHeight = None) -> Response:
+async def stream(
+    request: Request, node: Node, reader: ChainReader, first: OptionalHeight = None
+) -> Response:
     """Final blocks without an end: a CBOR sequence of [block, certificate], two byte strings.
 
     From height `from` on, by default the next block. An empty array comes when there was
@@ -96,7 +104,7 @@ async def stream(request: Request, node: Node, first: OptionalHeight = None) -> 
     """
     height = _first_of_stream(node, first)
     followers = _followers(request)
-    content = following.sealed_blocks(node, height)
+    content = following.sealed_blocks(node, reader, height)
     return following.Following(followers, content, CBOR_SEQUENCE)
 
 
@@ -104,6 +112,7 @@ async def stream(request: Request, node: Node, first: OptionalHeight = None) -> 
 async def events(
     request: Request,
     node: Node,
+    reader: ChainReader,
     first: OptionalHeight = None,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_NUMBER)] = None,
 ) -> Response:
@@ -115,11 +124,11 @@ async def events(
         first = min(last_event_id, node.ledger.height) + 1
     height = _first_of_stream(node, first)
     followers = _followers(request)
-    return following.Following(followers, following.events(node, height), EVENT_STREAM)
+    return following.Following(followers, following.events(node, reader, height), EVENT_STREAM)
 
 
 @router.get("/v1/proofs/{id}", response_class=CborResponse, responses=JSON_ERRORS)
-def proof(node: Node, id: HexHash) -> Response:  # noqa: A002 - the parameter's public name
+def proof(node: Node, reader: AnyReader, id: HexHash) -> Response:  # noqa: A002 - the parameter's public name
     """The proof file of a final transaction; check it with `fogline proof verify`."""
     transaction_id = read_hash(id, "id")
     found = node.ledger.prove(transaction_id)
@@ -127,6 +136,8 @@ def proof(node: Node, id: HexHash) -> Response:  # noqa: A002 - the parameter's 
         if node.ledger.has(transaction_id):
             raise not_found("id", "waits for a block", "ask again after the next block")
         raise not_found("id", f"{id} is not on this chain", "check the transaction's id")
+    if not reader.may_read(found.subject.transaction, node.ledger):
+        raise forbidden("id", "is a transaction that does not concern you")
     name = f'attachment; filename="{id.lower()}.proof"'
     return CborResponse(found.encode(), HTTPStatus.OK, {"Content-Disposition": name})
 

@@ -12,10 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from fog_node.ledger import Ledger
 from fog_node.protocol.cbor import encode
-from fog_node.protocol.transactions import KINDS
+from fog_node.protocol.transactions import KINDS, parse_transaction
 
+from .access import Reader, still_reads_chain
 from .errors import RequestError
-from .feed import BlockFeed
 from .models import BlockSummary, TransactionView
 from .services import Services
 from .views import block_summary, final_view
@@ -67,9 +67,9 @@ class Following(StreamingResponse):
             self._followers.count -= 1
 
 
-async def sealed_blocks(services: Services, first: int) -> AsyncIterator[bytes]:
+async def sealed_blocks(services: Services, reader: Reader, first: int) -> AsyncIterator[bytes]:
     """CBOR sequence of [block, certificate] from height `first`; [] to keep alive."""
-    async for height in _final_heights(services.feed, first):
+    async for height in _final_heights(services, reader, first):
         if height is None:
             yield EMPTY_ARRAY
             continue
@@ -78,9 +78,9 @@ async def sealed_blocks(services: Services, first: int) -> AsyncIterator[bytes]:
         yield encode(list(stored))
 
 
-async def events(services: Services, first: int) -> AsyncIterator[bytes]:
+async def events(services: Services, reader: Reader, first: int) -> AsyncIterator[bytes]:
     """Server-sent events, for people: each block, and what is in it but packs."""
-    async for height in _final_heights(services.feed, first):
+    async for height in _final_heights(services, reader, first):
         if height is None:
             yield b": still here\n\n"
             continue
@@ -90,11 +90,20 @@ async def events(services: Services, first: int) -> AsyncIterator[bytes]:
             yield _event(view.kind, view, height)
 
 
-async def _final_heights(feed: BlockFeed, first: int) -> AsyncIterator[int | None]:
-    """Heights from `first` on as they become final; None after each KEEPALIVE_S without one."""
+async def _final_heights(
+    services: Services, reader: Reader, first: int
+) -> AsyncIterator[int | None]:
+    """Heights from `first` on as they become final; None after each KEEPALIVE_S without one.
+
+    Ends where the reader has lost its access meanwhile.
+    """
+    feed = services.feed
     height = first
     while True:
-        if await feed.wait(height, KEEPALIVE_S):
+        is_final = await feed.wait(height, KEEPALIVE_S)
+        if not still_reads_chain(reader, services.ledger.state):
+            return
+        if is_final:
             yield height
             height += 1
         elif feed.is_closed:
@@ -112,7 +121,7 @@ def _told(ledger: Ledger, height: int) -> tuple[BlockSummary, list[TransactionVi
         places += [place for place in found if place.height == height]
     places.sort(key=lambda place: place.index)
     summary = block_summary(info, ledger.founding)
-    return summary, [final_view(place) for place in places]
+    return summary, [final_view(parse_transaction(place.raw), place) for place in places]
 
 
 def _event(name: str, value: BlockSummary | TransactionView, height: int) -> bytes:

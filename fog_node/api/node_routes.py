@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from fog_node.protocol.block import hash_hex
 from fog_node.protocol.keys import kid_hex
 
+from .access import AnyReader
 from .models import Blobs, Health, Peer, Status
 from .services import Node
 from .views import iso
@@ -17,13 +18,15 @@ router = APIRouter(tags=["node"])
 
 
 @router.get("/v1/status")
-def status(node: Node) -> Status:
-    """Where the node stands and how it is doing."""
+def status(node: Node, reader: AnyReader) -> Status:
+    """Where the node stands and how it is doing; its peers and gateway for who reads the chain."""
     ledger = node.ledger
     snapshot = ledger.snapshot
     founding = ledger.founding
     condition = node.condition()
     fork = ledger.fork
+    counts = condition.gateway
+    gateway = dict(counts) if counts is not None and reader.reads_chain else None
     return Status(
         node=node.member,
         consortium=founding.name,
@@ -39,18 +42,19 @@ def status(node: Node) -> Status:
         peers=[
             Peer(name=peer.name, kid=kid_hex(peer.kid), height=peer.height)
             for peer in condition.peers
+            if reader.reads_chain
         ],
         waiting=ledger.waiting,
         final=ledger.counts(),
         devices=len(snapshot.state.devices),
         blobs=Blobs(count=len(node.blobs), bytes=node.blobs.total_bytes),
-        gateway=None if condition.gateway is None else dict(condition.gateway),
+        gateway=gateway,
         fork=None if fork is None else str(fork),
     )
 
 
 @router.get("/v1/healthz")
-def health(node: Node, response: Response) -> Health:
+def health(node: Node, _: AnyReader, response: Response) -> Health:
     """200 while the ledger goes on; 503 when it stands still for good."""
     if node.ledger.fork is not None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE

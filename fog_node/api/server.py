@@ -4,51 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 
 from fog_node.errors import ConfigurationError
 
 from .app import create_app
+from .connections import Acceptor, listening_socket
 from .services import Services
 
-MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 16 * 1024
 KEEP_ALIVE_S = 20
 SHUTDOWN_S = 3
-BACKLOG = 128
-# Linux ends a connection whose other side takes nothing for so long (tcp(7)): a follower that
-# does not read would hold its place for ever.
+# A follower that does not read would hold its place for ever.
 STALLED_MS = 60_000
 
 
 class ApiServer:
     """The API's listening socket and server; `run` it in a task of its own."""
 
-    def __init__(self, services: Services, host: str, port: int) -> None:
+    def __init__(
+        self, services: Services, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Listen; requests are answered from `run` on.
 
+        Args:
+            services: of the node.
+            host, port: address to listen on; port 0 lets the system choose.
+            tls: asks for a client's certificate; None serves a loopback address without TLS.
+
         Raises:
-            ConfigurationError: the port cannot be had.
+            ConfigurationError: the port cannot be had, or others could reach it without TLS.
         """
         self._feed = services.feed
-        self._socket = _listen(host, port)
+        self._socket = _listen(host, port, tls is not None)
         config = uvicorn.Config(
-            create_app(services),
-            http="h11",
+            create_app(services, tls=tls is not None),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self._socket, tls)
 
     @property
     def port(self) -> int:
@@ -57,7 +63,7 @@ class ApiServer:
 
     async def run(self) -> None:
         """Answer until cancelled; then let requests under way end, for SHUTDOWN_S at most."""
-        serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        serving = asyncio.create_task(self._server.serve())
         try:
             await asyncio.shield(serving)
         finally:
@@ -68,30 +74,46 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
+    """Uvicorn's server with our own way of taking in connections, and without signals."""
+
+    def __init__(
+        self, config: uvicorn.Config, listener: socket.socket, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._tls = tls
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: Any = None) -> None:  # noqa: ARG002 - uvicorn's parameter
+        """Begin to accept."""
+        self.servers = []
+        self._acceptor = Acceptor(self._listener, self.config, self.server_state, self._tls)
+        self.started = True
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Accept no more, then end what is under way."""
+        if self._acceptor is not None:
+            await self._acceptor.close()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the daemon."""
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, tls: bool) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
+        listener = listening_socket(host, port, STALLED_MS)
     except OSError as error:
         raise ConfigurationError(
             f"[api] listen {host}:{port}: {error.strerror or error}; free the port or choose "
             "another"
         ) from error
+    if not tls and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        listener.close()
+        raise ConfigurationError(
+            f"[api] listen {host}:{port}: without TLS anyone who can reach it would be the local "
+            "operator; set tls = true in [api], or listen on 127.0.0.1"
+        )
     return listener

@@ -66,7 +66,7 @@ class Services:
     condition: Callable[[], Condition]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services = request.app.state.services
     assert isinstance(services, Services)
     return services

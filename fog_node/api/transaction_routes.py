@@ -11,8 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fog_node.errors import LedgerError
 from fog_node.ledger import Place
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES, parse_transaction
+from fog_node.protocol.transactions import (
+    MAX_TRANSACTION_BYTES,
+    Transaction,
+    parse_transaction,
+)
 
+from .access import AnyReader, Reader, forbidden
 from .bodies import read_body
 from .errors import JSON_ERRORS, not_found, of_ledger, of_protocol, unprocessable
 from .models import Submitted, TransactionPage, TransactionView
@@ -24,7 +29,7 @@ from .parameters import (
     read_kid,
     read_place,
 )
-from .services import Node
+from .services import Node, Services
 from .views import final_view, waiting_view
 
 COSE = "application/cose"
@@ -52,7 +57,7 @@ class CoseResponse(Response):
         }
     },
 )
-async def submit(request: Request, response: Response, node: Node) -> Submitted:
+async def submit(request: Request, response: Response, node: Node, _: AnyReader) -> Submitted:
     """Send in a signed transaction: it waits for a block, on this node's disk.
 
     202 where it waits now, or did already; 200 where it is final.
@@ -74,6 +79,7 @@ async def submit(request: Request, response: Response, node: Node) -> Submitted:
 @router.get("/v1/transactions")
 def transactions(
     node: Node,
+    reader: AnyReader,
     kind: Annotated[ListedKind | None, Query(description="of the transactions")] = None,
     signer: Annotated[str | None, Query(description="key id, 16 hex digits")] = None,
     before: Annotated[
@@ -83,7 +89,8 @@ def transactions(
 ) -> TransactionPage:
     """Final transactions of one kind, or of one signer, latest first.
 
-    Packs are listed by their signer, with readings counted only.
+    Packs are listed by their signer, with readings counted only. What is not open to the
+    reader is left out, so that a page may hold fewer than `limit`, or none, and others follow.
     """
     if (kind is None) == (signer is None):
         raise unprocessable(
@@ -95,37 +102,45 @@ def transactions(
     else:
         places = node.ledger.list_signer(read_kid(signer or "", "signer"), _number(before), limit)
         last = str(places[-1].sequence) if places else None
-    return _page(places, last if len(places) == limit else None)
+    shown = []
+    for place in places:
+        parsed = parse_transaction(place.raw)
+        if reader.may_read(parsed, node.ledger):
+            shown.append(final_view(parsed, place))
+    return TransactionPage(transactions=shown, next=last if len(places) == limit else None)
 
 
 @router.get("/v1/transactions/{id}")
-def transaction(node: Node, id: HexHash) -> TransactionView:  # noqa: A002 - its public name
+def transaction(node: Node, reader: AnyReader, id: HexHash) -> TransactionView:  # noqa: A002 - its public name
     """A transaction, final or waiting, with all its readings."""
-    transaction_id = read_hash(id, "id")
-    place = node.ledger.find(transaction_id)
-    if place is not None:
-        return final_view(place, with_readings=True)
-    waiting = node.ledger.get_waiting(transaction_id)
-    if waiting is None:
-        raise not_found("id", f"{id} is not known here", "check the transaction's id")
-    return waiting_view(waiting)
+    found, place = _open_transaction(node, reader, read_hash(id, "id"))
+    if place is None:
+        return waiting_view(found)
+    return final_view(found, place, with_readings=True)
 
 
 @router.get("/v1/transactions/{id}/raw", response_class=CoseResponse, responses=JSON_ERRORS)
-def raw_transaction(node: Node, id: HexHash) -> Response:  # noqa: A002 - its public name
+def raw_transaction(node: Node, reader: AnyReader, id: HexHash) -> Response:  # noqa: A002 - its public name
     """The transaction's exact bytes."""
-    transaction_id = read_hash(id, "id")
+    found, _ = _open_transaction(node, reader, read_hash(id, "id"))
+    return CoseResponse(found.raw)
+
+
+def _open_transaction(
+    node: Services, reader: Reader, transaction_id: bytes
+) -> tuple[Transaction, Place | None]:
+    """Return a transaction, and where it is final if it is; RequestError 404, 403."""
     place = node.ledger.find(transaction_id)
-    if place is not None:
-        return CoseResponse(place.raw)
-    waiting = node.ledger.get_waiting(transaction_id)
-    if waiting is None:
-        raise not_found("id", f"{id} is not known here", "check the transaction's id")
-    return CoseResponse(waiting.raw)
-
-
-def _page(places: list[Place], last: str | None) -> TransactionPage:
-    return TransactionPage(transactions=[final_view(place) for place in places], next=last)
+    found = (
+        node.ledger.get_waiting(transaction_id) if place is None else parse_transaction(place.raw)
+    )
+    if found is None:
+        raise not_found(
+            "id", f"{transaction_id.hex()} is not known here", "check the transaction's id"
+        )
+    if not reader.may_read(found, node.ledger):
+        raise forbidden("id", "is a transaction that does not concern you")
+    return found, place
 
 
 def _number(text: str | None) -> int | None:

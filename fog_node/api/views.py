@@ -30,7 +30,6 @@ from fog_node.protocol.transactions import (
     Revoke,
     Transaction,
     content_type,
-    parse_transaction,
 )
 from fog_node.protocol.votes import Vote, parse_certificate
 
@@ -112,9 +111,10 @@ def _summary(info: BlockInfo, founding: Founding) -> dict[str, Any]:
     }
 
 
-def final_view(place: Place, with_readings: bool = False) -> TransactionView:
+def final_view(
+    transaction: Transaction, place: Place, with_readings: bool = False
+) -> TransactionView:
     """A final transaction; in lists the readings of a pack are only counted."""
-    transaction = parse_transaction(place.raw)
     return _view(transaction, place.height, place.index, with_readings)
 
 

@@ -28,6 +28,7 @@ BACKDATE = dt.timedelta(hours=1)
 AUTHORITY_DAYS = 3650
 MEMBER_DAYS = 825
 SERVER_NAME = "fogline"
+_REMEDY = "have the authority issue one: fogline consortium issue-certificate"
 
 
 def make_authority(key: SigningKey, name: str, now: dt.datetime) -> x509.Certificate:
@@ -125,28 +126,39 @@ def check_certificate(
             valid or expired; names the file and the remedy.
     """
     where = f"[peer] certificate {path}"
+    certificate = check_issued(path, authority_der, now, where)
+    if member_of(certificate) != own:
+        raise ConfigurationError(f"{where}: is another member's; {_REMEDY}")
+    return certificate
+
+
+def check_issued(
+    path: Path, authority_der: bytes, now: dt.datetime, where: str
+) -> x509.Certificate:
+    """Read a certificate that this authority must have issued and that must be valid now.
+
+    Raises:
+        ConfigurationError: it is not so; the message begins with `where`.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{where}: cannot be read ({error}); give a PEM file") from error
-    remedy = "have the authority issue one: fogline consortium issue-certificate"
     authority = x509.load_der_x509_certificate(authority_der)
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"{where}: is not issued by the authority in the founding file; {remedy}"
+            f"{where}: is not issued by the authority in the founding file; {_REMEDY}"
         ) from error
     if now >= certificate.not_valid_after_utc:
         ended = certificate.not_valid_after_utc.isoformat()
-        raise ConfigurationError(f"{where}: expired at {ended}; {remedy}")
+        raise ConfigurationError(f"{where}: expired at {ended}; {_REMEDY}")
     if now < certificate.not_valid_before_utc:
         begins = certificate.not_valid_before_utc.isoformat()
         raise ConfigurationError(
-            f"{where}: is not valid before {begins}; set this machine's clock, or {remedy}"
+            f"{where}: is not valid before {begins}; set this machine's clock, or {_REMEDY}"
         )
-    if member_of(certificate) != own:
-        raise ConfigurationError(f"{where}: is another member's; {remedy}")
     return certificate
 
 
@@ -177,15 +189,25 @@ def peer_member(tls: ssl.SSLObject) -> bytes:
 
 def server_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS 1.3 server context that demands a certificate of the consortium's authority."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, authority_der, certificate, key)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, authority_der, certificate, key)
+    # Nobody resumes sessions: each connection shows its certificate anew.
+    context.num_tickets = 0
+    return context
 
 
-def client_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.3 client context; peers serve under SERVER_NAME, whatever their address."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, authority_der, certificate, key)
+def client_context(
+    authority_der: bytes, certificate: Path, key: Path, where: str = "[peer]"
+) -> ssl.SSLContext:
+    """TLS 1.3 client context; nodes serve under SERVER_NAME, whatever their address.
+
+    `where` begins the message about files that cannot be used.
+    """
+    return _context(ssl.PROTOCOL_TLS_CLIENT, authority_der, certificate, key, where)
 
 
-def _context(protocol: int, authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
+def _context(
+    protocol: int, authority_der: bytes, certificate: Path, key: Path, where: str = "[peer]"
+) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
@@ -194,7 +216,7 @@ def _context(protocol: int, authority_der: bytes, certificate: Path, key: Path) 
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
-            f"[peer] certificate {certificate} with tls_key {key}: cannot be used together "
+            f"{where} certificate {certificate} with key {key}: cannot be used together "
             f"({error}); give the certificate that was issued for this key"
         ) from error
     return context

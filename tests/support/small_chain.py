@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from fog_node.ledger import Ledger
 from fog_node.protocol import senml
@@ -38,9 +39,14 @@ CHANNELS = (Channel("pressure", "bar", -1.0, 10.0), Channel("flow", "L/min", 0.0
 
 
 class SmallChain:
-    """Validators that are gateways too (`seoul` and others), `operator` and `trainer`."""
+    """Validators and gateways (`seoul` and others), `operator`, `trainer`, whom `others` names."""
 
-    def __init__(self, directory: Path, authority: bytes = b"") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        authority: bytes = b"",
+        others: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         self.validators = [SigningKey.from_secret(100 + i) for i in range(3)]
         self.operator = SigningKey.from_secret(200)
         self.trainer = SigningKey.from_secret(201)
@@ -51,6 +57,8 @@ class SmallChain:
         ]
         members.append(Member("operator", self.operator.public, frozenset({"operator"})))
         members.append(Member("trainer", self.trainer.public, frozenset({"trainer"})))
+        self.others = {name: SigningKey.from_secret(300 + i) for i, name in enumerate(others)}
+        members += [Member(n, key.public, others[n]) for n, key in self.others.items()]
         self.founding = Founding(
             "test",
             START_MS,
@@ -75,14 +83,14 @@ class SmallChain:
         chain_id = self.founding.chain_id
         return sign_transaction(key, body, chain_id, sequence, dropped if by_board else None)
 
-    def enrol(self, *boards: SigningKey) -> Block:
+    def enrol(self, *boards: SigningKey, owner: str = "operator") -> Block:
         """Put boards on the chain."""
         first = self.ledger.next_sequence(self.operator.kid)
         return self.seal(
             *(
                 self.sign(
                     self.operator,
-                    Enrol(board.public, "operator", DEVICE_TYPE, "unix", CHANNELS, START_MS),
+                    Enrol(board.public, owner, DEVICE_TYPE, "unix", CHANNELS, START_MS),
                     first + i,
                 )
                 for i, board in enumerate(boards)
@@ -133,7 +141,8 @@ class SmallChain:
         ledger = self.ledger
         miner = self.validators[0]
         block = _mined(ledger.template(miner, 0, ledger.head.time + 1000))
-        return block, self.certify(block, self.validators)
+        counted = ledger.state.voters()
+        return block, self.certify(block, [key for key in self.validators if key.kid in counted])
 
     def certify(self, block: Block, voters: Sequence[SigningKey]) -> Certificate:
         chain_id = self.founding.chain_id

@@ -46,7 +46,7 @@ VALUES = {
         "username": "fög",
         "password_file": Path("/etc/fogline/password"),
     },
-    "api": {"listen": "0.0.0.0:80"},
+    "api": {"listen": "0.0.0.0:80", "tls": True},
     "mining": {"kernel": "python", "threads": 3},
     "limits": {"mempool_transactions": 200, "mempool_mib": 2, "blob_mib": 3},
 }

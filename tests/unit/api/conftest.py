@@ -57,13 +57,13 @@ class World:
         return block
 
     @contextlib.asynccontextmanager
-    async def served(self, port=0, feed=None):
+    async def served(self, port=0, feed=None, tls=None):
         """Serve over a real socket; gives the base address."""
         services = replace(self.services(), feed=feed or self.feed)
-        server = ApiServer(services, HOST, port)
+        server = ApiServer(services, HOST, port, tls)
         task = asyncio.create_task(server.run())
         try:
-            yield f"http://{HOST}:{server.port}"
+            yield f"{'https' if tls else 'http'}://{HOST}:{server.port}"
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

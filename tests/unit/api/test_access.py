@@ -1,0 +1,358 @@
+"""Who may read what, over real TLS: the table of fog_node/api/README.md."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ssl
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from support.member_tls import MemberTls
+from support.small_chain import START_MS, SmallChain
+
+from fog_node.api import access, connections
+from fog_node.api.app import create_app
+from fog_node.api.feed import BlockFeed
+from fog_node.api.server import ApiServer
+from fog_node.blobs import BlobStore
+from fog_node.client import Client, ClientError, RefusedError, UnreachableError
+from fog_node.errors import ConfigurationError
+from fog_node.network.certificates import SERVER_NAME, client_context
+from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.requests import Content, Request, Response
+from fog_node.protocol.transactions import Evidence
+from fog_node.protocol.votes import PRECOMMIT, sign_vote
+
+from .conftest import World
+
+DEADLINE_S = 60
+OTHERS = {
+    "regulator": frozenset({"regulator"}),
+    "foundry": frozenset({"provider"}),
+    "forge": frozenset({"provider"}),
+    "buyer": frozenset({"customer"}),
+    "rival": frozenset({"customer"}),
+}
+CHAIN_READERS = ("seoul", "operator", "trainer", "regulator")
+OTHER_READERS = ("foundry", "buyer")
+
+
+class Consortium:
+    """A chain on which each kind of content stands, and everybody's certificates."""
+
+    def __init__(self, directory) -> None:
+        self.tls = MemberTls(directory / "tls")
+        self.chain = SmallChain(directory / "ledger", self.tls.authority, OTHERS)
+        self.board = SigningKey.from_secret(1000)
+        self.others_board = SigningKey.from_secret(1001)
+        chain = self.chain
+        chain.enrol(self.board, owner="foundry")
+        chain.enrol(self.others_board, owner="forge")
+        self.ours = chain.pack(self.board, 1)
+        self.theirs = chain.pack(self.others_board, 1)
+        chain.seal(self.ours, self.theirs)
+        self.request = self.sign("buyer", self.asked("foundry", 1))
+        self.open_request = self.sign("rival", self.asked(None, 2))
+        chain.seal(self.request, self.open_request)
+        self.response = self.sign("foundry", Response(self.request.id, "done", None, START_MS))
+        chain.seal(self.response)
+        votes = (
+            sign_vote(chain.validators[2], 1, 0, PRECOMMIT, choice, chain.founding.chain_id)
+            for choice in (None, bytes(32))
+        )
+        self.evidence = chain.sign(chain.gateway, Evidence(*votes))
+        chain.seal(self.evidence)
+        self.world = World(
+            chain, BlobStore(directory / "blobs", 1_000_000), BlockFeed(chain.ledger.height)
+        )
+        self._credentials = {}
+
+    def asked(self, provider, number) -> Request:
+        kid = None if provider is None else self.chain.others[provider].kid
+        content = Content.of(b"housing %d" % number)
+        return Request(kid, "casting", content, START_MS + 60_000, START_MS)
+
+    def sign(self, name, body):
+        return self.chain.sign(self.chain.others[name], body)
+
+    def kid(self, name) -> bytes:
+        return next(m.kid for m in self.chain.founding.members if m.name == name)
+
+    def credentials(self, name):
+        if name not in self._credentials:
+            self._credentials[name] = self.tls.credentials(self.kid(name))
+        return self._credentials[name]
+
+    def served(self):
+        return self.world.served(tls=self.tls.server(self.kid("seoul")))
+
+
+@pytest.fixture
+def consortium(tmp_path):
+    consortium = Consortium(tmp_path)
+    yield consortium
+    consortium.chain.ledger.close()
+
+
+@pytest.fixture
+async def url(consortium):
+    async with consortium.served() as url:
+        yield url
+
+
+@pytest.fixture
+def client(consortium, url):
+    """Give a client of the member with this name, or with these credentials."""
+    opened = []
+
+    def connect(name_or_credentials):
+        credentials = name_or_credentials
+        if isinstance(name_or_credentials, str):
+            credentials = consortium.credentials(name_or_credentials)
+        opened.append(Client([url], credentials=credentials))
+        return opened[-1]
+
+    return connect
+
+
+async def refusal(awaitable) -> RefusedError:
+    with pytest.raises(RefusedError) as caught:
+        await awaitable
+    assert caught.value.status == 403
+    return caught.value
+
+
+@pytest.mark.parametrize("name", [*CHAIN_READERS, *OTHER_READERS])
+async def test_everybody_reads_public_facts(consortium, client, name):
+    async with client(name) as asked:
+        assert await asked.founding() == consortium.chain.founding.raw
+        assert (await asked.blocks(1)).head == consortium.chain.ledger.height
+        assert len(await asked.members()) == len(consortium.chain.founding.members)
+        assert (await asked.signer(consortium.kid("buyer"))).next == 2
+        assert (await asked.transaction(consortium.evidence.id)).kind == "evidence"
+        assert await asked.proof(consortium.evidence.id)
+
+
+@pytest.mark.parametrize("name", CHAIN_READERS)
+async def test_some_roles_read_the_chain(consortium, client, name):
+    async with client(name) as asked:
+        assert (await asked.block(3)).contents
+        assert (await asked.transaction(consortium.theirs.id)).kind == "pack"
+        assert (await asked.transaction(consortium.request.id)).kind == "request"
+        assert await asked.proof(consortium.response.id)
+        assert len(await asked.devices()) == 2
+        assert await asked.releases() == []
+        assert (await asked.status()).peers
+        async with asyncio.timeout(DEADLINE_S), aclosing(asked.stream(1)) as blocks:
+            assert (await anext(blocks)).height == 1
+
+
+@pytest.mark.parametrize("name", OTHER_READERS)
+async def test_others_do_not(consortium, client, name):
+    async with client(name) as asked:
+        for answer in (
+            asked.block(3),
+            asked.transaction(consortium.theirs.id),
+            asked.raw_transaction(consortium.theirs.id),
+            asked.proof(consortium.theirs.id),
+            asked.device(consortium.others_board.kid),
+            asked.releases(),
+            asked.get_blob(bytes(32)),
+            anext(asked.stream(1)),
+            anext(asked.events(1)),
+        ):
+            error = await refusal(answer)
+            assert "regulator" in error.remedy
+        status = await asked.status()
+        assert (status.peers, status.gateway) == ([], None)
+
+
+async def test_an_owner_reads_its_devices_and_what_they_signed(consortium, client):
+    async with client("foundry") as asked:
+        assert [d.owner for d in await asked.devices()] == ["foundry"]
+        assert (await asked.device(consortium.board.kid)).owner == "foundry"
+        assert await asked.proof(consortium.ours.id)
+        listed = await asked.transactions(signer=consortium.board.kid)
+        assert [view.id for view in listed.transactions] == [consortium.ours.id.hex()]
+        assert not (await asked.transactions(signer=consortium.others_board.kid)).transactions
+        enrolled = (await asked.transactions(kind="enrol")).transactions
+        assert [view.body["owner"] for view in enrolled] == ["foundry"]
+
+
+async def test_a_request_is_open_to_its_parties(consortium, client):
+    request, answer, to_any = (
+        consortium.request.id,
+        consortium.response.id,
+        consortium.open_request.id,
+    )
+    async with client("buyer") as buyer:
+        assert await buyer.raw_transaction(request) == consortium.request.raw
+        assert (await buyer.transaction(answer)).body["outcome"] == "done"
+        await refusal(buyer.transaction(to_any))
+    async with client("foundry") as provider:
+        assert (await provider.transaction(request)).body["service"] == "casting"
+        assert (await provider.transaction(to_any)).body["provider"] is None
+    async with client("forge") as provider:
+        await refusal(provider.transaction(request))
+        await refusal(provider.transaction(answer))
+        listed = (await provider.transactions(kind="request")).transactions
+        assert [view.id for view in listed] == [to_any.hex()]
+    async with client("rival") as customer:
+        await refusal(customer.proof(answer))
+
+
+async def test_a_waiting_request_is_open_to_its_parties(consortium, client):
+    waiting = consortium.sign("buyer", consortium.asked("forge", 3))
+    async with client("buyer") as buyer:
+        assert (await buyer.submit(waiting.raw)).status == "admitted"
+        assert (await buyer.transaction(waiting.id)).status == "waiting"
+    async with client("forge") as provider:
+        assert (await provider.transaction(waiting.id)).status == "waiting"
+    async with client("rival") as customer:
+        await refusal(customer.transaction(waiting.id))
+
+
+async def test_a_response_to_a_request_of_somebody_else_is_no_answer(consortium, client):
+    """Naming a request that asks another provider does not open the response to its customer."""
+    false = consortium.sign("forge", Response(consortium.request.id, "done", None, START_MS))
+    consortium.world.seal(false)
+    async with client("buyer") as buyer:
+        await refusal(buyer.transaction(false.id))
+
+
+class TestCertificates:
+    async def test_none(self, url):
+        with pytest.raises(ClientError, match="give yours"):
+            Client([url])
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        async with httpx.AsyncClient(verify=context, trust_env=False) as stranger:
+            with pytest.raises(httpx.HTTPError):
+                await stranger.get(f"{url}/v1/healthz")
+
+    async def test_of_another_authority(self, consortium, client, url, tmp_path):
+        other = MemberTls(tmp_path / "other").credentials(consortium.kid("seoul"))
+        theirs = replace(other, authority=consortium.tls.authority)
+        with pytest.raises(ConfigurationError, match="not issued by the authority"):
+            client(theirs)
+        await self._is_refused(theirs, url)
+        async with client(other) as asked:  # to whom our node is the stranger
+            with pytest.raises(UnreachableError, match="no certificate of this consortium"):
+                await asked.status()
+
+    async def test_expired(self, consortium, client, url):
+        expired = consortium.tls.credentials(consortium.kid("seoul"), expired=True)
+        with pytest.raises(ConfigurationError, match="expired at"):
+            client(expired)
+        await self._is_refused(expired, url)
+
+    @staticmethod
+    async def _is_refused(credentials, url):
+        """By the node, where nothing looks at the certificate before."""
+        context = client_context(credentials.authority, credentials.certificate, credentials.key)
+        async with httpx.AsyncClient(verify=context, trust_env=False) as stranger:
+            with pytest.raises(httpx.HTTPError):
+                await stranger.get(f"{url}/v1/healthz", extensions={"sni_hostname": SERVER_NAME})
+
+    async def test_that_expires_while_connected(self, consortium):
+        state = consortium.chain.ledger.state
+        now = dt.datetime.now(dt.UTC)
+        certificate = access.Certificate(consortium.kid("seoul"), 1, now)
+        with pytest.raises(access.RequestError, match="expired"):
+            access.reader_of(certificate, state, now)
+        earlier = now - dt.timedelta(seconds=1)
+        assert access.reader_of(certificate, state, earlier).name == "seoul"
+
+    async def test_that_names_no_member(self, consortium, client):
+        async with client(consortium.tls.credentials(None)) as asked:
+            error = await refusal(asked.founding())
+        assert (error.field, error.problem) == ("certificate", "names no member")
+
+    async def test_of_who_is_no_member(self, consortium, client):
+        async with client(consortium.tls.credentials(bytes(8))) as asked:
+            assert "no member" in (await refusal(asked.status())).problem
+
+    async def test_of_a_revoked_member_at_once(self, consortium, client):
+        async with client("trainer") as asked, asyncio.timeout(DEADLINE_S):
+            async with aclosing(asked.stream(1)) as blocks:
+                height = 0
+                while height < consortium.chain.ledger.height:
+                    height = (await anext(blocks)).height
+                block = consortium.chain.revoke(consortium.kid("trainer"))
+                consortium.world.feed.announce(block.height)
+                with pytest.raises(RefusedError, match="revoked"):
+                    await anext(blocks)
+            await refusal(asked.founding())
+
+    async def test_whose_key_is_another_one(self, consortium, url):
+        mine, other = consortium.credentials("buyer"), consortium.credentials("rival")
+        with pytest.raises(ConfigurationError, match="TLS certificate"):
+            Client([url], credentials=replace(mine, key=other.key))
+
+    async def test_are_not_sent_in_the_clear(self, url, consortium):
+        plain = url.replace("https", "http")
+        async with Client([plain], credentials=consortium.credentials("buyer")) as asked:
+            with pytest.raises(UnreachableError):
+                await asked.status()
+
+    async def test_are_of_no_use_without_tls(self, consortium):
+        async with consortium.world.served() as url:
+            secure = url.replace("http", "https")
+            async with Client([secure], credentials=consortium.credentials("buyer")) as asked:
+                with pytest.raises(UnreachableError, match="no TLS"):
+                    await asked.status()
+
+
+def test_every_route_says_who_may_read(consortium):
+    for route in create_app(consortium.world.services()).routes:
+        if isinstance(route, APIRoute):
+            calls = {dependency.call for dependency in route.dependant.dependencies}
+            assert calls & {access._any_reader, access._chain_reader}, route.path
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_without_tls_only_this_machine_is_listened_to(consortium, host):
+    with pytest.raises(ConfigurationError, match="set tls = true"):
+        ApiServer(consortium.world.services(), host, 0)
+
+
+class TestConnections:
+    async def test_many_more_than_there_are_places_for_are_served(self, consortium, monkeypatch):
+        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+        monkeypatch.setattr(connections, "FAREWELL_TIMEOUT_S", 0.05)
+        credentials = consortium.credentials("buyer")
+        async with consortium.served() as url, asyncio.timeout(DEADLINE_S):
+
+            async def ask():
+                # Each keeps its connection until all have asked: idle ones must make room.
+                asked = Client([url], timeout_s=DEADLINE_S, credentials=credentials)
+                assert (await asked.signer(consortium.kid("buyer"))).next == 2
+                return asked
+
+            clients = await asyncio.gather(*(ask() for _ in range(20)))
+            for asked in clients:  # and who lost its connection gets a new one
+                assert (await asked.signer(consortium.kid("buyer"))).next == 2
+                await asked.__aexit__(None, None, None)
+
+    @pytest.mark.parametrize("tls", [True, False])
+    @pytest.mark.parametrize("sent", [b"", b"GET /v1/healthz HTTP/1.1\r\nHost: a"])
+    async def test_who_says_nothing_is_cut_off(self, consortium, monkeypatch, tls, sent):
+        monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
+        context = consortium.tls.server(consortium.kid("seoul")) if tls else None
+        async with consortium.world.served(tls=context) as url, asyncio.timeout(DEADLINE_S):
+            port = int(url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+            # Its place is free again.
+            asked = Client([url], credentials=consortium.credentials("buyer") if tls else None)
+            async with asked:
+                assert (await asked.status()).height == consortium.chain.ledger.height
