@@ -32,10 +32,14 @@ from .credentials import Credentials
 from .errors import FogNodeError
 from .network.certificates import SERVER_NAME
 from .protocol.block import MAX_BLOCK_BYTES
+from .protocol.cbor import decode
+from .protocol.errors import ProtocolError
 from .protocol.founding import MAX_FOUNDING_BYTES
 from .protocol.manifest import MAX_BUNDLE_BYTES
 from .protocol.proof import MAX_PROOF_BYTES
+from .protocol.sealed_header import MAX_SEALED_HEADER_BYTES, SealedHeader
 from .protocol.transactions import MAX_TRANSACTION_BYTES
+from .protocol.validate import array
 from .protocol.votes import MAX_CERTIFICATE_BYTES
 
 TIMEOUT_S = 10.0
@@ -48,6 +52,8 @@ OCTETS = "application/octet-stream"
 # How long no node may answer before a stream is given up; nodes restart within it.
 PATIENCE_S = 30.0
 RETRY_S = 0.5
+# A page of 100 sealed headers, each at its largest, and the heads around them.
+MAX_HEADERS_BYTES = 100 * (MAX_SEALED_HEADER_BYTES + 8)
 MAX_SEALED_BYTES = max(MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES)
 # Pauses between rounds of asking grow up to this, and a node may ask for so long a one.
 MAX_BACKOFF_S = 8.0
@@ -262,6 +268,29 @@ class Client:
         """The proof file of a final transaction, not verified here."""
         return await self._bytes(f"/v1/proofs/{transaction_id.hex()}", MAX_PROOF_BYTES)
 
+    async def range_proof(self, signer: bytes, first: int, last: int) -> bytes:
+        """The proof file of all that a signer numbered `first` to `last`, not verified here."""
+        parameters = {"signer": signer.hex(), "first": first, "last": last}
+        return await self._bytes("/v1/proofs", MAX_PROOF_BYTES, parameters)
+
+    async def enrolment_proof(self, device: bytes) -> bytes:
+        """The proof file of a device's enrolment and standing, not verified here."""
+        return await self._bytes(f"/v1/devices/{device.hex()}/proof", MAX_PROOF_BYTES)
+
+    async def headers(self, first: int) -> list[SealedHeader]:
+        """Final blocks without transactions from height `first` on, a page of them.
+
+        Not verified here: `LightClient` does that. Empty behind the latest block.
+        """
+        data = await self._bytes("/v1/headers", MAX_HEADERS_BYTES, {"from": first})
+        try:
+            listed = array(decode(data, MAX_HEADERS_BYTES, "headers"), "headers")
+            return [SealedHeader.decode(item, "headers") for item in listed]
+        except (ProtocolError, TypeError) as error:
+            raise AnswerError(
+                f"/v1/headers: a node answers otherwise than it says: {error}"
+            ) from error
+
     # Transactions
 
     async def submit(self, raw: bytes) -> models.Submitted:
@@ -375,8 +404,10 @@ class Client:
                 f"{url}: {where}: {first['msg']}; node and client may be of different releases"
             ) from error
 
-    async def _bytes(self, path: str, max_bytes: int) -> bytes:
-        return (await self._ask(_Request("GET", path), max_bytes))[1]
+    async def _bytes(
+        self, path: str, max_bytes: int, parameters: dict[str, Any] | None = None
+    ) -> bytes:
+        return (await self._ask(_Request("GET", path, parameters or {}), max_bytes))[1]
 
     async def _ask(self, request: _Request, max_bytes: int) -> tuple[str, bytes]:
         """Ask the nodes in turn; returns the address that answered and the body."""

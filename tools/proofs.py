@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fog_node.client import Client
+from fog_node.light_client import LightClient
 from fog_node.protocol import Founding, hash_hex, parse_proof
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.proof import (
@@ -36,6 +39,28 @@ def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
     except ProtocolError as error:
         raise ToolError(f"{proof_file}: does not hold: {error}") from error
     return {"holds": True, "consortium": founding.name, **_shown(proof, founding)}
+
+
+async def follow(apis: Sequence[str], founding_file: Path, kept: Path) -> dict[str, Any]:
+    """Follow the chain without bodies, and say where it stands.
+
+    Raises:
+        ClientError: no node answers, or what one says does not hold.
+        ForkError: two certified blocks stand at one height.
+    """
+    founding = load_founding(founding_file)
+    async with LightClient([Client([api]) for api in apis], founding, kept) as light:
+        chain = await light.sync()
+    return {
+        "consortium": founding.name,
+        "height": chain.height,
+        "head": hash_hex(chain.head),
+        "time": _iso(chain.time / 1000),
+        "state": chain.state.hex(),
+        "validators": [_name(kid, founding) for kid in chain.validators.by_kid],
+        "quorum": chain.validators.quorum,
+        "kept": str(kept),
+    }
 
 
 def _shown(proof: Proof, founding: Founding) -> dict[str, Any]:

@@ -7,17 +7,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from fog_node.protocol.cbor import encode
+from fog_node.protocol.proof import MAX_SUBJECTS, Proof
+
 from . import following
-from .access import AnyReader, ChainReader, forbidden
-from .errors import JSON_ERRORS, not_found
+from .access import AnyReader, ChainReader, Reader, forbidden
+from .errors import JSON_ERRORS, not_found, unprocessable
 from .models import BlockPage, BlockView
 from .parameters import (
+    MAX_BLOCKS_PAGE,
     MAX_NUMBER,
     BlocksLimit,
     Height,
     HexHash,
+    HexKid,
     check_height,
     read_hash,
+    read_kid,
 )
 from .services import Node, Services
 from .views import block_summary, block_view
@@ -136,10 +142,71 @@ def proof(node: Node, reader: AnyReader, id: HexHash) -> Response:  # noqa: A002
         if node.ledger.has(transaction_id):
             raise not_found("id", "waits for a block", "ask again after the next block")
         raise not_found("id", f"{id} is not on this chain", "check the transaction's id")
-    if not reader.may_read(found.subject.transaction, node.ledger):
-        raise forbidden("id", "is a transaction that does not concern you")
-    name = f'attachment; filename="{id.lower()}.proof"'
-    return CborResponse(found.encode(), HTTPStatus.OK, {"Content-Disposition": name})
+    _check_open(found, reader, node, "id")
+    return _proof_file(found, id)
+
+
+@router.get("/v1/proofs", response_class=CborResponse, responses=JSON_ERRORS)
+def range_proof(
+    node: Node,
+    reader: AnyReader,
+    signer: Annotated[str, Query(description="key id, 16 hex digits")],
+    first: Annotated[int, Query(ge=1, le=MAX_NUMBER, description="its first number")],
+    last: Annotated[int, Query(ge=1, le=MAX_NUMBER, description="its last number")],
+) -> Response:
+    """The proof file of all that one signer numbered `first` to `last`, nothing left out."""
+    kid = read_kid(signer, "signer")
+    if not first <= last < first + MAX_SUBJECTS:
+        raise unprocessable(
+            "last", f"is {last}", f"give {first} to {first + MAX_SUBJECTS - 1}; ask again for more"
+        )
+    found = node.ledger.prove_range(kid, first, last)
+    if found is None:
+        final = node.ledger.state.next_sequence(kid) - 1
+        raise not_found(
+            "last", f"{last} is not final yet", f"{signer} has numbers up to {final} on this chain"
+        )
+    _check_open(found, reader, node, "signer")
+    return _proof_file(found, f"{signer}-{first}-{last}")
+
+
+@router.get("/v1/devices/{kid}/proof", response_class=CborResponse, responses=JSON_ERRORS)
+def enrolment_proof(node: Node, reader: AnyReader, kid: HexKid) -> Response:
+    """The proof file of a device's enrolment, and of how it stands as of the latest block."""
+    found = node.ledger.prove_enrolment(read_kid(kid))
+    if found is None:
+        raise not_found("kid", f"{kid[:80]} is no enrolled device", "check the device's key id")
+    _check_open(found, reader, node, "kid")
+    return _proof_file(found, kid)
+
+
+@router.get("/v1/headers", response_class=CborResponse, responses=JSON_ERRORS)
+def headers(
+    node: Node,
+    _: AnyReader,
+    first: Annotated[int, Query(alias="from", ge=1, le=MAX_NUMBER, description="first height")],
+    limit: BlocksLimit = MAX_BLOCKS_PAGE,
+) -> Response:
+    """Final blocks without their transactions, for light clients: an array of byte strings.
+
+    Each is a sealed header: header, coinbase, size, path, certificate, and who votes next where
+    that changes. Empty behind the latest block.
+    """
+    ledger = node.ledger
+    check_height("from", first, 1, ledger.height + 1)
+    last = min(ledger.height, first + limit - 1)
+    sealed = [ledger.sealed_header(height).encode() for height in range(first, last + 1)]
+    return CborResponse(encode(sealed))
+
+
+def _check_open(proof: Proof, reader: Reader, node: Services, field: str) -> None:
+    if not reader.may_read(proof.subject.transaction, node.ledger):
+        raise forbidden(field, "is a transaction that does not concern you")
+
+
+def _proof_file(proof: Proof, name: str) -> Response:
+    disposition = f'attachment; filename="{name.lower()}.proof"'
+    return CborResponse(proof.encode(), HTTPStatus.OK, {"Content-Disposition": disposition})
 
 
 def _stored(node: Services, height: int) -> tuple[bytes, bytes]:

@@ -22,6 +22,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import MAX_SUBJECTS, Proof
+from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.transactions import (
     Body,
     Revoke,
@@ -263,6 +264,10 @@ class Ledger:
         if place is None:
             raise self._store.damaged(f"ids: the enrolment of {device.kid.hex()} is missing")
         return Located(place.height, place.index), place.signer
+
+    def sealed_header(self, height: int) -> SealedHeader:
+        """Return a final block without its transactions; raises StoreError."""
+        return self._stored(height).sealed_header(self.validator_set_at(height + 1))
 
     def stored_block(self, height: int) -> StoredBlock:
         """Return a final block, parsed but for its transactions; raises StoreError."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fog_node.client import Client
 from tools.commands.common import (
     DEFAULT_API,
     Api,
@@ -20,36 +22,55 @@ from tools.commands.common import (
 from tools.errors import UsageError
 
 TRANSACTION_ID_BYTES = 32
+KID_BYTES = 8
 
-app = new_app("Get and check proofs that a transaction is final.")
+app = new_app("Get and check proofs of what is final, with the founding file alone.")
+
+ProofOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
 
 
 @app.command("get")
 def proof_get(
     transaction: Annotated[str, typer.Argument(help="Id of the transaction: 64 hex digits.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: ProofOut,
     api: Api = None,
 ) -> None:
     """Write the proof that a transaction is final.
 
     Example: fogline proof get 6e340b9c... --out reading.proof
     """
-    from fog_node.client import Client
+    identity = _hex(transaction, TRANSACTION_ID_BYTES, "transaction id")
+    _write(out, api, lambda client: client.proof(identity))
 
-    try:
-        identity = bytes.fromhex(transaction)
-    except ValueError:
-        identity = b""
-    if len(identity) != TRANSACTION_ID_BYTES:
-        raise UsageError(f"{transaction}: is not a transaction id; give its 64 hex digits")
 
-    async def ask() -> bytes:
-        async with Client(api or [DEFAULT_API]) as client:
-            return await client.proof(identity)
+@app.command("range")
+def proof_range(
+    signer: Annotated[str, typer.Argument(help="Key id of the board or member: 16 hex digits.")],
+    first: Annotated[int, typer.Argument(min=1, help="Its first number.")],
+    last: Annotated[int, typer.Argument(min=1, help="Its last number.")],
+    out: ProofOut,
+    api: Api = None,
+) -> None:
+    """Write the proof of all that a signer has sealed between two of its numbers, complete.
 
-    data = run(ask())
-    write_out(out, data)
-    report({"proof": str(out), "bytes": len(data)}, None)
+    Example: fogline proof range 0123456789abcdef 1 500 --out shift.proof
+    """
+    kid = _hex(signer, KID_BYTES, "key id")
+    _write(out, api, lambda client: client.range_proof(kid, first, last))
+
+
+@app.command("enrolment")
+def proof_enrolment(
+    device: Annotated[str, typer.Argument(help="Key id of the board: 16 hex digits.")],
+    out: ProofOut,
+    api: Api = None,
+) -> None:
+    """Write the proof of a board's enrolment, and of how it stands as of the latest block.
+
+    Example: fogline proof enrolment 0123456789abcdef --out board.proof
+    """
+    kid = _hex(device, KID_BYTES, "key id")
+    _write(out, api, lambda client: client.enrolment_proof(kid))
 
 
 @app.command("verify")
@@ -65,3 +86,42 @@ def proof_verify(
     from tools import proofs
 
     report(proofs.verify(proof, founding), json_file)
+
+
+@app.command("follow")
+def proof_follow(
+    founding: FoundingFile,
+    kept: Annotated[
+        Path, typer.Option("--kept", metavar="FILE", help="Where the head is kept between runs.")
+    ],
+    api: Api = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Follow the chain by its certificates, without bodies, and compare the nodes' heads.
+
+    Example: fogline proof follow --founding founding.cbor --kept head.cbor
+    --api http://fog1:7480 --api http://fog2:7480
+    """
+    from tools import proofs
+
+    report(run(proofs.follow(api or [DEFAULT_API], founding, kept)), json_file)
+
+
+def _hex(text: str, length: int, what: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != length:
+        raise UsageError(f"{text}: is not a {what}; give its {2 * length} hex digits")
+    return value
+
+
+def _write(out: Path, api: list[str] | None, ask: Callable[[Client], Awaitable[bytes]]) -> None:
+    async def get() -> bytes:
+        async with Client(api or [DEFAULT_API]) as client:
+            return await ask(client)
+
+    data = run(get())
+    write_out(out, data)
+    report({"proof": str(out), "bytes": len(data)}, None)

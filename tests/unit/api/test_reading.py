@@ -10,6 +10,7 @@ from fog_node.protocol.block import hash_hex, parse_block
 from fog_node.protocol.founding import parse_founding
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import parse_proof
+from fog_node.protocol.sealed_header import LightChain, SealedHeader
 from fog_node.protocol.votes import parse_certificate
 
 
@@ -258,6 +259,58 @@ class TestProofs:
         parse_proof(response.content).verify(parse_founding(chain.founding.raw))
         assert pack.id.hex() in response.headers["content-disposition"]
 
+    async def test_a_range_is_complete(self, http, world, chain, board):
+        world.seal(chain.pack(board, 1), chain.pack(board, 2))
+        world.seal(chain.pack(board, 3))
+        kid = board.kid.hex()
+        response = await ok(http, "/v1/proofs", signer=kid, first=1, last=3)
+        proof = parse_proof(response.content)
+        proof.verify(parse_founding(chain.founding.raw))
+        assert [i.transaction.sequence for i in proof.subjects] == [1, 2, 3]
+        assert f"{kid}-1-3" in response.headers["content-disposition"]
+
+    @pytest.mark.parametrize(
+        ("parameters", "status", "field"),
+        [
+            ({"first": 1, "last": 2}, 404, "last"),
+            ({"first": 2, "last": 1}, 422, "last"),
+            ({"first": 1, "last": 1025}, 422, "last"),
+            ({"first": 0, "last": 1}, 422, "first"),
+            ({"signer": "xyz", "first": 1, "last": 1}, 422, "signer"),
+            ({"signer": "00" * 8, "first": 1, "last": 1}, 404, "last"),
+        ],
+    )
+    async def test_a_range_that_cannot_be_is_refused(
+        self, http, world, chain, board, parameters, status, field
+    ):
+        world.seal(chain.pack(board, 1))
+        parameters = {"signer": board.kid.hex(), **parameters}
+        assert (await error(http, "/v1/proofs", status, **parameters))["field"] == field
+
+    async def test_an_enrolment_shows_its_standing(self, http, world, chain, board):
+        world.seal(chain.pack(board, 1))
+        response = await ok(http, f"/v1/devices/{board.kid.hex()}/proof")
+        proof = parse_proof(response.content)
+        proof.verify(parse_founding(chain.founding.raw))
+        assert (proof.standing().status, proof.standing().next) == ("active", 2)
+        assert (await error(http, f"/v1/devices/{'00' * 8}/proof", 404))["field"] == "kid"
+
+    async def test_headers_can_be_followed_without_bodies(self, http, world, chain, board):
+        for number in range(1, 4):
+            world.seal(chain.pack(board, number))
+        pages = []
+        light = LightChain.at_founding(parse_founding(chain.founding.raw))
+        while items := cbor2.loads(
+            (await ok(http, "/v1/headers", **{"from": light.height + 1, "limit": 3})).content
+        ):
+            pages.append(len(items))
+            for item in items:
+                light = light.after(SealedHeader.decode(item))
+        assert pages == [3, 1]
+        assert light.head == chain.ledger.head.hash
+        for first in (0, chain.ledger.height + 2):
+            assert (await error(http, "/v1/headers", 422, **{"from": first}))["field"] == "from"
+
     async def test_what_waits_has_none_yet(self, http, chain, board):
         pack = chain.pack(board, 1)
         chain.admit(pack)
@@ -391,6 +444,9 @@ class TestDocumentation:
             "/v1/transactions/{id}",
             "/v1/transactions/{id}/raw",
             "/v1/proofs/{id}",
+            "/v1/proofs",
+            "/v1/headers",
+            "/v1/devices/{kid}/proof",
             "/v1/devices",
             "/v1/devices/{kid}",
             "/v1/members",
