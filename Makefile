@@ -3,10 +3,10 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := fog_node/pow/native
+NATIVE := fog_node/pow/native fog_node/protocol/native
 
 # What an installation is made from. Everything else is used where it lies.
-SOURCES := pyproject.toml requirements.txt setup.py $(wildcard $(NATIVE)/*.c $(NATIVE)/*.h)
+SOURCES := pyproject.toml requirements.txt setup.py $(wildcard $(NATIVE:=/*.c) $(NATIVE:=/*.h))
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.txt
 
 # For the programs that tests and demonstration start: a micropython of the system's own or else
@@ -31,7 +31,7 @@ check: $(VENV)/installed-all ## look over the code: style, types, warnings of th
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
-	for source in $(NATIVE)/*.c; do \
+	for source in $(NATIVE:=/*.c); do \
 		echo "$(CC) $$source" && \
 		$(CC) -std=c11 -pedantic -Wall -Wextra -Werror -O3 -isystem "$$include" -c "$$source" -o /dev/null || exit 1; \
 	done
@@ -57,7 +57,7 @@ bench: $(VENV)/installed-demo ## measure proof of work; ARGS="..." goes to fogli
 .PHONY: clean
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f fog_node/pow/*.so
+	rm -f fog_node/pow/*.so fog_node/protocol/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

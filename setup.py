@@ -1,4 +1,4 @@
-"""Builds the C extension of the proof of work. Everything else is in pyproject.toml."""
+"""Builds the C extensions. Everything else is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-NATIVE = Path("fog_node/pow/native")
+# Where each extension's C is.
+NATIVE = {
+    "fog_node.pow._pow": Path("fog_node/pow/native"),
+    "fog_node.protocol._native": Path("fog_node/protocol/native"),
+}
 
 
 class BuildExtension(build_ext):
@@ -30,10 +34,11 @@ setup(
     cmdclass={"build_ext": BuildExtension},
     ext_modules=[
         Extension(
-            "fog_node.pow._pow",
-            sources=sorted(path.as_posix() for path in NATIVE.glob("*.c")),
-            depends=sorted(path.as_posix() for path in NATIVE.glob("*.h")),
+            name,
+            sources=sorted(path.as_posix() for path in folder.glob("*.c")),
+            depends=sorted(path.as_posix() for path in folder.glob("*.h")),
             extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra", "-pedantic"],
         )
+        for name, folder in NATIVE.items()
     ],
 )

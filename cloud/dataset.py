@@ -323,10 +323,11 @@ def _tables(
                 }
             )
             if isinstance(transaction.body, PackBody):
+                pack = transaction.body.pack
                 device = devices[transaction.signer]
-                for row in _rows(transaction, transaction.body.pack, block.height, device):
+                for row in _rows(transaction, pack, block.height, device):
                     partitions[device.type, _day(row["time"])].append(row)
-                judged += _judged(transaction.body.pack, block.height)
+                judged += _judged(pack, block.height)
     for (device_type, day), rows in partitions.items():
         folder = f"readings/{_partition('device_type', device_type)}/{_partition('day', day)}"
         channels = {

@@ -23,6 +23,7 @@ from fog_node.protocol.transactions import (
     MAX_TRANSACTION_BYTES,
     Transaction,
     interpret,
+    read_pack,
 )
 
 # Refusals of the ledger that say nothing ill of the sender: it may send again later.
@@ -123,8 +124,9 @@ class Admission:
         if size > MAX_TRANSACTION_BYTES:
             detail = f"message: {size} bytes, at most {MAX_TRANSACTION_BYTES} are allowed"
             return _refused(Refusal(message, "oversized", detail, message.claimed))
+        pack = read_pack(message.data)
         try:
-            envelope = parse_sign1(message.data, MAX_TRANSACTION_BYTES, "transaction")
+            envelope = pack.message if pack else parse_sign1(message.data, size, "transaction")
         except ProtocolError as error:
             return _refused(Refusal(message, "malformed", str(error)))
         device = state.devices.get(envelope.kid)
@@ -135,7 +137,7 @@ class Admission:
             detail = f"transaction.kid: {kid_hex(envelope.kid)} is revoked for good"
             return _against(message, envelope, "revoked_device", detail)
         try:
-            transaction = interpret(envelope)
+            transaction = pack or interpret(envelope)
         except ProtocolError as error:
             problem = self._signature_problem(message, envelope, device)
             return problem or _against(message, envelope, "malformed", str(error))

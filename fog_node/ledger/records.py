@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -11,7 +10,13 @@ from fog_node.protocol.errors import FormatError
 from fog_node.protocol.founding import Founding, Member
 from fog_node.protocol.keys import KID_BYTES, PublicKey
 from fog_node.protocol.merkle import HASH_BYTES
-from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES, Channel, Enrol, Release
+from fog_node.protocol.transactions import (
+    MAX_TRANSACTION_BYTES,
+    Channel,
+    ChannelTable,
+    Enrol,
+    Release,
+)
 from fog_node.protocol.validate import array, octets, uint
 
 MAX_ENTRY_BYTES = MAX_TRANSACTION_BYTES + 256
@@ -81,14 +86,14 @@ class Device:
         status: `active` or `revoked`.
         next: number of its next transaction; all below are final.
         dropped: the board has told that it no longer keeps its transactions below this.
-        ranges: unit, minimum and maximum by channel name.
+        table: its channels, for a quick look at whole packs.
     """
 
     enrolment: Enrol
     payload: bytes = field(repr=False)
     enrolment_id: bytes
     enrolled_height: int
-    ranges: Mapping[str, tuple[str, float, float]] = field(repr=False, compare=False)
+    table: ChannelTable = field(repr=False, compare=False)
     status: Status = "active"
     next: int = 1
     dropped: int = 0
@@ -96,8 +101,7 @@ class Device:
     @classmethod
     def enrolled(cls, enrolment: Enrol, payload: bytes, id_: bytes, height: int) -> Device:
         """Return a device as it is right after its enrolment."""
-        ranges = {c.name: (c.unit, c.minimum, c.maximum) for c in enrolment.channels}
-        return cls(enrolment, payload, id_, height, ranges)
+        return cls(enrolment, payload, id_, height, ChannelTable(enrolment.channels))
 
     @property
     def kid(self) -> bytes:

@@ -15,9 +15,10 @@ from fog_node.errors import LedgerError
 from fog_node.protocol.founding import Founding, Parameters, quorum_of
 from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.merkle import leaf_hash
-from fog_node.protocol.senml import Pack
+from fog_node.protocol.senml import Reading
 from fog_node.protocol.transactions import (
     Alert,
+    Channel,
     Enrol,
     Evidence,
     PackBody,
@@ -48,6 +49,28 @@ ROLE_OF_KIND = {
     "request": "customer",
     "response": "provider",
 }
+
+
+def check_readings(channels: Iterable[Channel], readings: Iterable[Reading]) -> None:
+    """Raise LedgerError `implausible` for the first reading that no channel of these allows."""
+    ranges = {c.name: (c.unit, c.minimum, c.maximum) for c in channels}
+    for reading in readings:
+        known = ranges.get(reading.name)
+        if known is None:
+            raise LedgerError(
+                "implausible", f"pack: {reading.name!r} is not a channel of this device"
+            )
+        unit, minimum, maximum = known
+        if reading.unit != unit:
+            raise LedgerError(
+                "implausible", f"pack: {reading.name} is in {reading.unit!r}, not in {unit!r}"
+            )
+        if not minimum <= reading.value <= maximum:
+            raise LedgerError(
+                "implausible",
+                f"pack: {reading.name} is {reading.value:g} {unit}, plausible is "
+                f"{minimum:g} to {maximum:g}",
+            )
 
 
 class State:
@@ -291,34 +314,18 @@ class State:
                     "malformed", "alert.pack: is not an earlier number of the same device"
                 )
         elif isinstance(body, PackBody):
-            self._permit_pack(device, body.pack)
+            self._permit_pack(device, body)
 
-    def _permit_pack(self, device: Device, pack: Pack) -> None:
+    def _permit_pack(self, device: Device, body: PackBody) -> None:
         expected = self.parameters.enterprise_number
-        if pack.enterprise_number != expected:
+        if body.enterprise_number != expected:
             raise LedgerError(
                 "malformed",
-                f"pack[0].bn: enterprise number {pack.enterprise_number}, this "
+                f"pack[0].bn: enterprise number {body.enterprise_number}, this "
                 f"consortium's is {expected}",
             )
-        ranges = device.ranges
-        for reading in pack.readings:
-            known = ranges.get(reading.name)
-            if known is None:
-                raise LedgerError(
-                    "implausible", f"pack: {reading.name!r} is not a channel of this device"
-                )
-            unit, minimum, maximum = known
-            if reading.unit != unit:
-                raise LedgerError(
-                    "implausible", f"pack: {reading.name} is in {reading.unit!r}, not in {unit!r}"
-                )
-            if not minimum <= reading.value <= maximum:
-                raise LedgerError(
-                    "implausible",
-                    f"pack: {reading.name} is {reading.value:g} {unit}, plausible is "
-                    f"{minimum:g} to {maximum:g}",
-                )
+        if not device.table.holds(body):
+            check_readings(device.channels, body.pack.readings)
 
     def _enrolled(self, enrol: Enrol, transaction: Transaction, height: int) -> Device:
         known = self.signer(enrol.device)

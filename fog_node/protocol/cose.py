@@ -13,6 +13,7 @@ from typing import Any
 
 import cbor2
 
+from . import native_reading
 from .cbor import decode, encode
 from .errors import EncodingError, FormatError, SignatureError
 from .keys import KID_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey
@@ -162,9 +163,10 @@ def _parse_header(protected: bytes, alg: int, field: str) -> dict[int, Any]:
     if not isinstance(header, dict):
         raise FormatError(f"{field}.protected", "is not a map")
     known = {LABEL_ALG, LABEL_CONTENT_TYPE, LABEL_KID, LABEL_SEQUENCE, LABEL_DROPPED}
-    if unknown := set(header) - known:
+    # For Python, True and 1.0 are the same key as 1.
+    if unknown := {label for label in header if type(label) is not int} | (set(header) - known):
         raise FormatError(f"{field}.protected", f"has unknown labels {sorted(unknown, key=str)}")
-    if header.get(LABEL_ALG) != alg:
+    if type(header.get(LABEL_ALG)) is not int or header[LABEL_ALG] != alg:
         raise FormatError(f"{field}.alg", f"is {header.get(LABEL_ALG)}, must be {alg}")
     if not isinstance(header.get(LABEL_CONTENT_TYPE), str):
         raise FormatError(f"{field}.content type", "is missing or not text")
@@ -181,7 +183,7 @@ def _parse_header(protected: bytes, alg: int, field: str) -> dict[int, Any]:
 
 def sig_structure(protected: bytes, chain_id: bytes, payload: bytes) -> bytes:
     """What is signed (RFC 9052 section 4.4), with the chain id as external additional data."""
-    return cbor2.dumps(["Signature1", protected, chain_id, payload])
+    return native_reading.sig_structure(protected, chain_id, payload)
 
 
 def _mac(key: bytes, protected: bytes, chain_id: bytes, payload: bytes) -> bytes:

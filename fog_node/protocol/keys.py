@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from . import native_reading
 from .errors import FormatError, SignatureError
 
 # Order of the P-256 group (SEC 2 version 2, section 2.4.2).
@@ -32,6 +33,18 @@ def canonical_signature(signature: bytes) -> bytes:
     if s > HALF_ORDER:
         return signature[:32] + (ORDER - s).to_bytes(32, "big")
     return signature
+
+
+def check_scalars(signature: bytes) -> None:
+    """Raise SignatureError unless this is r||s with 0 < r < n and 0 < s <= (n - 1) / 2."""
+    if len(signature) != SIGNATURE_BYTES:
+        raise SignatureError("signature", f"{len(signature)} bytes, ES256 has 64")
+    r = int.from_bytes(signature[:32], "big")
+    s = int.from_bytes(signature[32:], "big")
+    if not 0 < r < ORDER or not 0 < s < ORDER:
+        raise SignatureError("signature", "r or s is not between 1 and n - 1")
+    if s > HALF_ORDER:
+        raise SignatureError("signature", "s is in the upper half", "send the low-S form")
 
 
 def kid_hex(kid: bytes) -> str:
@@ -97,16 +110,12 @@ class PublicKey:
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Check an ES256 signature r||s; raises SignatureError, also for a high s."""
-        if len(signature) != SIGNATURE_BYTES:
-            raise SignatureError("signature", f"{len(signature)} bytes, ES256 has 64")
-        r = int.from_bytes(signature[:32], "big")
-        s = int.from_bytes(signature[32:], "big")
-        if not 0 < r < ORDER or not 0 < s < ORDER:
-            raise SignatureError("signature", "r or s is not between 1 and n - 1")
-        if s > HALF_ORDER:
-            raise SignatureError("signature", "s is in the upper half", "send the low-S form")
+        der = native_reading.to_der(signature)
+        if der is None:
+            check_scalars(signature)
+            raise SignatureError("signature", "is not r||s of ES256")
         try:
-            self._key.verify(utils.encode_dss_signature(r, s), message, _ALGORITHM)
+            self._key.verify(der, message, _ALGORITHM)
         except InvalidSignature as error:
             raise SignatureError("signature", "does not verify under the signer's key") from error
 

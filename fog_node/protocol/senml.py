@@ -151,8 +151,9 @@ def decode_pack(payload: bytes) -> Pack:
         raise FormatError("pack[0].bt", "is not an absolute time in whole seconds")
     reader = _Reader(base_time)
     for index, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise FormatError(f"pack[{index}]", "is not a SenML record")
+        # For Python, True and 1.0 are the same key as 1.
+        if not isinstance(record, dict) or any(type(label) is not int for label in record):
+            raise FormatError(f"pack[{index}]", "is not a SenML record with integer labels")
         if index and (BASE_NAME in record or BASE_TIME in record):
             raise FormatError(f"pack[{index}]", "repeats a base field")
         reader.take(index, record, is_last=index == len(records) - 1)
@@ -234,11 +235,16 @@ def _reading(
     unit, value = record[UNIT], record[VALUE]
     if not isinstance(unit, str) or not 0 < len(unit) <= MAX_UNIT_CHARS:
         raise FormatError(f"{where}.u", f"is not a unit of 1 to {MAX_UNIT_CHARS} characters")
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not _is_finite(value):
         raise FormatError(f"{where}.v", "is not a finite number")
     if not valid_name(name):
         raise FormatError(f"{where}.n", f"{name[:40]!r} is not a channel name")
     return Reading(time, name, unit, float(value))
+
+
+def _is_finite(value: float) -> bool:
+    """Whether this is a finite float, or an integer that CBOR holds without a tag."""
+    return math.isfinite(value) if isinstance(value, float) else -(2**64) <= value < 2**64
 
 
 def _judged_value(name: str, record: dict[int, Any], fields: set[int], where: str) -> Any:

@@ -10,6 +10,7 @@ import typer
 from tools.commands.common import (
     JsonFile,
     new_app,
+    numbers,
 )
 
 app = new_app("Measure, as ratios within one run.")
@@ -45,3 +46,24 @@ def bench_inference(
     from tools.bench import inference as bench
 
     bench.run(model, runs, json_file)
+
+
+@app.command("admission")
+def bench_admission(
+    readings: Annotated[
+        str, typer.Option(help="Sizes of the packs, in readings, separated by commas.")
+    ] = "1,10,60",
+    packs: Annotated[int, typer.Option(min=16, max=100_000, help="Packs per round.")] = 4000,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where to keep the ledgers; by default, the temporary one."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a gateway's way from a pack's bytes to the disk, against bare signature checks.
+
+    Example: fogline bench admission --readings 1,10,60,80 --json admission.json
+    """
+    from tools.bench import admission as bench
+
+    bench.run(numbers("--readings", readings), packs, directory, json_file)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tools.errors import ToolError
+from tools.errors import ToolError, UsageError
 
 DEFAULT_API = "http://127.0.0.1:7480"
 
@@ -46,6 +46,14 @@ DeviceType = Annotated[str, typer.Option("--device-type", help="Type of the boar
 ConsortiumDirectory = Annotated[
     Path, typer.Option("--consortium", metavar="DIR", help="What `consortium create` made.")
 ]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Read integers separated by commas; raises UsageError."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: give integers separated by commas") from error
 
 
 def report(result: Any, json_file: Path | None) -> None:

@@ -1,0 +1,328 @@
+#include "senml.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    DIGEST_PREFIX_BYTES = 8,
+    MAX_ENTERPRISE_DIGITS = 10,
+    /* Labels of SenML's fields (RFC 8428 section 6) as CBOR encodes them, in bytewise order. */
+    NAME = 0x00,
+    UNIT = 0x01,
+    VALUE = 0x02,
+    BOOL_VALUE = 0x04,
+    TIME = 0x06,
+    DATA_VALUE = 0x08,
+    BASE_NAME = 0x21,
+    BASE_TIME = 0x22,
+    CBOR_FALSE = 0xF4,
+    CBOR_TRUE = 0xF5,
+    /* Which fields a record has. */
+    HAS_UNIT = 1 << 0,
+    HAS_VALUE = 1 << 1,
+    HAS_BOOL = 1 << 2,
+    HAS_DATA = 1 << 3,
+    HAS_NAME = 1 << 4,
+    HAS_BASE_NAME = 1 << 5,
+    HAS_BASE_TIME = 1 << 6,
+    HAS_BASE = HAS_BASE_NAME | HAS_BASE_TIME,
+};
+
+static const double MAX_TIME_S = 1099511627776.0; /* 2^40 */
+static const uint64_t MIN_BASE_TIME_S = 1ull << 28;
+static const uint64_t MAX_BASE_TIME_S = 1ull << 40;
+static const uint64_t MAX_SCORE = (1ull << 31) - 1;
+
+struct record {
+    unsigned has;
+    struct span name;
+    struct span unit;
+    struct number value;
+    struct span data;
+    double offset;
+};
+
+enum judged { SCORE, ANOMALY, OUTPUT, JUDGED_RECORDS };
+
+struct state {
+    struct pack *pack;
+    const struct channels *channels;
+    size_t hint; /* channel that the next reading probably is of */
+    size_t rows;
+    double row_time;
+    size_t row_names;
+    struct span names[MAX_CHANNELS];
+    size_t judged;
+    double judged_time;
+    bool has_model;
+};
+
+static bool take_base_name(struct reader *reader, struct pack *pack)
+{
+    static const char prefix[] = "urn:dev:org:";
+    struct span text;
+    if (!reader_take_text(reader, &text, NULL) || !span_starts_with(text, prefix)) {
+        return false;
+    }
+    const uint8_t *at = text.bytes + sizeof prefix - 1;
+    const uint8_t *end = text.bytes + text.size;
+    const uint8_t *number = at;
+    pack->enterprise_number = 0;
+    while (at < end && *at >= '0' && *at <= '9' && at - number < MAX_ENTERPRISE_DIGITS) {
+        pack->enterprise_number = pack->enterprise_number * 10 + (uint64_t)(*at++ - '0');
+    }
+    if (at == number || (*number == '0' && at - number > 1)) {
+        return false;
+    }
+    if (end - at != 1 + 2 * DEVICE_BYTES + 1 || *at != '-' || end[-1] != '_') {
+        return false;
+    }
+    for (at++; at < end - 1; at++) {
+        unsigned digit;
+        if (*at >= '0' && *at <= '9') {
+            digit = *at - '0';
+        } else if (*at >= 'a' && *at <= 'f') {
+            digit = *at - 'a' + 10;
+        } else {
+            return false;
+        }
+        size_t place = (size_t)(at - (end - 1 - 2 * DEVICE_BYTES));
+        uint8_t *byte = &pack->device[place / 2];
+        *byte = (uint8_t)(place % 2 ? *byte | digit : digit << 4);
+    }
+    return true;
+}
+
+static bool take_base_time(struct reader *reader, struct pack *pack)
+{
+    return reader_take_head(reader, MAJOR_UNSIGNED, &pack->base_time)
+           && pack->base_time >= MIN_BASE_TIME_S && pack->base_time <= MAX_BASE_TIME_S;
+}
+
+static bool take_unit(struct reader *reader, struct span *unit)
+{
+    size_t characters;
+    return reader_take_text(reader, unit, &characters) && characters > 0
+           && characters <= MAX_UNIT_CHARS;
+}
+
+static bool take_bool(struct reader *reader)
+{
+    return reader_take_byte(reader, CBOR_FALSE) || reader_take_byte(reader, CBOR_TRUE);
+}
+
+static bool take_offset(struct reader *reader, double *offset)
+{
+    struct number number;
+    if (!reader_take_number(reader, &number) || fabs(number.value) > MAX_TIME_S) {
+        return false;
+    }
+    *offset = number.value;
+    return true;
+}
+
+/* One record's fields; deterministic encoding has them in rising order of their labels. */
+static bool take_record(struct reader *reader, struct record *record, struct pack *pack)
+{
+    uint64_t count;
+    int last = -1;
+    record->has = 0;
+    record->offset = 0;
+    if (!reader_take_head(reader, MAJOR_MAP, &count)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        int label = reader_peek(reader);
+        bool is_read = false;
+        if (label <= last) {
+            return false;
+        }
+        last = label;
+        reader->at++;
+        switch (label) {
+        case NAME:
+            record->has |= HAS_NAME;
+            is_read = reader_take_text(reader, &record->name, NULL);
+            break;
+        case UNIT:
+            record->has |= HAS_UNIT;
+            is_read = take_unit(reader, &record->unit);
+            break;
+        case VALUE:
+            record->has |= HAS_VALUE;
+            is_read = reader_take_number(reader, &record->value);
+            break;
+        case BOOL_VALUE:
+            record->has |= HAS_BOOL;
+            is_read = take_bool(reader);
+            break;
+        case TIME:
+            is_read = take_offset(reader, &record->offset);
+            break;
+        case DATA_VALUE:
+            record->has |= HAS_DATA;
+            is_read = reader_take_bytes(reader, &record->data)
+                      && record->data.size == DIGEST_PREFIX_BYTES;
+            break;
+        case BASE_NAME:
+            record->has |= HAS_BASE_NAME;
+            is_read = take_base_name(reader, pack);
+            break;
+        case BASE_TIME:
+            record->has |= HAS_BASE_TIME;
+            is_read = take_base_time(reader, pack);
+            break;
+        default:
+            break;
+        }
+        if (!is_read) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_alphanumeric(uint8_t c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+/* RFC 8428 section 4.5.1, and not one of the model's names. */
+static bool is_channel_name(struct span name)
+{
+    if (name.size == 0 || name.size > MAX_NAME_CHARS || !is_alphanumeric(name.bytes[0])) {
+        return false;
+    }
+    for (size_t i = 1; i < name.size; i++) {
+        uint8_t c = name.bytes[i];
+        if (!is_alphanumeric(c) && (c == 0 || strchr("-:./_", c) == NULL)) {
+            return false;
+        }
+    }
+    return !span_starts_with(name, "model/");
+}
+
+static bool is_same(struct span span, const uint8_t *bytes, size_t size)
+{
+    return span.size == size && memcmp(span.bytes, bytes, size) == 0;
+}
+
+/* Rows rise in time, and have each channel once. */
+static bool enter_row(struct state *state, double time, struct span name)
+{
+    if (state->rows == 0 || time > state->row_time) {
+        state->rows++;
+        state->row_time = time;
+        state->row_names = 0;
+    } else if (time < state->row_time) {
+        return false;
+    }
+    if (state->rows > MAX_ROWS || state->row_names == MAX_CHANNELS) {
+        return false;
+    }
+    for (size_t i = 0; i < state->row_names; i++) {
+        if (is_same(name, state->names[i].bytes, state->names[i].size)) {
+            return false;
+        }
+    }
+    state->names[state->row_names++] = name;
+    return true;
+}
+
+static const struct channel *find_channel(struct state *state, struct span name)
+{
+    const struct channels *channels = state->channels;
+    for (size_t i = 0; i < channels->count; i++) {
+        size_t place = (state->hint + i) % channels->count;
+        const struct channel *channel = &channels->of[place];
+        if (is_same(name, channel->name, channel->name_size)) {
+            state->hint = place + 1;
+            return channel;
+        }
+    }
+    return NULL;
+}
+
+static bool is_plausible(struct state *state, const struct record *record)
+{
+    const struct channel *channel = find_channel(state, record->name);
+    return channel != NULL && is_same(record->unit, channel->unit, channel->unit_size)
+           && channel->minimum <= record->value.value && record->value.value <= channel->maximum;
+}
+
+static bool take_reading(struct state *state, const struct record *record, double time)
+{
+    if (state->judged > 0 || record->has != (HAS_NAME | HAS_UNIT | HAS_VALUE)
+        || !is_channel_name(record->name) || !enter_row(state, time, record->name)) {
+        return false;
+    }
+    state->pack->readings++;
+    return state->channels == NULL || is_plausible(state, record);
+}
+
+/* A verdict is a score, an anomaly and an output, in this order and at one time. */
+static bool take_judged(struct state *state, enum judged what, const struct record *record,
+                        double time)
+{
+    static const unsigned field[] = {HAS_VALUE, HAS_BOOL, HAS_DATA};
+    if (record->has != (HAS_NAME | field[what]) || state->judged % JUDGED_RECORDS != what) {
+        return false;
+    }
+    if (what == SCORE) {
+        state->judged_time = time;
+        if (!record->value.is_unsigned || record->value.integer > MAX_SCORE) {
+            return false;
+        }
+    }
+    state->judged++;
+    return time == state->judged_time;
+}
+
+static bool take(struct state *state, struct record *record, bool is_first, bool is_last)
+{
+    if ((record->has & HAS_BASE) != (is_first ? HAS_BASE : 0)) {
+        return false;
+    }
+    record->has &= ~(unsigned)HAS_BASE;
+    if (!(record->has & HAS_NAME)) {
+        return false;
+    }
+    double time = (double)state->pack->base_time + record->offset;
+    if (span_equals(record->name, "model/id")) {
+        state->has_model = true;
+        return is_last && record->has == (HAS_NAME | HAS_DATA);
+    }
+    if (span_equals(record->name, "model/score")) {
+        return take_judged(state, SCORE, record, time);
+    }
+    if (span_equals(record->name, "model/anomaly")) {
+        return take_judged(state, ANOMALY, record, time);
+    }
+    if (span_equals(record->name, "model/output")) {
+        return take_judged(state, OUTPUT, record, time);
+    }
+    return take_reading(state, record, time);
+}
+
+bool senml_read(struct span payload, const struct channels *channels, struct pack *pack)
+{
+    struct reader reader = reader_of(payload);
+    struct state state = {.pack = pack, .channels = channels};
+    uint64_t count;
+
+    pack->readings = 0;
+    if (payload.size > MAX_PAYLOAD_BYTES || !reader_take_head(&reader, MAJOR_ARRAY, &count)
+        || count == 0) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        struct record record;
+        if (!take_record(&reader, &record, pack)
+            || !take(&state, &record, i == 0, i == count - 1)) {
+            return false;
+        }
+    }
+    pack->verdicts = state.judged / JUDGED_RECORDS;
+    return reader_is_done(&reader) && state.judged % JUDGED_RECORDS == 0
+           && state.has_model == (pack->verdicts > 0);
+}

@@ -1,0 +1,44 @@
+/* SenML packs as ../senml.py reads them: what is accepted here, it accepts, and the reverse. */
+#ifndef FOGLINE_SENML_H
+#define FOGLINE_SENML_H
+
+#include "reader.h"
+
+enum {
+    DEVICE_BYTES = 8,
+    MAX_PAYLOAD_BYTES = 16 * 1024,
+    MAX_ROWS = 120,
+    MAX_CHANNELS = 32,
+    MAX_NAME_CHARS = 32,
+    MAX_UNIT_CHARS = 16,
+    MAX_UNIT_BYTES = 4 * MAX_UNIT_CHARS,
+};
+
+/* An enrolled channel: the table that a device's readings are held against. */
+struct channel {
+    double minimum;
+    double maximum;
+    uint8_t name_size;
+    uint8_t unit_size;
+    uint8_t name[MAX_NAME_CHARS];
+    uint8_t unit[MAX_UNIT_BYTES];
+};
+
+struct channels {
+    size_t count;
+    struct channel of[MAX_CHANNELS];
+};
+
+struct pack {
+    uint8_t device[DEVICE_BYTES];
+    uint64_t enterprise_number;
+    uint64_t base_time;
+    size_t readings;
+    size_t verdicts;
+};
+
+/* Whether the payload is a pack and, where channels are given, all of its readings are of one of
+ * these channels, in its unit and range. */
+bool senml_read(struct span payload, const struct channels *channels, struct pack *pack);
+
+#endif
