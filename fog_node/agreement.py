@@ -11,10 +11,13 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from .errors import LedgerError, StoreError
+from .fair_inbox import FairInbox
 from .ledger.consensus import Consensus
 from .ledger.consensus_messages import (
     Action,
@@ -39,11 +42,12 @@ from .ledger.consensus_messages import (
 )
 from .ledger.consensus_messages import Block as Candidate
 from .ledger.ledger import Ledger
-from .ledger.validation import check_proposal
+from .ledger.validation import MAX_FUTURE_MS, check_proposal
 from .miner import Miner
 from .network import wire
 from .network.peers import Peer, PeerNetwork
-from .protocol.block import Block
+from .network.score import Offence
+from .protocol.block import Block, header_hash
 from .protocol.errors import ProtocolError
 from .protocol.keys import SigningKey
 from .protocol.transactions import Body, Evidence
@@ -63,8 +67,12 @@ from .protocol.votes import (
 
 log = logging.getLogger(__name__)
 
-# Messages of peers that wait; further ones wait in the peers' own send buffers.
-MAX_INBOX = 1024
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Messages of one peer that wait, and bytes of them; further ones wait in its own send buffer.
+MAX_INBOX = 64
+MAX_INBOX_BYTES = 8 * 1024 * 1024
 # Bytes of final blocks in one answer to a node that catches up.
 MAX_BLOCKS_BYTES = 4 * 1024 * 1024
 # A node that asked for blocks asks another peer after so long.
@@ -119,11 +127,14 @@ class Agreement:
         state = ledger.state
         self._keys = {record.kid: record.key for record in state.validators}
         self._network: PeerNetwork | None = None
-        self._inbox: asyncio.Queue[_FromPeer | Event] = asyncio.Queue()
-        self._room = asyncio.Semaphore(MAX_INBOX)
+        self._inbox: FairInbox[_FromPeer | Event | None] = FairInbox(MAX_INBOX, MAX_INBOX_BYTES)
+        self._is_work_announced = False
+        # Of its own: what others do in threads, for people who ask say, must not delay a vote.
+        self._executor = ThreadPoolExecutor(1, "agreement")
         self._todo: deque[Action] = deque()
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._asked_until = 0.0
+        self._asked: Peer | None = None
         parameters = state.parameters
         timing = Timing.of_chain(
             parameters.block_interval_ms, parameters.stagger_ms, len(self._keys)
@@ -155,13 +166,14 @@ class Agreement:
         )
 
     async def take(self, peer: Peer, message: wire.Message) -> None:
-        """Queue a peer's message; waits while too many wait already."""
-        await self._room.acquire()
-        self._inbox.put_nowait(_FromPeer(peer, message))
+        """Queue a peer's message; waits while too many of this peer wait already."""
+        await self._inbox.put(peer.kid, _FromPeer(peer, message), peer.frame_bytes)
 
     def work_changed(self) -> None:
         """Look again whether there is something to seal; call after admitting."""
-        self._inbox.put_nowait(WorkAvailable(self._ledger.work_available(self._now_ms())))
+        if not self._is_work_announced:
+            self._is_work_announced = True
+            self._inbox.post(None)
 
     async def run(self) -> None:
         """Take part until cancelled; raises ForkError or StoreError when it must stop."""
@@ -173,13 +185,23 @@ class Agreement:
                 await self._work_off()
                 item = await self._inbox.get()
                 if isinstance(item, _FromPeer):
-                    self._room.release()
-                    await self._take_message(item.peer, item.message)
+                    if not item.peer.is_closed:
+                        await self._take_message(item.peer, item.message)
+                elif item is None:
+                    self._is_work_announced = False
+                    self._feed(WorkAvailable(self._ledger.work_available(self._now_ms())))
                 else:
                     self._feed(item)
         finally:
             heartbeat.cancel()
             self._miner.stop()
+            # The ledger may be closed next: what is being written is written first.
+            self._executor.shutdown(wait=True)
+
+    async def _apart(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes long, or waits for the disk, beside the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(work, *args, **kwargs))
 
     async def _heartbeat(self) -> None:
         # A heartbeat block may fall due, and a refused block's work may still be there.
@@ -201,7 +223,7 @@ class Agreement:
             case CastVote():
                 await self._cast(action)
             case SaveLock():
-                await asyncio.to_thread(self._ledger.save_lock, action.lock)
+                await self._apart(self._ledger.save_lock, action.lock)
             case Propose():
                 self._propose(action)
             case Commit():
@@ -214,7 +236,7 @@ class Agreement:
             case SetTimer():
                 expired = TimerExpired(action.kind, action.height, action.round)
                 loop = asyncio.get_running_loop()
-                loop.call_later(action.delay_ms / 1000, self._inbox.put_nowait, expired)
+                loop.call_later(action.delay_ms / 1000, self._inbox.post, expired)
             case RequestBlock():
                 self._peers.announce()
             case PeerAhead():
@@ -227,7 +249,7 @@ class Agreement:
         vote = sign_vote(
             self._key, cast.height, cast.round, cast.step, cast.block_hash, self._chain_id
         )
-        await asyncio.to_thread(self._ledger.save_vote, vote)
+        await self._apart(self._ledger.save_vote, vote)
         self._peers.broadcast(wire.Votes([vote.raw]))
         self._feed(vote)
 
@@ -256,7 +278,7 @@ class Agreement:
 
     def _found(self, mine: Mine, block: Block) -> None:
         log.debug("mined block %d of round %d", mine.height, mine.round)
-        self._inbox.put_nowait(Mined(mine.height, mine.round, block.hash, block.raw))
+        self._inbox.post(Mined(mine.height, mine.round, block.hash, block.raw))
 
     def _report(self, report: ReportEquivocation) -> None:
         offender = report.vote_a.validator
@@ -273,7 +295,7 @@ class Agreement:
     # Blocks
 
     async def _append(self, block: Block, certificate: Certificate) -> None:
-        await asyncio.to_thread(self._ledger.commit, block, certificate)
+        await self._apart(self._ledger.commit, block, certificate)
         self._keys = {record.kid: record.key for record in self._ledger.state.validators}
         self._todo.extend(self._consensus.advance(self._ledger.height_setting()))
         self._committed(block, certificate)
@@ -295,39 +317,47 @@ class Agreement:
                     await self._take_status(peer, message)
                 case wire.Votes():
                     for raw in message.raw:
-                        self._take_vote(parse_vote(raw))
+                        self._take_vote(parse_vote(raw), peer)
                 case wire.Proposal():
-                    await self._take_proposal(message)
+                    await self._take_proposal(peer, message)
                 case wire.Candidate():
                     await self._take_candidate(message)
                 case wire.GetBlocks():
                     await self._send_blocks(peer, message.first)
                 case wire.Blocks():
-                    await self._take_blocks(message)
+                    await self._take_blocks(peer, message)
         except ProtocolError as error:
             peer.ban(str(error))
         except LedgerError as error:
-            # A rule that an honest peer may see otherwise, its clock say, is no offence.
-            log.warning("peer %s: %s not accepted: %s", peer.name, message.KIND, error)
+            # What honest peers may see otherwise, a clock say, was looked at before.
+            peer.offend(Offence.BAD_BLOCK, f"{message.KIND} not accepted: {error}")
 
-    def _take_vote(self, vote: Vote) -> None:
-        if self._is_authentic(vote):
+    def _take_vote(self, vote: Vote, peer: Peer | None = None) -> None:
+        # Nothing comes of a vote on a block below the latest one, so it is not verified.
+        if vote.height + 1 >= self._consensus.setting.height and self._is_authentic(vote, peer):
             self._feed(vote)
 
-    def _is_authentic(self, vote: Vote) -> bool:
-        """Whether a validator signed this; what is no validator's is not looked at."""
+    def _is_authentic(self, vote: Vote, peer: Peer | None = None) -> bool:
+        """Whether a validator signed this; what is no validator's is not looked at.
+
+        Args:
+            vote: as parsed.
+            peer: who has the work to answer for; None where we asked for it.
+        """
         if vote.raw in self._verified:
             return True
         key = self._keys.get(vote.validator)
         if key is None:
             return False
+        if peer is not None:
+            peer.verified(1)
         verify_vote(vote, key, self._chain_id)
         self._verified[vote.raw] = None
         if len(self._verified) > MAX_REMEMBERED_VOTES:
             self._verified.popitem(last=False)
         return True
 
-    async def _take_proposal(self, message: wire.Proposal) -> None:
+    async def _take_proposal(self, peer: Peer, message: wire.Proposal) -> None:
         header = parse_proposal(message.header)
         key = self._keys.get(header.validator)
         if key is None or header.height > self._consensus.setting.height:
@@ -335,22 +365,35 @@ class Agreement:
             return
         if header.height < self._consensus.setting.height:
             return
+        peer.verified(1)
         verify_proposal(header, key, self._chain_id)
         justification = tuple(parse_vote(raw) for raw in message.prevotes)
-        if not all(self._is_authentic(vote) for vote in justification):
+        if not all(self._is_authentic(vote, peer) for vote in justification):
             return
         block = self._ledger.parse_block(message.block)
         check_proposal(header, block)
         # A block that comes again was voted for before: its time stands, whatever our clock says.
         now_ms = self._now_ms() if header.pol_round == NO_ROUND else None
-        await asyncio.to_thread(self._ledger.validate, block, now_ms)
+        if now_ms is not None and block.coinbase.time > now_ms + MAX_FUTURE_MS:
+            log.warning(
+                "peer %s: proposes a block %d ms ahead of our clock; check both nodes' clocks",
+                peer.name,
+                block.coinbase.time - now_ms,
+            )
+            return
+        if block.header.previous != self._consensus.setting.parent:
+            log.error("peer %s: proposes a block on another one than ours", peer.name)
+            return
+        await self._apart(self._ledger.validate, block, now_ms)
         self._feed(_proposal(header, message.block, justification))
 
     async def _take_candidate(self, message: wire.Candidate) -> None:
+        if header_hash(message.block) not in self._consensus.status().wanted:
+            return
         block = self._ledger.parse_block(message.block)
         if block.height == self._consensus.setting.height:
             # A quorum has voted for it, or consensus would not have asked: its time stands.
-            await asyncio.to_thread(self._ledger.validate, block, None)
+            await self._apart(self._ledger.validate, block, None)
             self._feed(Candidate(block.height, block.hash, message.block))
 
     async def _take_status(self, peer: Peer, message: wire.Status) -> None:
@@ -358,10 +401,11 @@ class Agreement:
         if message.height > mine.height:
             self._catch_up()
             return
-        ours = await asyncio.to_thread(self._ledger.info, message.height - 1)
+        ours = await self._apart(self._ledger.info, message.height - 1)
         if ours is None or ours.hash != message.parent:
-            log.error("peer %s: has another block %d", peer.name, message.height - 1)
-            peer.send(wire.GetBlocks(max(1, message.height - 1)))
+            if peer.may_send_again(message.parent):
+                log.error("peer %s: has another block %d", peer.name, message.height - 1)
+                peer.send(wire.GetBlocks(max(1, message.height - 1)))
             return
         status = Status(
             message.height,
@@ -378,16 +422,22 @@ class Agreement:
                 case Vote():
                     votes.append(answer.raw)
                 case Proposal():
-                    peer.send(_proposal_message(answer))
+                    if peer.may_send_again(answer.raw):
+                        peer.send(_proposal_message(answer))
                 case Candidate():
-                    peer.send(wire.Candidate(answer.block))
+                    if peer.may_send_again(answer.block_hash):
+                        peer.send(wire.Candidate(answer.block))
         if votes:
             peer.send(wire.Votes(votes[: wire.MAX_VOTES]))
 
     # Catching up
 
     def _catch_up(self) -> None:
-        """Ask the peer that is farthest ahead for the blocks we lack, one peer at a time."""
+        """Ask for the blocks we lack, one peer at a time.
+
+        The one farthest ahead, of those that were of use when they were asked: what a peer says
+        of its height is no more than its word.
+        """
         now = asyncio.get_running_loop().time()
         ahead = [
             peer
@@ -396,15 +446,19 @@ class Agreement:
         ]
         if not ahead or now < self._asked_until:
             return
+        if self._asked is not None:
+            self._asked.misses += 1  # it did not answer in time
         self._asked_until = now + CATCH_UP_TIMEOUT_S
-        best = max(ahead, key=lambda peer: peer.status.height if peer.status else 0)
-        best.send(wire.GetBlocks(self._consensus.setting.height))
+        self._asked = min(
+            ahead, key=lambda peer: (peer.misses, -(peer.status.height if peer.status else 0))
+        )
+        self._asked.send(wire.GetBlocks(self._consensus.setting.height))
 
     async def _send_blocks(self, peer: Peer, first: int) -> None:
         blocks: list[list[bytes]] = []
         size = 0
         for height in range(first, min(self._ledger.height, first + wire.MAX_BLOCKS - 1) + 1):
-            stored = await asyncio.to_thread(self._ledger.block, height)
+            stored = await self._apart(self._ledger.block, height)
             if stored is None:
                 break
             block, certificate = stored
@@ -414,15 +468,18 @@ class Agreement:
             blocks.append([block, certificate])
         peer.send(wire.Blocks(first, blocks))
 
-    async def _take_blocks(self, message: wire.Blocks) -> None:
+    async def _take_blocks(self, peer: Peer, message: wire.Blocks) -> None:
+        before = self._ledger.height
         for raw, raw_certificate in message.blocks:
             block = self._ledger.parse_block(raw)
             certificate = parse_certificate(raw_certificate)
             if block.height > self._ledger.height + 1:
+                # We never ask for blocks from there on.
+                peer.offend(Offence.BAD_BLOCK, f"answers with block {block.height} out of order")
                 break
             if block.height <= self._ledger.height:
                 # Raises ForkError where a second certified block exists.
-                await asyncio.to_thread(self._ledger.commit, block, certificate)
+                await self._apart(self._ledger.commit, block, certificate)
                 continue
             # Its votes go in first: one of them may contradict a vote known here.
             for vote in certificate.votes:
@@ -431,6 +488,10 @@ class Agreement:
             if self._ledger.height < block.height:
                 await self._append(block, certificate)
                 await self._work_off()
+        if peer is not self._asked:
+            return
+        peer.misses = 0 if self._ledger.height > before else peer.misses + 1
+        self._asked = None
         self._asked_until = 0.0
         self._catch_up()
 

@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import logging
 import signal
+import time
 from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from fog_node.agreement import Agreement
 from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
-from fog_node.api.services import Condition, PeerCondition, Services
+from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
 from fog_node.blob_fetcher import BlobFetcher
 from fog_node.blobs import BlobStore
 from fog_node.config import Config, MqttSection, split_address
@@ -25,9 +26,11 @@ from fog_node.identity import check_secret, find_member, load_founding, load_key
 from fog_node.ledger import Admission, Ledger
 from fog_node.ledger.mempool import Limits
 from fog_node.miner import Miner
-from fog_node.network import certificates, wire
+from fog_node.network import certificates, peers, wire
 from fog_node.network.peers import Address, Peer, PeerNetwork
+from fog_node.network.score import Offence
 from fog_node.protocol.block import Block
+from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Transaction, parse_transaction
 from fog_node.protocol.votes import Certificate
 
@@ -38,6 +41,9 @@ MIB = 1024 * 1024
 # logged, and counts as suppressed.
 MAX_OWN_WAITING = 1024
 FETCH_INTERVAL_S = 1.0
+# Waiting transactions that a node gets when it connects. The others are here, and are sealed from
+# here; more would not fit in what may wait for a slow peer.
+MAX_SYNC_BYTES = peers.MAX_OUTGOING_BYTES // 2
 
 
 class Node:
@@ -148,7 +154,10 @@ class Node:
         """Pass on what waits here: the peer may not have been there when it came."""
         batch: list[bytes] = []
         size = 0
+        left = MAX_SYNC_BYTES
         for raw in self.ledger.waiting_bytes():
+            if (left := left - len(raw)) < 0:
+                break
             if len(batch) == wire.MAX_TRANSACTIONS or size + len(raw) > wire.MAX_TRANSACTIONS_BYTES:
                 peer.send(wire.Transactions(batch))
                 batch, size = [], 0
@@ -165,8 +174,7 @@ class Node:
         """Sort a message to who deals with it."""
         match message:
             case wire.Transactions():
-                await asyncio.to_thread(self._take_transactions, peer, message.raw)
-                self._agreement.work_changed()
+                await self._take_transactions(peer, message.raw)
             case wire.GetBlob():
                 await asyncio.to_thread(self._fetcher.serve, peer, message)
             case wire.Blob():
@@ -175,12 +183,24 @@ class Node:
             case _:
                 await self._agreement.take(peer, message)
 
-    def _take_transactions(self, peer: Peer, raw: Sequence[bytes]) -> None:
+    async def _take_transactions(self, peer: Peer, raw: Sequence[bytes]) -> None:
         """Admit what a peer passes on; ProtocolError, for what no honest node passes on."""
-        results = self.ledger.admit([parse_transaction(item) for item in raw], durable=False)
-        for result in results:
-            if result.status == "refused":
-                log.debug("peer %s: passes on what is refused here: %s", peer.name, result.error)
+        results = await asyncio.to_thread(self._admit_passed_on, raw)
+        refused = [result.error for result in results if result.error is not None]
+        # Full says nothing of the peer: its blocks and votes must come through all the more.
+        costly = [error for error in refused if error.cause != "full"]
+        if costly:
+            log.debug("peer %s: passes on what is refused here: %s", peer.name, costly[0])
+        peer.useless(len(costly), sum(result.status == "final" for result in results))
+        for error in costly:
+            if error.cause == "bad_signature":  # it would have been refused there as well
+                peer.offend(Offence.FORGED_TRANSACTION, f"passes on a forgery: {error}")
+        if any(result.status == "admitted" for result in results):
+            self._agreement.work_changed()
+
+    def _admit_passed_on(self, raw: Sequence[bytes]) -> list[Admission]:
+        new = [item for item in raw if not self.ledger.has(leaf_hash(item))]
+        return self.ledger.admit([parse_transaction(item) for item in new], durable=False)
 
     def _authorise(self, kid: bytes) -> str | None:
         member = self.ledger.state.members.get(kid)
@@ -295,12 +315,26 @@ class Node:
         )
 
     def _condition(self) -> Condition:
-        peers = tuple(
-            PeerCondition(peer.name, peer.kid, peer.status.height - 1 if peer.status else None)
+        now = time.monotonic()  # the event loop's clock; this is asked from threads
+        scores = self._network.scores
+        connected = tuple(
+            PeerCondition(
+                peer.name,
+                peer.kid,
+                peer.status.height - 1 if peer.status else None,
+                scores.points(peer.kid, now),
+                scores.of(peer.kid, now).shed,
+                scores.of(peer.kid, now).paused_s,
+            )
             for peer in self._network.peers
         )
+        banned = tuple(
+            BannedCondition(ban.kid, ban.reason, ban.until - now, ban.times)
+            for ban in scores.banned(now)
+        )
         counts = dataclasses.asdict(self._gateway.counts()) if self._gateway else None
-        return Condition(self._agreement.round, peers, counts)
+        refused = self._network.refused
+        return Condition(self._agreement.round, connected, counts, banned, refused)
 
 
 async def run_node(config: Config) -> None:

@@ -23,6 +23,19 @@ class Peer(Model):
     name: str
     kid: str
     height: int | None = Field(description="of its latest final block; null if not told yet")
+    points: float = Field(0.0, description="what it broke lately; 100 lead to a ban")
+    shed: int = Field(0, description="its messages beyond its budget, not looked at")
+    paused_s: float = Field(0.0, description="how long its connection was read more slowly")
+
+
+class BannedPeer(Model):
+    """A member that is not listened to for a while."""
+
+    name: str | None = Field(description="null where it is no member any more")
+    kid: str
+    reason: str
+    until: str | None = Field(description="when it may come again")
+    times: int = Field(description="bans lately; each lasts twice as long as the one before")
 
 
 class Blobs(Model):
@@ -47,6 +60,8 @@ class Status(Model):
     validators: int
     quorum: int
     peers: list[Peer]
+    banned: list[BannedPeer] = Field([], description="members that are not listened to now")
+    refused_connections: int = Field(0, description="from peers, since the start")
     waiting: int = Field(description="transactions that wait for a block")
     final: dict[str, int] = Field(description="final transactions by kind; `all` of them")
     devices: int

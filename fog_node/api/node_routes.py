@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -10,7 +11,7 @@ from fog_node.protocol.block import hash_hex
 from fog_node.protocol.keys import kid_hex
 
 from .access import AnyReader
-from .models import Blobs, Health, Peer, Status
+from .models import BannedPeer, Blobs, Health, Peer, Status
 from .services import Node
 from .views import iso
 
@@ -40,10 +41,29 @@ def status(node: Node, reader: AnyReader) -> Status:
         validators=len(snapshot.state.validators),
         quorum=snapshot.state.quorum,
         peers=[
-            Peer(name=peer.name, kid=kid_hex(peer.kid), height=peer.height)
+            Peer(
+                name=peer.name,
+                kid=kid_hex(peer.kid),
+                height=peer.height,
+                points=round(peer.points, 1),
+                shed=peer.shed,
+                paused_s=round(peer.paused_s, 1),
+            )
             for peer in condition.peers
             if reader.reads_chain
         ],
+        banned=[
+            BannedPeer(
+                name=member.name if (member := snapshot.state.members.get(ban.kid)) else None,
+                kid=kid_hex(ban.kid),
+                reason=ban.reason,
+                until=iso(time.time_ns() // 1_000_000 + round(ban.seconds_left * 1000)),
+                times=ban.times,
+            )
+            for ban in condition.banned
+            if reader.reads_chain
+        ],
+        refused_connections=condition.refused_connections,
         waiting=ledger.waiting,
         final=ledger.counts(),
         devices=len(snapshot.state.devices),

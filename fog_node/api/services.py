@@ -17,11 +17,28 @@ from .feed import BlockFeed
 
 @dataclass(frozen=True)
 class PeerCondition:
-    """A connection to another node; `height` of its latest block, None where not told yet."""
+    """A connection to another node; `height` of its latest block, None where not told yet.
+
+    Attributes:
+        points, shed, paused_s: see `fog_node.network.score`.
+    """
 
     name: str
     kid: bytes
     height: int | None
+    points: float = 0.0
+    shed: int = 0
+    paused_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class BannedCondition:
+    """A member that is not listened to, for `seconds_left` more."""
+
+    kid: bytes
+    reason: str
+    seconds_left: float
+    times: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,8 @@ class Condition:
     Attributes:
         round: of the agreement on the next block.
         peers: live connections.
+        banned: members that are not listened to now.
+        refused_connections: of peers, since the start.
         gateway: counters of the gateway (`dataclasses.asdict` of its GatewayCounts); None
             where this node has none.
     """
@@ -38,6 +57,8 @@ class Condition:
     round: int
     peers: tuple[PeerCondition, ...] = ()
     gateway: Mapping[str, Any] | None = None
+    banned: tuple[BannedCondition, ...] = ()
+    refused_connections: int = 0
 
 
 @dataclass(frozen=True)

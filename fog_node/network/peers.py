@@ -1,4 +1,7 @@
-"""Connections to the other nodes: one per pair, mutual TLS, bounded in every direction."""
+"""Connections to the other nodes: one per pair, mutual TLS, bounded in every direction.
+
+What a peer may cost and what is held against it is in `score`; here it is asked, and obeyed.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 import ssl
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from fog_node.errors import FogNodeError, NetworkError
 from fog_node.protocol.errors import ProtocolError
 
-from . import wire
+from . import score, wire
 from .certificates import SERVER_NAME, peer_member
+from .score import Ban, Gate, LogLimit, Offence, Scores
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +33,17 @@ DIAL_BACKOFF_S = (0.1, 5.0)
 # What may wait for a slow peer before it is cut off; it catches up when it is back.
 MAX_OUTGOING_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 256
-# A peer that breaks the protocol is not listened to for so long.
-BAN_S = 30.0
+BACKLOG = 128
+# A frame may take IDLE_TIMEOUT_S, and so much longer as it is long: a slow line is no offence.
+SLOWEST_BYTES_PER_S = 32 * 1024
+# Nobody has shown yet that it follows this ledger: the first message is short.
+MAX_HELLO_BYTES = 1024
+# Where the system has no room for a connection, files say, it is tried again after so long.
+ACCEPT_RETRY_S = 0.5
+READ_BUFFER_BYTES = 64 * 1024
+# A block that a peer asks for again and again is sent once in so long.
+RESEND_S = 0.5
+MAX_REMEMBERED_SENDS = 16
 
 Address = tuple[str, int]
 
@@ -42,7 +58,7 @@ class Handler(Protocol):
         """The connection is gone."""
 
     async def peer_message(self, peer: Peer, message: wire.Message) -> None:
-        """A parsed message; raising ProtocolError or NetworkError bans the peer for BAN_S."""
+        """A parsed message; raising ProtocolError or NetworkError bans the peer."""
 
 
 class Peer:
@@ -52,6 +68,8 @@ class Peer:
         kid: key id of the member at the far end, shown by its certificate.
         name: as it calls itself.
         status: where it last said it stands.
+        frame_bytes: size of the message that was read last.
+        misses: how often in a row it had no use as a source of blocks, for who catches up.
     """
 
     def __init__(
@@ -60,27 +78,71 @@ class Peer:
         name: str,
         dialled: bool,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        scores: Scores | None = None,
     ) -> None:
         self.kid = kid
         self.name = name
         self.dialled = dialled
         self.status: wire.Status | None = None
+        self.frame_bytes = 0
+        self.misses = 0
         self.reader, self._writer = streams
+        self._scores = scores or Scores()
+        self._asked: Counter[str] = Counter()
+        self._sent: OrderedDict[bytes, float] = OrderedDict()
         self._closing = False
-        self._offence: str | None = None
 
     def ban(self, reason: str) -> None:
-        """Cut the connection for what the peer sent, and do not listen to it for BAN_S."""
-        self._offence = reason
+        """Hold against the peer that it broke the protocol: it is cut off and banned."""
+        self.offend(Offence.PROTOCOL, reason)
+
+    def offend(self, offence: Offence, reason: str) -> None:
+        """Hold an offence against the peer; it may lead to a ban. Call in the event loop."""
+        if self._closing:  # what was still queued when it was cut off
+            return
+        ban = self._scores.offend(self.kid, offence, reason, _now())
+        if ban is None:
+            log.warning("peer %s: %s: %s", self.name, offence.name.lower(), reason)
+            return
+        report_ban(self.name, ban)
         self.close(reason)
 
     @property
-    def offence(self) -> str | None:
-        """What it was banned for."""
-        return self._offence
+    def is_closed(self) -> bool:
+        """Whether the connection was cut here; what it sent before need not be looked at."""
+        return self._closing
+
+    def verified(self, signatures: int) -> None:
+        """Count signatures that this node verified for the peer."""
+        self._scores.verified(self.kid, signatures, _now())
+
+    def useless(self, refused: int, stale: int) -> None:
+        """Count transactions of it that were refused, or final here before."""
+        self._scores.useless(self.kid, refused, stale, _now())
+
+    def may_send_again(self, key: bytes) -> bool:
+        """Whether what `key` stands for has not just been sent to this peer; notes that it is."""
+        now = _now()
+        if now - self._sent.get(key, float("-inf")) < RESEND_S:
+            return False
+        self._sent[key] = now
+        if len(self._sent) > MAX_REMEMBERED_SENDS:
+            self._sent.popitem(last=False)
+        return True
+
+    def was_asked(self, answer: wire.Message) -> bool:
+        """Whether a message that only answers a question answers one; counts it."""
+        if answer.KIND not in wire.ANSWERS.values():
+            return True
+        if not self._asked[answer.KIND]:
+            return False
+        self._asked[answer.KIND] -= 1
+        return True
 
     def send(self, message: wire.Message) -> None:
         """Queue a message; a peer that does not take what waits for it is cut off."""
+        if (answer := wire.ANSWERS.get(message.KIND)) is not None:
+            self._asked[answer] += 1
         self.send_frame(wire.encode_message(message))
 
     def send_frame(self, frame: bytes) -> None:
@@ -136,10 +198,14 @@ class PeerNetwork:
         self._handler = handler
         self._authorise = authorise
         self._peers: dict[bytes, Peer] = {}
-        self._banned: dict[bytes, float] = {}
+        self.scores = Scores()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._listeners: list[socket.socket] = []
         self._status = status
+        self._gate: Gate | None = None
+        self._refusals: LogLimit | None = None
+        # By member: connections that have shown a certificate and not said hello yet.
+        self._greeting: Counter[bytes] = Counter()
         self.refused = 0
 
     @property
@@ -150,41 +216,37 @@ class PeerNetwork:
     @property
     def port(self) -> int:
         """Port that is listened on; the one chosen by the system where 0 was asked for."""
-        if self._server is None:
+        if not self._listeners:
             raise NetworkError("peer network: is not started")
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._listeners[0].getsockname()[1])
 
     async def start(self, host: str, port: int) -> None:
         """Listen and begin to dial; raises NetworkError where the port cannot be had."""
+        self._gate = Gate(_now())
+        self._refusals = LogLimit(_now())
         try:
-            self._server = await asyncio.start_server(
-                self._accept,
-                host,
-                port,
-                ssl=self._server_context,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                backlog=MAX_CONNECTIONS,
-            )
+            self._listeners = await _listen(host, port)
         except OSError as error:
             raise NetworkError(
                 f"[peer] listen {host}:{port}: {error.strerror or error}; free the port or "
                 "choose another"
             ) from error
+        for listener in self._listeners:
+            self._spawn(self._accept_for_ever(listener, self._gate))
         for kid in self._addresses:
             self._spawn(self._dial_for_ever(kid))
         self._spawn(self._send_status())
 
     async def stop(self) -> None:
         """Close everything and wait until it is closed."""
-        if self._server is not None:
-            self._server.close()
         for peer in self.peers:
             peer.close("shutting down")
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
 
     def announce(self) -> None:
         """Tell all peers at once where this node stands."""
@@ -203,10 +265,11 @@ class PeerNetwork:
             if peer.kid not in but:
                 peer.send_frame(frame)
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _send_status(self) -> None:
         while True:
@@ -229,26 +292,58 @@ class PeerNetwork:
                     log.debug("peer %s:%d: not reached: %s", host, port, error)
                 else:
                     delay = DIAL_BACKOFF_S[0]
-                    await self._converse(streams, expected=kid)
+                    await self._converse(streams, kid, _nothing)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads redials
             delay = min(delay * 2, DIAL_BACKOFF_S[1])
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if len(self._peers) >= MAX_CONNECTIONS:
-            self.refused += 1
-            writer.transport.abort()
-            return
-        with contextlib.suppress(asyncio.CancelledError):  # stop() ends us; asyncio would log it
-            await self._converse((reader, writer), expected=None)
+    async def _accept_for_ever(self, listener: socket.socket, gate: Gate) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("peers: no connection can be taken: %s", error.strerror or error)
+                await asyncio.sleep(ACCEPT_RETRY_S)
+                continue
+            host = str(address[0])
+            refusal = gate.enter(host, loop.time())
+            if refusal is not None:
+                self._refuse(host, refusal)
+                connection.close()
+                continue
+            task = self._spawn(self._serve(connection, host, gate))
+            task.add_done_callback(partial(_close, connection))
+
+    async def _serve(self, connection: socket.socket, host: str, gate: Gate) -> None:
+        """Shake hands with who connected, and hear it; never raises what the other side did."""
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as entered:
+            entered.callback(gate.leave, host)
+            reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
+            protocol = asyncio.StreamReaderProtocol(reader)
+            try:
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol,
+                    connection,
+                    ssl=self._server_context,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                )
+            except (OSError, EOFError) as error:
+                self._refuse(host, f"TLS: {error}")
+                return
+            if len(self._peers) >= MAX_CONNECTIONS:
+                self._refuse(host, f"{MAX_CONNECTIONS} are connected")
+                transport.abort()
+                return
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            # Whoever has said hello is counted as a peer, and no longer at the gate.
+            await self._converse((reader, writer), None, entered.close)
 
     async def _converse(
         self,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         expected: bytes | None,
+        greeted: Callable[[], None],
     ) -> None:
         """Greet, then read until the connection ends; never raises what the peer caused."""
         reader, writer = streams
@@ -257,25 +352,23 @@ class PeerNetwork:
         try:
             kid = peer_member(writer.get_extra_info("ssl_object"))
             self._check_identity(kid, expected)
-            writer.write(wire.encode_message(self._hello))
-            hello = self._check_hello(await self._read(reader))
-            peer = Peer(kid, hello.name, expected is not None, streams)
+            hello = await self._greet(kid, reader, writer)
+            greeted()
+            peer = Peer(kid, hello.name, expected is not None, streams, self.scores)
             if not self._register(peer):
                 return
             try:
                 await self._listen(peer)
             finally:
-                if peer.offence is not None:
-                    self._ban(kid, peer.offence)
                 if self._peers.get(kid) is peer:
                     del self._peers[kid]
                     self._handler.peer_left(peer)
         except (ProtocolError, NetworkError) as error:
-            if kid is not None and peer is not None:
-                self._ban(kid, str(error))
-            else:
+            if peer is not None:
                 self.refused += 1
-                log.warning("peer %s: refused: %s", kid.hex() if kid else "unknown", error)
+                peer.ban(str(error))
+            else:
+                self._refuse(kid.hex() if kid else "unknown", str(error))
         except FogNodeError:
             # This node's own trouble, a full disk say, is no offence of the peer.
             log.exception("peer %s: its message failed here", kid.hex() if kid else "unknown")
@@ -284,24 +377,45 @@ class PeerNetwork:
         finally:
             writer.transport.abort()
 
+    async def _greet(
+        self, kid: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> wire.Hello:
+        if self._greeting[kid] >= score.MAX_GREETING_PER_MEMBER:
+            raise NetworkError(
+                f"peer: {self._greeting[kid]} connections of {kid.hex()} have not said hello yet"
+            )
+        self._greeting[kid] += 1
+        try:
+            writer.write(wire.encode_message(self._hello))
+            _, message = await _read(reader, MAX_HELLO_BYTES)
+            return self._check_hello(message)
+        finally:
+            self._greeting[kid] -= 1
+            if not self._greeting[kid]:
+                del self._greeting[kid]
+
     async def _listen(self, peer: Peer) -> None:
         while True:
-            message = await self._read(peer.reader)
-            if isinstance(message, wire.Status):
-                peer.status = message
-            elif isinstance(message, wire.Hello):
+            peer.frame_bytes, message = await _read(peer.reader, wire.MAX_FRAME_BYTES)
+            now = _now()
+            if isinstance(message, wire.Hello):
                 raise NetworkError("peer: said hello twice")
-            await self._handler.peer_message(peer, message)
+            look = self.scores.take(peer.kid, message.KIND, peer.frame_bytes, now)
+            if not peer.was_asked(message):
+                peer.offend(Offence.UNASKED, f"sends {message.KIND} that nobody asked for")
+            elif look:
+                if isinstance(message, wire.Status):
+                    peer.status = message
+                await self._handler.peer_message(peer, message)
+            if (pause := self.scores.pause_s(peer.kid, now)) > 0:
+                await asyncio.sleep(pause)
 
-    async def _read(self, reader: asyncio.StreamReader) -> wire.Message:
-        async with asyncio.timeout(IDLE_TIMEOUT_S):
-            (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
-            if length > wire.MAX_FRAME_BYTES:
-                raise NetworkError(
-                    f"peer: frame of {length} bytes, at most {wire.MAX_FRAME_BYTES} are allowed"
-                )
-            body = await reader.readexactly(length)
-        return wire.parse_message(body)
+    def _refuse(self, who: str, reason: str) -> None:
+        """Note that somebody was not let in."""
+        self.refused += 1
+        assert self._refusals is not None
+        if (more := self._refusals.line(_now())) is not None:
+            log.warning("peer %s: refused: %s%s", who, reason, more)
 
     def _check_identity(self, kid: bytes, expected: bytes | None) -> None:
         if kid == self._own:
@@ -311,7 +425,9 @@ class PeerNetwork:
         if self._authorise(kid) is None:
             raise NetworkError(f"peer: {kid.hex()} is no member of this consortium, or is revoked")
         if self._is_banned(kid):
-            raise NetworkError(f"peer: {kid.hex()} broke the protocol a moment ago")
+            raise NetworkError(f"peer: {kid.hex()} is banned for what it sent before")
+        if expected is None and not self.scores.may_join(kid, _now()):
+            raise NetworkError(f"peer: {kid.hex()} connects again and again")
 
     def _check_hello(self, hello: wire.Message) -> wire.Hello:
         if not isinstance(hello, wire.Hello):
@@ -342,10 +458,64 @@ class PeerNetwork:
         self._handler.peer_joined(peer)
         return True
 
-    def _ban(self, kid: bytes, reason: str) -> None:
-        self.refused += 1
-        self._banned[kid] = asyncio.get_running_loop().time() + BAN_S
-        log.warning("peer %s: refused for %d s: %s", kid.hex(), BAN_S, reason)
-
     def _is_banned(self, kid: bytes) -> bool:
-        return self._banned.get(kid, 0.0) > asyncio.get_running_loop().time()
+        return self.scores.is_banned(kid, _now())
+
+
+def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
+    connection.close()
+
+
+def _nothing() -> None:
+    """Whom we dialled was never at the gate."""
+
+
+def report_ban(name: str, ban: Ban) -> None:
+    """Say in the log who is banned, why and for how long."""
+    log.warning(
+        "peer %s (%s): banned for %.0f s, ban number %d: %s",
+        name,
+        ban.kid.hex(),
+        ban.until - _now(),
+        ban.times,
+        ban.reason,
+    )
+
+
+async def _read(reader: asyncio.StreamReader, most: int) -> tuple[int, wire.Message]:
+    """The next message, at most `most` bytes, and its size."""
+    async with asyncio.timeout(IDLE_TIMEOUT_S):
+        (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
+    if length > most:
+        raise NetworkError(f"peer: frame of {length} bytes, at most {most} are allowed")
+    async with asyncio.timeout(IDLE_TIMEOUT_S + length / SLOWEST_BYTES_PER_S):
+        body = await reader.readexactly(length)
+    return length, wire.parse_message(body)
+
+
+async def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on all addresses of `host`; raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

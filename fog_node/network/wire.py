@@ -265,6 +265,10 @@ _KINDS: dict[str, type[Message]] = {
 }  # fmt: skip
 
 
+# What is only ever sent as an answer, by what asks for it.
+ANSWERS = {GetBlocks.KIND: Blocks.KIND, GetBlob.KIND: Blob.KIND}
+
+
 def encode_message(message: Message) -> bytes:
     """The frame of a message: length and CBOR."""
     body = encode([message.KIND, *(getattr(message, f.name) for f in fields(message))])

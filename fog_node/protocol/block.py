@@ -25,11 +25,21 @@ MAX_COINBASE_BYTES = 1024
 MAX_BLOCK_BYTES = 8 * 1024 * 1024
 MAX_BLOCK_TRANSACTIONS = 16384
 _HEADER = struct.Struct("<I32s32sIII")
+# An array of two, and a byte string of HEADER_BYTES.
+_BLOCK_HEAD = b"\x82\x58\x50"
 
 
 def double_sha256(data: bytes) -> bytes:
     """SHA-256 of the SHA-256, in the order in which the bytes come out."""
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+
+
+def header_hash(block: bytes) -> bytes | None:
+    """Hash of the header in a block's CBOR, without parsing the rest; None where there is none."""
+    begin = len(_BLOCK_HEAD)
+    if not block.startswith(_BLOCK_HEAD) or len(block) < begin + HEADER_BYTES:
+        return None
+    return double_sha256(block[begin : begin + HEADER_BYTES])
 
 
 def hash_hex(block_hash: bytes) -> str:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from support.consortium import found
 
 from fog_node.blobs import BlobError
-from fog_node.network import certificates, peers, wire
+from fog_node.network import certificates, peers, score, wire
 from fog_node.network.peers import Peer, PeerNetwork
 from fog_node.protocol.errors import FormatError
 from fog_node.protocol.keys import SigningKey
@@ -380,7 +380,7 @@ async def test_who_sends_junk_is_not_listened_to_for_a_while(target, consortium,
 
 
 async def test_a_ban_ends(target, consortium, monkeypatch) -> None:
-    monkeypatch.setattr(peers, "BAN_S", 0.2)
+    monkeypatch.setattr(score, "BAN_S", 0.2)
     intruder = await Intruder.member(target, consortium, "busan")
     await until(lambda: target.joined == ["busan"], "it is connected")
     intruder.writer.write(JUNK_FRAMES["no CBOR"])

@@ -13,7 +13,7 @@ from support.small_chain import GATEWAY_NAME, SmallChain
 from fog_node.api.app import create_app
 from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
-from fog_node.api.services import Condition, PeerCondition, Services
+from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
 from fog_node.blobs import BlobStore
 from fog_node.protocol.keys import SigningKey
 
@@ -39,7 +39,8 @@ class World:
         def stored():
             self.stored += 1
 
-        peers = (PeerCondition("busan", bytes(8), 7),)
+        peers = (PeerCondition("busan", bytes(8), 7, 12.5, 3, 1.5),)
+        banned = (BannedCondition(bytes([1] * 8), "sends junk", 3600.0, 2),)
         return Services(
             member=GATEWAY_NAME,
             version="1.2.3",
@@ -48,7 +49,7 @@ class World:
             feed=self.feed,
             submit=submit,
             stored=stored,
-            condition=lambda: Condition(3, peers, {"boards": 4}),
+            condition=lambda: Condition(3, peers, {"boards": 4}, banned, 5),
         )
 
     def seal(self, *transactions):

@@ -42,7 +42,14 @@ class TestNode:
         assert status["version"] == "1.2.3"
         assert (status["validators"], status["quorum"]) == (3, 2)
         assert status["round"] == 3
-        assert status["peers"] == [{"name": "busan", "kid": "00" * 8, "height": 7}]
+        (peer,) = status["peers"]
+        assert (peer["name"], peer["kid"], peer["height"]) == ("busan", "00" * 8, 7)
+        assert (peer["points"], peer["shed"], peer["paused_s"]) == (12.5, 3, 1.5)
+        (banned,) = status["banned"]
+        assert (banned["name"], banned["kid"], banned["times"]) == (None, "01" * 8, 2)
+        assert banned["reason"] == "sends junk"
+        assert banned["until"] > status["head_time"]
+        assert status["refused_connections"] == 5
         assert status["waiting"] == 1
         assert status["final"] == {"enrol": 1, "incident": 1, "all": 2}
         assert status["gateway"] == {"boards": 4}
