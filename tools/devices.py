@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fog_node.client import Client
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import PublicKey, SigningKey, parse_kid
 from fog_node.protocol.transactions import Channel, Enrol, Revoke
 from tools.errors import UsageError
+from tools.nodes import Nodes
 from tools.submit import submit
 
 
@@ -38,17 +38,15 @@ def enrolment(
         raise UsageError(str(error)) from error
 
 
-async def enroll(
-    apis: Sequence[str], founding: Founding, key: SigningKey, body: Enrol
-) -> dict[str, Any]:
+async def enroll(nodes: Nodes, founding: Founding, key: SigningKey, body: Enrol) -> dict[str, Any]:
     """Enrol a board and wait until it is final; raises ToolError, ClientError."""
-    async with Client(apis) as client:
+    async with nodes.client() as client:
         transaction = await submit(client, key, body, founding)
     return {"enrolled": body.device.hex(), "transaction": transaction.id.hex()}
 
 
 async def revoke(
-    apis: Sequence[str], founding: Founding, key: SigningKey, kid: str, reason: str
+    nodes: Nodes, founding: Founding, key: SigningKey, kid: str, reason: str
 ) -> dict[str, Any]:
     """Revoke a board's or member's key and wait until it is final."""
     try:
@@ -56,6 +54,6 @@ async def revoke(
     except ProtocolError as error:
         raise UsageError(str(error)) from error
     body = Revoke(subject, reason, time.time_ns() // 1_000_000)
-    async with Client(apis) as client:
+    async with nodes.client() as client:
         transaction = await submit(client, key, body, founding)
     return {"revoked": kid, "transaction": transaction.id.hex()}

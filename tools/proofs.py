@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fog_node.client import Client
 from fog_node.light_client import LightClient
 from fog_node.protocol import Founding, hash_hex, parse_proof
 from fog_node.protocol.errors import ProtocolError
@@ -41,7 +39,7 @@ def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
     return {"holds": True, "consortium": founding.name, **_shown(proof, founding)}
 
 
-async def follow(apis: Sequence[str], founding_file: Path, kept: Path) -> dict[str, Any]:
+async def follow(nodes: Nodes, founding_file: Path, kept: Path) -> dict[str, Any]:
     """Follow the chain without bodies, and say where it stands.
 
     Raises:
@@ -49,7 +47,7 @@ async def follow(apis: Sequence[str], founding_file: Path, kept: Path) -> dict[s
         ForkError: two certified blocks stand at one height.
     """
     founding = load_founding(founding_file)
-    async with LightClient([Client([api]) for api in apis], founding, kept) as light:
+    async with LightClient(nodes.clients(), founding, kept) as light:
         chain = await light.sync()
     return {
         "consortium": founding.name,

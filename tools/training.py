@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,9 @@ from rich.progress import Progress
 
 from cloud.collect import collect
 from cloud.dataset import Dataset
-from fog_node.client import Client
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
+from tools.nodes import Nodes
 from tools.submit import submit
 
 
@@ -43,10 +42,10 @@ class Check:
     plots: Path | None
 
 
-async def update(apis: Sequence[str], founding: Founding, directory: Path) -> Dataset:
+async def update(nodes: Nodes, founding: Founding, directory: Path) -> Dataset:
     """Collect what a node has and the data set lacks; raises CloudError, ClientError."""
     dataset = await asyncio.to_thread(Dataset.open, directory)
-    async with Client(apis) as client:
+    async with nodes.client() as client:
         height = (await client.status()).height
         if height > dataset.height:
             async with contextlib.aclosing(client.stream(dataset.height + 1)) as source:
@@ -55,10 +54,10 @@ async def update(apis: Sequence[str], founding: Founding, directory: Path) -> Da
 
 
 async def train_anomaly(
-    apis: Sequence[str], founding: Founding, job: Job, console: Console
+    nodes: Nodes, founding: Founding, job: Job, console: Console
 ) -> dict[str, Any]:
     """Collect, train, and say what came of it; progress goes to `console`."""
-    dataset = await update(apis, founding, job.data)
+    dataset = await update(nodes, founding, job.data)
     from cloud.train import anomaly
 
     with Progress(console=console, transient=True) as bar:
@@ -82,9 +81,9 @@ async def train_anomaly(
     return result.report
 
 
-async def evaluate_anomaly(apis: Sequence[str], founding: Founding, check: Check) -> dict[str, Any]:
+async def evaluate_anomaly(nodes: Nodes, founding: Founding, check: Check) -> dict[str, Any]:
     """Collect, and compare the boards' verdicts with LiteRT and with labels."""
-    dataset = await update(apis, founding, check.data)
+    dataset = await update(nodes, founding, check.data)
     from cloud import evaluate
 
     labels = evaluate.load_labels(check.labels) if check.labels else {}
@@ -94,7 +93,7 @@ async def evaluate_anomaly(apis: Sequence[str], founding: Founding, check: Check
 
 
 async def release(
-    apis: Sequence[str],
+    nodes: Nodes,
     founding: Founding,
     key: SigningKey,
     model: Path,
@@ -104,7 +103,7 @@ async def release(
     """Sign and publish a model; done when its bundle is held and its transaction final."""
     from cloud.release import publish
 
-    async with Client(apis) as client:
+    async with nodes.client() as client:
         prepared = await publish(
             client, partial(submit, wait=False), key, founding, model, name, overruled_by
         )

@@ -200,7 +200,7 @@ def headers(
 
 
 def _check_open(proof: Proof, reader: Reader, node: Services, field: str) -> None:
-    if not reader.may_read(proof.subject.transaction, node.ledger):
+    if not all(reader.may_read(s.transaction, node.ledger) for s in proof.subjects):
         raise forbidden(field, "is a transaction that does not concern you")
 
 

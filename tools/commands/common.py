@@ -14,8 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tools.errors import ToolError, UsageError
-
-DEFAULT_API = "http://127.0.0.1:7480"
+from tools.nodes import DEFAULT_API
 
 console = Console()
 errors = Console(stderr=True)
@@ -35,6 +34,15 @@ FoundingFile = Annotated[
 Api = Annotated[
     list[str] | None,
     typer.Option("--api", metavar="URL", help=f"A fog node's API; repeatable. [{DEFAULT_API}]"),
+]
+MemberDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--as",
+        metavar="DIR",
+        envvar="FOGLINE_MEMBER",
+        help="Your directory with tls.crt, tls.key and founding.cbor, for an API over TLS.",
+    ),
 ]
 OperatorKey = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Signing key of a member who is operator.")

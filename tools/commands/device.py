@@ -8,15 +8,16 @@ import typer
 
 from tools import consortium as consortiums
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     OperatorKey,
     new_app,
     report,
     run,
 )
+from tools.nodes import Nodes
 
 app = new_app("Enrol, revoke and list boards.")
 
@@ -36,6 +37,7 @@ def device_enroll(
     ],
     board: Annotated[str, typer.Option(help="Kind of board.")] = "unix",
     api: Api = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """Put a board's public key, owner, type and channels on the chain.
@@ -47,7 +49,7 @@ def device_enroll(
 
     result = run(
         devices.enroll(
-            api or [DEFAULT_API],
+            Nodes.of(api, member),
             consortiums.load_founding(founding),
             consortiums.load_key(key),
             devices.enrolment(public_key, owner, device_type, board, channel),
@@ -63,6 +65,7 @@ def device_revoke(
     key: OperatorKey,
     reason: Annotated[str, typer.Option(help="Why; goes on the chain.")],
     api: Api = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """End the trust in a key: at once, and for good.
@@ -74,7 +77,7 @@ def device_revoke(
 
     result = run(
         devices.revoke(
-            api or [DEFAULT_API],
+            Nodes.of(api, member),
             consortiums.load_founding(founding),
             consortiums.load_key(key),
             kid,
@@ -85,15 +88,17 @@ def device_revoke(
 
 
 @app.command("list")
-def device_list(api: Api = None, json_file: JsonFile = None) -> None:
+def device_list(
+    api: Api = None, member: MemberDirectory = None, json_file: JsonFile = None
+) -> None:
     """List the boards on the chain.
 
     Example: fogline device list --api http://127.0.0.1:7480
     """
-    from fog_node.client import Client
+    nodes = Nodes.of(api, member)
 
     async def ask() -> Any:
-        async with Client(api or [DEFAULT_API]) as client:
+        async with nodes.client() as client:
             return [device.model_dump() for device in await client.devices()]
 
     report({"devices": run(ask())}, json_file)

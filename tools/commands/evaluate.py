@@ -9,16 +9,17 @@ import typer
 
 from tools import consortium as consortiums
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     DatasetDirectory,
     DeviceType,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     new_app,
     report,
     run,
 )
+from tools.nodes import Nodes
 
 app = new_app("Measure a trained model.")
 
@@ -34,6 +35,7 @@ def evaluate_anomaly(
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Directory for plots.")] = None,
     api: Api = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """Repeat the boards' sealed verdicts with LiteRT, and score them where there are labels.
@@ -45,7 +47,7 @@ def evaluate_anomaly(
 
     result = run(
         training.evaluate_anomaly(
-            api or [DEFAULT_API],
+            Nodes.of(api, member),
             consortiums.load_founding(founding),
             training.Check(data, device_type, model, labels, plots),
         )

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     new_app,
     report,
     run,
 )
+from tools.nodes import Nodes
 
 app = new_app("Set up, run and look at a fog node.")
 
@@ -72,15 +73,15 @@ def fog_run(
 
 
 @app.command("status")
-def fog_status(api: Api = None, json_file: JsonFile = None) -> None:
+def fog_status(api: Api = None, member: MemberDirectory = None, json_file: JsonFile = None) -> None:
     """Say how a fog node is doing.
 
     Example: fogline fog status --api http://127.0.0.1:7480
     """
-    from fog_node.client import Client
+    nodes = Nodes.of(api, member)
 
     async def ask() -> Any:
-        async with Client(api or [DEFAULT_API]) as client:
+        async with nodes.client() as client:
             return (await client.status()).model_dump()
 
     report(run(ask()), json_file)

@@ -9,14 +9,15 @@ import typer
 
 from tools import consortium as consortiums
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     new_app,
     report,
     run,
 )
+from tools.nodes import Nodes
 
 app = new_app("Release models to boards.")
 
@@ -33,6 +34,7 @@ def model_release(
         str | None, typer.Option(help="Member who accepts that int8 loses more than a point.")
     ] = None,
     api: Api = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """Sign a model and release it to the boards of its device type.
@@ -44,7 +46,7 @@ def model_release(
 
     result = run(
         training.release(
-            api or [DEFAULT_API],
+            Nodes.of(api, member),
             consortiums.load_founding(founding),
             consortiums.load_key(key),
             model,
@@ -56,15 +58,15 @@ def model_release(
 
 
 @app.command("list")
-def model_list(api: Api = None, json_file: JsonFile = None) -> None:
+def model_list(api: Api = None, member: MemberDirectory = None, json_file: JsonFile = None) -> None:
     """List the latest releases on the chain.
 
     Example: fogline model list --api http://127.0.0.1:7480
     """
-    from fog_node.client import Client
+    nodes = Nodes.of(api, member)
 
     async def ask() -> Any:
-        async with Client(api or [DEFAULT_API]) as client:
+        async with nodes.client() as client:
             return [release.model_dump() for release in await client.releases()]
 
     report({"releases": run(ask())}, json_file)

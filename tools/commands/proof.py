@@ -10,16 +10,17 @@ import typer
 
 from fog_node.client import Client
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     new_app,
     report,
     run,
     write_out,
 )
 from tools.errors import UsageError
+from tools.nodes import Nodes
 
 TRANSACTION_ID_BYTES = 32
 KID_BYTES = 8
@@ -34,13 +35,14 @@ def proof_get(
     transaction: Annotated[str, typer.Argument(help="Id of the transaction: 64 hex digits.")],
     out: ProofOut,
     api: Api = None,
+    member: MemberDirectory = None,
 ) -> None:
     """Write the proof that a transaction is final.
 
     Example: fogline proof get 6e340b9c... --out reading.proof
     """
     identity = _hex(transaction, TRANSACTION_ID_BYTES, "transaction id")
-    _write(out, api, lambda client: client.proof(identity))
+    _write(out, Nodes.of(api, member), lambda client: client.proof(identity))
 
 
 @app.command("range")
@@ -50,13 +52,14 @@ def proof_range(
     last: Annotated[int, typer.Argument(min=1, help="Its last number.")],
     out: ProofOut,
     api: Api = None,
+    member: MemberDirectory = None,
 ) -> None:
     """Write the proof of all that a signer has sealed between two of its numbers, complete.
 
     Example: fogline proof range 0123456789abcdef 1 500 --out shift.proof
     """
     kid = _hex(signer, KID_BYTES, "key id")
-    _write(out, api, lambda client: client.range_proof(kid, first, last))
+    _write(out, Nodes.of(api, member), lambda client: client.range_proof(kid, first, last))
 
 
 @app.command("enrolment")
@@ -64,13 +67,14 @@ def proof_enrolment(
     device: Annotated[str, typer.Argument(help="Key id of the board: 16 hex digits.")],
     out: ProofOut,
     api: Api = None,
+    member: MemberDirectory = None,
 ) -> None:
     """Write the proof of a board's enrolment, and of how it stands as of the latest block.
 
     Example: fogline proof enrolment 0123456789abcdef --out board.proof
     """
     kid = _hex(device, KID_BYTES, "key id")
-    _write(out, api, lambda client: client.enrolment_proof(kid))
+    _write(out, Nodes.of(api, member), lambda client: client.enrolment_proof(kid))
 
 
 @app.command("verify")
@@ -95,6 +99,7 @@ def proof_follow(
         Path, typer.Option("--kept", metavar="FILE", help="Where the head is kept between runs.")
     ],
     api: Api = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """Follow the chain by its certificates, without bodies, and compare the nodes' heads.
@@ -104,7 +109,7 @@ def proof_follow(
     """
     from tools import proofs
 
-    report(run(proofs.follow(api or [DEFAULT_API], founding, kept)), json_file)
+    report(run(proofs.follow(Nodes.of(api, member), founding, kept)), json_file)
 
 
 def _hex(text: str, length: int, what: str) -> bytes:
@@ -117,9 +122,9 @@ def _hex(text: str, length: int, what: str) -> bytes:
     return value
 
 
-def _write(out: Path, api: list[str] | None, ask: Callable[[Client], Awaitable[bytes]]) -> None:
+def _write(out: Path, nodes: Nodes, ask: Callable[[Client], Awaitable[bytes]]) -> None:
     async def get() -> bytes:
-        async with Client(api or [DEFAULT_API]) as client:
+        async with nodes.client() as client:
             return await ask(client)
 
     data = run(get())

@@ -9,17 +9,18 @@ import typer
 
 from tools import consortium as consortiums
 from tools.commands.common import (
-    DEFAULT_API,
     Api,
     DatasetDirectory,
     DeviceType,
     FoundingFile,
     JsonFile,
+    MemberDirectory,
     errors,
     new_app,
     report,
     run,
 )
+from tools.nodes import Nodes
 
 app = new_app("Train a model on sealed readings.")
 
@@ -31,6 +32,7 @@ def train_anomaly(
     data: DatasetDirectory,
     device_type: DeviceType,
     api: Api = None,
+    member: MemberDirectory = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look, in seconds.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     json_file: JsonFile = None,
@@ -44,7 +46,7 @@ def train_anomaly(
 
     result = run(
         training.train_anomaly(
-            api or [DEFAULT_API],
+            Nodes.of(api, member),
             consortiums.load_founding(founding),
             training.Job(data, device_type, out, quick, seed),
             errors,

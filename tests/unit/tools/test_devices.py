@@ -16,12 +16,14 @@ from fog_node.client import Client, RefusedError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import Revoke
 from tools import devices
+from tools import nodes as node_tools
 from tools import submit as submitting
 from tools.errors import ToolError, UsageError
+from tools.nodes import Nodes
 
 BOARD = SigningKey.from_secret(7)
 CHANNELS = ("pressure,bar,-1,10", "flow,L/min,0,200")
-APIS = ["http://node"]
+APIS = Nodes(("http://node",))
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def node(chain, tmp_path, monkeypatch):
         condition=lambda: Condition(0),
     )
     transport = httpx.ASGITransport(create_app(services))
-    monkeypatch.setattr(devices, "Client", functools.partial(Client, transport=transport))
+    monkeypatch.setattr(node_tools, "Client", functools.partial(Client, transport=transport))
     return seals
 
 
