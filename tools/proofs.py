@@ -20,6 +20,7 @@ from fog_node.protocol.transactions import Enrol, PackBody
 
 from .consortium import load_founding
 from .errors import ToolError
+from .nodes import Nodes
 
 
 def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:

@@ -224,6 +224,18 @@ async def test_a_response_to_a_request_of_somebody_else_is_no_answer(consortium,
         await refusal(buyer.transaction(false.id))
 
 
+async def test_a_range_is_open_only_whole(consortium, client):
+    """Of what one provider signed, a customer has the proof of what concerns it, and no more."""
+    other = consortium.sign("foundry", Response(consortium.open_request.id, "done", None, START_MS))
+    consortium.world.seal(other)
+    kid = consortium.kid("foundry")
+    async with client("buyer") as buyer:
+        assert await buyer.range_proof(kid, 1, 1)
+        await refusal(buyer.range_proof(kid, 1, 2))
+    async with client("foundry") as provider:
+        assert await provider.range_proof(kid, 1, 2)
+
+
 class TestCertificates:
     async def test_none(self, url):
         with pytest.raises(ClientError, match="give yours"):
