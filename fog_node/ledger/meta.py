@@ -18,6 +18,7 @@ from fog_node.protocol.validate import array, octets, text, text_map, uint
 
 MAX_META_BYTES = 64 * 1024
 _MODULUS = 2**63
+_ID_CHECK_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Sum:
         listed = list(checks)
         return cls(len(listed), sum(listed) % _MODULUS)
 
-    def plus(self, check: int) -> Sum:
-        """With one more row."""
-        return Sum(self.count + 1, (self.total + check) % _MODULUS)
+    def plus(self, *checks: int) -> Sum:
+        """With these rows more."""
+        return Sum(self.count + len(checks), (self.total + sum(checks)) % _MODULUS)
 
-    def minus(self, check: int) -> Sum:
-        """With one row less."""
-        return Sum(self.count - 1, (self.total - check) % _MODULUS)
+    def minus(self, *checks: int) -> Sum:
+        """With these rows less."""
+        return Sum(self.count - len(checks), (self.total - sum(checks)) % _MODULUS)
 
 
 @dataclass
@@ -111,6 +112,11 @@ _SUMS = ("votes", "locks", "mempool", "forks", "sets")
 def _sum(value: Any, field: str) -> Sum:
     count, total = array(value, field, length=2)
     return Sum(uint(count, field), uint(total, field))
+
+
+def check_of_id(id_: bytes) -> int:
+    """Check over a row that is known by its hash: part of that."""
+    return int.from_bytes(id_[:_ID_CHECK_BYTES], "big")
 
 
 def check_of(*parts: bytes | int | None) -> int:

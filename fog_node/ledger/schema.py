@@ -8,7 +8,7 @@ from pathlib import Path
 from fog_node.errors import DamagedError, DiskFullError, StoreError
 
 DATABASE = "ledger.sqlite3"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # "FogL": tells our databases from others' (SQLite's application_id).
 APPLICATION_ID = 0x466F674C
 BUSY_TIMEOUT_S = 10.0
@@ -45,7 +45,7 @@ CREATE TABLE kinds (
     kind TEXT NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (kind, place)
 ) WITHOUT ROWID;
 CREATE TABLE state (key BLOB PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE mempool (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, raw BLOB NOT NULL);
+CREATE TABLE mempool (number INTEGER PRIMARY KEY, raw BLOB NOT NULL);
 CREATE TABLE votes (
     height INTEGER NOT NULL, round INTEGER NOT NULL, step INTEGER NOT NULL,
     hash BLOB, crc INTEGER NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (height, round, step)

@@ -34,7 +34,7 @@ from .block_body import body_of, join_block, split_body
 from .chain import BlockInfo
 from .consensus_messages import Lock
 from .directory_lock import lock_directory
-from .meta import Meta, Sum, check_of
+from .meta import Meta, Sum, check_of, check_of_id
 from .places import PLACES, Place, ids_of, kinds_of, position_in, prefix_of, runs_of
 from .schema import (
     DATABASE,
@@ -108,6 +108,10 @@ class Store:
             self._reader = stack.enter_context(closing(connect(self.path)))
             self._sync()
             self._signers = self._load_signers()
+            # Numbers of the waiting transactions by id, and what the present change does to them.
+            self._pending = self._load_pending()
+            self._arrived: dict[bytes, int] = {}
+            self._settled: dict[bytes, int] = {}
             self._check_promises()
             self._resources = stack.pop_all()
 
@@ -322,10 +326,15 @@ class Store:
     def add_pending(self, transactions: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep waiting transactions, (id, bytes) each; on disk together when this returns."""
         with self._transaction() as (database, meta):
-            for id_, raw in transactions:
-                query = "INSERT OR IGNORE INTO mempool (id, raw) VALUES (?, ?)"
-                if database.execute(query, (id_, raw)).rowcount:
-                    meta.mempool = meta.mempool.plus(check_of(id_))
+            rows = {id_: raw for id_, raw in transactions if id_ not in self._pending}
+            first = 1 + next(reversed(self._pending.values()), 0)
+            numbers = dict(zip(rows, range(first, first + len(rows)), strict=True))
+            database.executemany(
+                "INSERT INTO mempool VALUES (?, ?)",
+                zip(numbers.values(), rows.values(), strict=True),
+            )
+            meta.mempool = meta.mempool.plus(*map(check_of_id, rows))
+            self._arrived |= numbers
 
     def remove_pending(self, ids: Iterable[bytes]) -> None:
         """Drop waiting transactions."""
@@ -334,14 +343,8 @@ class Store:
 
     def pending(self) -> list[tuple[bytes, bytes]]:
         """Return waiting transactions, (id, bytes) each, in order of arrival."""
-        rows: list[tuple[bytes, bytes]] = self._rows(
-            "SELECT id, raw FROM mempool ORDER BY number", ()
-        )
-        if any(leaf_hash(raw) != id_ for id_, raw in rows):
-            raise self.damaged("mempool: bytes and id do not fit")
-        if Sum.of(check_of(id_) for id_, _ in rows) != self._meta.mempool:
-            raise self.damaged("mempool: transactions that waited here are missing")
-        return rows
+        rows = self._rows("SELECT raw FROM mempool ORDER BY number", ())
+        return [(leaf_hash(raw), raw) for (raw,) in rows]
 
     # What this validator has promised
 
@@ -501,6 +504,16 @@ class Store:
     def _load_signers(self) -> dict[bytes, int]:
         return {kid: number for number, kid in self._rows("SELECT number, kid FROM signers", ())}
 
+    def _load_pending(self) -> dict[bytes, int]:
+        """Numbers of the waiting transactions by id; their bytes make the id."""
+        rows = self._rows("SELECT number, raw FROM mempool ORDER BY number", ())
+        if not all(isinstance(raw, bytes) for _, raw in rows):
+            raise self.damaged("mempool: a row is not what was written")
+        numbers = {leaf_hash(raw): number for number, raw in rows}
+        if Sum.of(map(check_of_id, numbers)) != self._meta.mempool:
+            raise self.damaged("mempool: transactions that waited here are missing or changed")
+        return numbers
+
     def _check_promises(self) -> None:
         """Compare the rows that must never vanish or change with their checks and sums."""
         queries = {
@@ -556,11 +569,12 @@ class Store:
 
     def _settle(self, database: sqlite3.Connection, meta: Meta, ids: Iterable[bytes]) -> None:
         """Take transactions out of the mempool."""
-        if not meta.mempool.count:
-            return
-        for id_ in ids:
-            if database.execute("DELETE FROM mempool WHERE id = ?", (id_,)).rowcount:
-                meta.mempool = meta.mempool.minus(check_of(id_))
+        gone = {id_: self._pending[id_] for id_ in ids if id_ in self._pending}
+        database.executemany(
+            "DELETE FROM mempool WHERE number = ?", ((number,) for number in gone.values())
+        )
+        meta.mempool = meta.mempool.minus(*map(check_of_id, gone))
+        self._settled |= gone
 
     def _stored_header(self, row: Sequence[Any]) -> StoredHeader:
         height, prefix, transactions, size, check, header, coinbase, certificate = row
@@ -642,6 +656,7 @@ class Store:
             database = self._writer
             meta = self._meta.copy()
             signers = len(self._signers)
+            self._arrived, self._settled = {}, {}
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database, meta
@@ -655,6 +670,9 @@ class Store:
                     self._signers.popitem()  # the latest ones, which were rolled back
                 raise
             self._meta = meta
+            self._pending |= self._arrived
+            for id_ in self._settled:
+                del self._pending[id_]
             if relied_on:
                 try:
                     self._witness.write(_testimony(meta))
