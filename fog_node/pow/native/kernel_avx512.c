@@ -35,10 +35,12 @@ VECTOR_FUNCTION uint32_t avx512_scan(const struct work *work, uint32_t first, ui
 {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i limit = SET(work->target[0]);
+    struct shared shared;
 
+    share(&shared, work);
     for (uint32_t offset = 0; offset < count; offset += LANES) {
         __m512i nonces = ADD(SET(first + offset), lane);
-        __m512i words = swap_lane_bytes(last_words(work, swap_lane_bytes(nonces)));
+        __m512i words = swap_lane_bytes(last_words(&shared, swap_lane_bytes(nonces)));
         unsigned lanes = _mm512_cmple_epu32_mask(words, limit);
         if (lanes != 0) {
             uint32_t found = offset + (uint32_t)__builtin_ctz(lanes);

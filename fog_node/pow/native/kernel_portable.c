@@ -17,8 +17,11 @@ bool portable_runs_here(void) { return true; }
 
 uint32_t portable_scan(const struct work *work, uint32_t first, uint32_t count)
 {
+    struct shared shared;
+
+    share(&shared, work);
     for (uint32_t offset = 0; offset < count; offset++) {
-        if (swap_bytes(last_words(work, swap_bytes(first + offset))) <= work->target[0]) {
+        if (swap_bytes(last_words(&shared, swap_bytes(first + offset))) <= work->target[0]) {
             return offset;
         }
     }

@@ -22,8 +22,8 @@ void work_init(struct work *work, const unsigned char *header, const unsigned ch
     block[15] = HEADER_BYTES * 8;
     sha256_expand(schedule, block);
     memcpy(work->tail, block, sizeof work->tail);
-    memcpy(work->before3, work->midstate, sizeof work->midstate);
-    sha256_rounds(work->before3, schedule, 0, 3);
+    memcpy(work->after3, work->midstate, sizeof work->midstate);
+    sha256_rounds(work->after3, schedule, 0, 4);
     /* The block above has the nonce word 0, and small0(0) is 0. */
     work->w16 = schedule[16];
     work->w17 = schedule[17];

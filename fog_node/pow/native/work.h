@@ -14,7 +14,8 @@ struct work {
     uint32_t header[HEADER_WORDS];   /* big-endian words; the nonce word is overwritten */
     uint32_t target[SHA256_WORDS];   /* most significant word first */
     uint32_t midstate[SHA256_WORDS]; /* after the first block */
-    uint32_t before3[SHA256_WORDS];  /* state before round 3 of the second block, the nonce's */
+    /* State after round 3 of the second block if the nonce word were 0: it is added to a and e. */
+    uint32_t after3[SHA256_WORDS];
     uint32_t tail[3];
     uint32_t w16, w17;               /* schedule words that the nonce does not reach */
     uint32_t w18_base, w19_base;     /* w18 = base + small0(nonce word), w19 = base + nonce word */
