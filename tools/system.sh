@@ -108,6 +108,12 @@ install_for_tests() {
     local missing=()
     has_program mosquitto || missing+=(mosquitto)
     has_program chromium chromium-browser google-chrome || missing+=(chromium)
+    # The kernels for the Raspberry Pi's processor are tried on any other, too.
+    if [ "$(uname -m)" != aarch64 ]; then
+        has_program aarch64-linux-gnu-gcc || missing+=(gcc-aarch64-linux-gnu)
+        [ -e /usr/aarch64-linux-gnu/lib/libc.a ] || missing+=(libc6-dev-arm64-cross)
+        has_program qemu-aarch64 || missing+=(qemu-user)
+    fi
     if [ ${#missing[@]} -gt 0 ]; then
         apt_install "${missing[@]}"
     fi

@@ -27,6 +27,7 @@ enum { LANES = 8 };
 #define CHOOSE(x, y, z) XOR(z, _mm256_and_si256(x, XOR(y, z)))
 /* In this form the first term of a round is the second of the next. */
 #define MAJORITY(x, y, z) XOR(y, _mm256_and_si256(XOR(x, y), XOR(y, z)))
+#define PIN(x) __asm__("" : "+x"(x))
 #include "lanes.h"
 
 bool avx2_runs_here(void) { return __builtin_cpu_supports("avx2"); }

@@ -21,6 +21,7 @@ enum { LANES = 16 };
 #define BIG1(x) XOR3(ROTATE(x, 6), ROTATE(x, 11), ROTATE(x, 25))
 #define SMALL0(x) XOR3(ROTATE(x, 7), ROTATE(x, 18), SHIFT(x, 3))
 #define SMALL1(x) XOR3(ROTATE(x, 17), ROTATE(x, 19), SHIFT(x, 10))
+#define PIN(x) __asm__("" : "+v"(x))
 #include "lanes.h"
 
 bool avx512_runs_here(void) { return __builtin_cpu_supports("avx512f"); }

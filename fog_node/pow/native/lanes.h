@@ -7,6 +7,8 @@
  *   ADD(x, y)                   per lane, modulo 2**32
  *   BIG0 BIG1 SMALL0 SMALL1(x)  the functions of FIPS 180-4, section 4.1.2
  *   CHOOSE MAJORITY(x, y, z)
+ *   PIN(x)                      keeps the compiler from regrouping a sum across the variable x, or
+ *                               nothing
  *
  * What saves work over two plain hashes: everything ahead of the nonce comes from struct work. The
  * round that takes in the first word that varies (the nonce, then the first word of the inner digest)
@@ -89,14 +91,20 @@ VECTOR_FUNCTION static inline void share(struct shared *shared, const struct wor
 /* Variable i of a..h in round t. Rounds rename the variables instead of moving them. */
 #define STATE(t, i) state[((i) - (t)) & 7]
 
-/* Round t; sum = h + round constant + schedule word. */
+/* Round t; sum = h + round constant + schedule word. Summed up in the order in which the terms become
+ * known, with the long way from e to e and from a to a the shortest. */
 #define ROUND(t, sum)                                                                             \
     do {                                                                                          \
-        VECTOR early = ADD(sum, CHOOSE(STATE(t, 4), STATE(t, 5), STATE(t, 6)));                   \
+        VECTOR early = sum;                                                                       \
+        PIN(early);                                                                               \
+        early = ADD(early, CHOOSE(STATE(t, 4), STATE(t, 5), STATE(t, 6)));                        \
+        PIN(early);                                                                               \
         VECTOR t1 = ADD(early, BIG1(STATE(t, 4)));                                                \
-        VECTOR major = MAJORITY(STATE(t, 0), STATE(t, 1), STATE(t, 2));                           \
+        PIN(t1);                                                                                  \
+        VECTOR t1_major = ADD(t1, MAJORITY(STATE(t, 0), STATE(t, 1), STATE(t, 2)));               \
+        PIN(t1_major);                                                                            \
         STATE(t, 3) = ADD(STATE(t, 3), t1);                                                       \
-        STATE(t, 7) = ADD(ADD(t1, major), BIG0(STATE(t, 0)));                                     \
+        STATE(t, 7) = ADD(t1_major, BIG0(STATE(t, 0)));                                           \
     } while (0)
 
 /* Schedule word t. The last sixteen are kept. */
@@ -110,6 +118,7 @@ VECTOR_FUNCTION static inline void share(struct shared *shared, const struct wor
 #define FULL(t, key)                                                                              \
     do {                                                                                          \
         VECTOR sum3 = ADD3(WORD(t), SMALL0(WORD((t) + 1)), WORD((t) + 9));                        \
+        PIN(sum3);                                                                                \
         WORD(t) = ADD(sum3, SMALL1(WORD((t) + 14)));                                              \
         GIVEN(t, key);                                                                            \
     } while (0)

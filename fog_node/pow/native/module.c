@@ -126,7 +126,8 @@ static PyObject *search(PyObject *module, PyObject *args)
     struct search_result result;
     work_init(&work, (const unsigned char *)header, (const unsigned char *)target);
     Py_BEGIN_ALLOW_THREADS
-    result = work_search(&work, kernel->scan, (uint32_t)first, (uint64_t)count, cancel, stop);
+    result = work_search(&work, kernel->scan, kernel->batch, (uint32_t)first, (uint64_t)count,
+                         cancel, stop);
     Py_END_ALLOW_THREADS
     if (!result.found) {
         return Py_BuildValue("OK", Py_None, (unsigned long long)result.hashes);

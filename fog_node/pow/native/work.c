@@ -48,8 +48,8 @@ bool work_meets_target(const struct work *work, uint32_t nonce)
     return true;
 }
 
-struct search_result work_search(const struct work *work, scan_function *scan, uint32_t first,
-                                 uint64_t count, const atomic_bool *cancel,
+struct search_result work_search(const struct work *work, scan_function *scan, uint32_t batch,
+                                 uint32_t first, uint64_t count, const atomic_bool *cancel,
                                  const atomic_bool *stop)
 {
     uint64_t done = 0;
@@ -59,7 +59,7 @@ struct search_result work_search(const struct work *work, scan_function *scan, u
             || atomic_load_explicit(stop, memory_order_relaxed)) {
             break;
         }
-        uint32_t step = count - done < SCAN_NONCES ? (uint32_t)(count - done) : SCAN_NONCES;
+        uint32_t step = count - done < batch ? (uint32_t)(count - done) : batch;
         uint32_t from = first + (uint32_t)done;
         uint32_t offset = scan(work, from, step);
         if (offset == step) {

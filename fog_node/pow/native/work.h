@@ -25,10 +25,6 @@ struct work {
  * the target, judged by the hash's most significant word alone; count when there is none. */
 typedef uint32_t scan_function(const struct work *work, uint32_t first, uint32_t count);
 
-/* A kernel is asked for at most this many nonces between two looks at the stop flags: 1 ms at
- * 1 MH/s, the slowest machine in mind. */
-enum { SCAN_NONCES = 1024 };
-
 struct search_result {
     bool found;
     uint32_t nonce;  /* the lowest nonce of the range that meets the target */
@@ -43,9 +39,10 @@ void work_init(struct work *work, const unsigned char *header, const unsigned ch
 bool work_meets_target(const struct work *work, uint32_t nonce);
 
 /* Searches first..first+count-1 (count at most 2**32 - first) until a nonce is found, the range is
- * done, or one of the two flags is set by another thread. */
-struct search_result work_search(const struct work *work, scan_function *scan, uint32_t first,
-                                 uint64_t count, const atomic_bool *cancel,
+ * done, or one of the two flags is set by another thread. batch: nonces between two looks at the
+ * flags, which is all that is judged after one was set. */
+struct search_result work_search(const struct work *work, scan_function *scan, uint32_t batch,
+                                 uint32_t first, uint64_t count, const atomic_bool *cancel,
                                  const atomic_bool *stop);
 
 #endif
