@@ -62,7 +62,7 @@ class Platform:
 PLATFORMS = {
     "sanitizers": Platform(
         HERE,
-        ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
         [],
         proof_of_work.kernels()[:-1],
     ),
