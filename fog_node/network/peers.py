@@ -109,8 +109,8 @@ class Peer:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection was cut here; what it sent before need not be looked at."""
-        return self._closing
+        """Whether the connection has ended; what came before need not be looked at."""
+        return self._closing or self._writer.transport.is_closing()
 
     def verified(self, signatures: int) -> None:
         """Count signatures that this node verified for the peer."""
@@ -147,7 +147,7 @@ class Peer:
 
     def send_frame(self, frame: bytes) -> None:
         """Queue an encoded message."""
-        if self._closing:
+        if self.is_closed:
             return
         waiting = self._writer.transport.get_write_buffer_size()
         if waiting + len(frame) > MAX_OUTGOING_BYTES:
@@ -374,6 +374,9 @@ class PeerNetwork:
             log.exception("peer %s: its message failed here", kid.hex() if kid else "unknown")
         except (OSError, TimeoutError, EOFError) as error:
             log.info("peer %s: connection ended: %s", kid.hex() if kid else "unknown", error)
+        except Exception:
+            # A defect, of ours or of asyncio's TLS: it costs this connection and nothing else.
+            log.exception("peer %s: its connection failed", kid.hex() if kid else "unknown")
         finally:
             writer.transport.abort()
 

@@ -115,13 +115,16 @@ def start_all(consortium: Consortium) -> list[Node]:
 
 def enrolment(consortium: Consortium, number: int) -> Transaction:
     """The operator's transaction `number`: enrols a new board."""
+    return stranger_enrolment(consortium, consortium.signing_key("operator"), number)
+
+
+def stranger_enrolment(consortium: Consortium, key: SigningKey, number: int) -> Transaction:
+    """An enrolment that `key` signs, whoever holds it."""
     body = Enrol(
         SigningKey.generate().public, "operator", "water-circulation", "unix",
         (Channel("flow", "L/min", 0.0, 200.0),), time.time_ns() // 1_000_000,
     )  # fmt: skip
-    return sign_transaction(
-        consortium.signing_key("operator"), body, consortium.founding.chain_id, number
-    )
+    return sign_transaction(key, body, consortium.founding.chain_id, number)
 
 
 async def until(condition: object, nodes: list[Node], timeout_s: float = 30.0) -> None:
