@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cancel import CancelToken
 from .errors import KernelError, PowError, WorkError
-from .search import MAX_THREADS, MineResult, best, double_sha256, kernels, mine
+from .search import MAX_THREADS, MineResult, best, double_sha256, kernels, mine, usable_cores
 
 __all__ = [
     "MAX_THREADS",
@@ -17,4 +17,5 @@ __all__ = [
     "double_sha256",
     "kernels",
     "mine",
+    "usable_cores",
 ]

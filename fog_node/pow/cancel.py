@@ -8,7 +8,7 @@ __all__ = ["CancelToken"]
 
 
 class CancelToken:
-    """Ends the searches it was given to, within some 5 ms of `cancel()`.
+    """Ends the searches it was given to, within 5 ms of `cancel()` on cores that are not taken.
 
     Any thread may cancel. Cancelling is final: take a new token for new work.
     """

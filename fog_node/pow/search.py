@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ from . import _pow, python_twin
 from .cancel import CancelToken
 from .errors import KernelError, WorkError
 
-__all__ = ["MAX_THREADS", "MineResult", "best", "double_sha256", "kernels", "mine"]
+__all__ = ["MAX_THREADS", "MineResult", "best", "double_sha256", "kernels", "mine", "usable_cores"]
 
 HEADER_BYTES = 80
 NONCE_BYTES = 4
@@ -42,6 +43,13 @@ def best() -> str:
     return kernels()[0]
 
 
+def usable_cores() -> int:
+    """How many cores this process may use, and so the most threads that a search starts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def double_sha256(header: bytes) -> bytes:
     """SHA-256 of the SHA-256 of an 80-byte header, in internal byte order (shown reversed).
 
@@ -68,9 +76,12 @@ def mine(
     target: 0 to 2**256 - 1; the hash is read as a little-endian number.
     kernel: one of kernels(), say best(). It is used or refused, never replaced.
     start, count: the nonces to look at; by default from start to the end of the 32-bit range.
-    threads: the range is cut into this many equal parts. With one thread the nonce found is the
-    lowest of the range, with more it is one of those that the threads found first.
-    cancel: lets another thread end the search.
+    threads: the range is cut into this many equal parts, each searched by a thread of its own; into
+    usable_cores() parts if those are fewer, since a thread that waits for a core finds nothing and
+    notices no token. With one thread the nonce found is the lowest of the range, with more it is
+    one of those that the threads found first.
+    cancel: lets another thread end the search. Each thread then ends with the batch of nonces it
+    is at, 1 ms of work at most even on a Raspberry Pi 3.
 
     Blocks the calling thread, not the interpreter: the C kernels run without the GIL.
     Raises KernelError for a missing kernel and WorkError for any other bad argument.
@@ -96,9 +107,10 @@ def mine(
             found.cancel()
         return nonce, judged
 
-    bounds = [start + count * part // threads for part in range(threads + 1)]
+    parts = min(threads, usable_cores())
+    bounds = [start + count * part // parts for part in range(parts + 1)]
     # Even a single part gets a thread, so that Ctrl-C reaches the waiting main thread.
-    with ThreadPoolExecutor(threads, thread_name_prefix="pow") as pool:
+    with ThreadPoolExecutor(parts, thread_name_prefix="pow") as pool:
         try:
             futures = [pool.submit(search_part, low, high - low) for low, high in pairwise(bounds)]
             results = [future.result() for future in futures]

@@ -26,6 +26,8 @@ def bench_pow(
 ) -> None:
     """Measure the proof-of-work kernels against a hashlib loop.
 
+    Then each on all cores against itself on one, and how long it goes on after being cancelled.
+
     Example: fogline bench pow --seconds 5
     """
     from tools.bench import pow as bench

@@ -19,14 +19,21 @@ def test_the_report_holds_machine_ratios_and_limits(tmp_path, capsys):
     for row in result["kernels"].values():
         assert row["ratio"] > 0
         assert row["hashes_per_s"] > 0
+        assert row["all_cores"]["hashes_per_s"] > 0
+        assert row["all_cores"]["ratio_to_one_core"] > 0
+        assert 0 < row["cancel_ms"]["p50"] <= row["cancel_ms"]["max"]
+        assert row["cancel_ms"]["limit"] == 5.0
+        assert row["cancel_ms"]["cancels"] == 100
     printed = capsys.readouterr().out
     assert "portable" in printed
     assert "x hashlib" in printed
+    assert "x one thread" in printed
+    assert "p50" in printed
 
 
 def test_a_missing_kernel_and_no_time_are_wrong_usage():
-    with pytest.raises(UsageError, match="neon"):
-        bench.run(0.1, ["neon"])
+    with pytest.raises(UsageError, match="absent"):
+        bench.run(0.1, ["absent"])
     with pytest.raises(UsageError, match="seconds"):
         bench.run(0)
 

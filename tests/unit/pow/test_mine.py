@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from fog_node import pow as proof_of_work
-from fog_node.pow import CancelToken, KernelError, MineResult, WorkError, mine
+from fog_node.pow import CancelToken, KernelError, MineResult, WorkError, mine, python_twin
 
 HEADER = bytes(range(76))
 NONCES = 1 << 32
@@ -47,12 +47,14 @@ def test_double_sha256_of_random_headers_is_hashlibs(rng):
         assert proof_of_work.double_sha256(header) == expected
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 1024, 1025])
+@pytest.mark.parametrize(
+    "count", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 512, 513, 1024, 1025, 4096, 4097]
+)
 def test_a_nonce_right_behind_the_range_is_not_found(kernel, rng, count):
     lowest = 0
     while lowest < count:
         header = rng.randbytes(76)
-        hashes = [hash_of(header, nonce) for nonce in range(3000)]
+        hashes = [hash_of(header, nonce) for nonce in range(3 * count + 100)]
         lowest = hashes.index(min(hashes))
     work = {"kernel": kernel, "start": lowest - count}
     missed = mine(header, hashes[lowest], **work, count=count)
@@ -121,6 +123,36 @@ def test_a_cancelled_token_stops_before_the_first_hash(kernel):
     assert mine(HEADER, EVERY_HASH, kernel=kernel, cancel=token) == MineResult(None, 0, True)
 
 
+@pytest.mark.parametrize(("threads", "cores", "running"), [(3, 4, 3), (3, 3, 3), (256, 3, 3)])
+def test_all_threads_search_at_once_as_far_as_there_are_cores(monkeypatch, threads, cores, running):
+    everybody = threading.Barrier(running)
+    parts = []
+
+    def search(header, target, first, count, stopped):
+        parts.append((first, count))
+        everybody.wait(PATIENCE_S)
+        return None, count
+
+    monkeypatch.setattr(proof_of_work.search, "usable_cores", lambda: cores)
+    monkeypatch.setattr(python_twin, "search", search)
+    result = mine(HEADER, NO_HASH, kernel="python", start=10, count=100, threads=threads)
+    assert result == MineResult(None, 100, cancelled=False)
+    assert len(parts) == running
+    assert [first for first, _ in sorted(parts)] == [10, 43, 76]
+
+
+def test_the_twin_judges_no_more_than_one_batch_after_it_is_stopped():
+    looks = []
+
+    def stopped():
+        looks.append(None)
+        return len(looks) == 3
+
+    limit = NO_HASH.to_bytes(32, "little")
+    judged = python_twin.search(HEADER, limit, 0, NONCES, stopped)
+    assert judged == (None, 2 * python_twin.NONCES_PER_LOOK)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_another_thread_cancels(kernel, threads):
     # Without the GIL released, or without a look at the token, this would take minutes.
@@ -173,7 +205,7 @@ def test_ctrl_c_ends_a_search(kernel):
     assert process.returncode != 0
 
 
-@pytest.mark.parametrize("missing", ["", "neon", "PORTABLE", "portable\0", "auto"])
+@pytest.mark.parametrize("missing", ["", "NEON", "PORTABLE", "portable\0", "auto"])
 def test_a_missing_kernel_is_refused_and_the_others_named(missing):
     with pytest.raises(KernelError, match="portable, python") as refusal:
         mine(HEADER, EVERY_HASH, kernel=missing)
