@@ -20,7 +20,8 @@ CACHE_KIB = 4096
 # Numbers in place of what repeats, to keep a pack's share of the disk small: a signer's is a
 # row of `signers`; a place is height and position in one; `prefix` is the first 8 bytes of an
 # id or hash. `runs` has a row for each unbroken run of a signer's numbers within a block, with
-# 2 bytes of position for each. `crc` is meta.check_of over the row's other fields.
+# 2 bytes of position for each. `crc` is meta.check_of over the row's other fields. `mempool`
+# has a row for each group of transactions that were admitted together; see waiting_room.
 SCHEMA = """
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), crc INTEGER NOT NULL, value BLOB NOT NULL

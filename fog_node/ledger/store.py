@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from fog_node.errors import DamagedError, PrunedError, StoreError
 from fog_node.protocol.block import Block, Header, parse_coinbase
 from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import KINDS
 from fog_node.protocol.validate import array
 from fog_node.protocol.validators import ValidatorSet
@@ -45,6 +45,7 @@ from .schema import (
     explain,
     is_empty,
 )
+from .waiting_room import WaitingRoom, join_row, split_row
 from .witness import (
     WITNESS,
     Testimony,
@@ -108,10 +109,8 @@ class Store:
             self._reader = stack.enter_context(closing(connect(self.path)))
             self._sync()
             self._signers = self._load_signers()
-            # Numbers of the waiting transactions by id, and what the present change does to them.
-            self._pending = self._load_pending()
-            self._arrived: dict[bytes, int] = {}
-            self._settled: dict[bytes, int] = {}
+            self._waiting = self._load_waiting()
+            self._after_commit: list[Callable[[], None]] = []
             self._check_promises()
             self._resources = stack.pop_all()
 
@@ -326,15 +325,15 @@ class Store:
     def add_pending(self, transactions: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep waiting transactions, (id, bytes) each; on disk together when this returns."""
         with self._transaction() as (database, meta):
-            rows = {id_: raw for id_, raw in transactions if id_ not in self._pending}
-            first = 1 + next(reversed(self._pending.values()), 0)
-            numbers = dict(zip(rows, range(first, first + len(rows)), strict=True))
-            database.executemany(
-                "INSERT INTO mempool VALUES (?, ?)",
-                zip(numbers.values(), rows.values(), strict=True),
-            )
-            meta.mempool = meta.mempool.plus(*map(check_of_id, rows))
-            self._arrived |= numbers
+            entries = {id_: raw for id_, raw in transactions if id_ not in self._waiting}
+            if not entries:
+                return
+            number = self._waiting.next_number
+            row = join_row(entries.values())
+            database.execute("INSERT INTO mempool VALUES (?, ?)", (number, row))
+            meta.mempool = meta.mempool.plus(*map(check_of_id, entries))
+            sizes = {id_: len(raw) for id_, raw in entries.items()}
+            self._after_commit.append(partial(self._waiting.enter, number, sizes))
 
     def remove_pending(self, ids: Iterable[bytes]) -> None:
         """Drop waiting transactions."""
@@ -342,9 +341,14 @@ class Store:
             self._settle(database, meta, ids)
 
     def pending(self) -> list[tuple[bytes, bytes]]:
-        """Return waiting transactions, (id, bytes) each, in order of arrival."""
+        """Return waiting transactions, (id, bytes) each, in order of arrival.
+
+        After a start there may be some among them that had left: see `waiting_room`.
+        """
         rows = self._rows("SELECT raw FROM mempool ORDER BY number", ())
-        return [(leaf_hash(raw), raw) for (raw,) in rows]
+        return [
+            item for (row,) in rows for item in split_row(row).items() if item[0] in self._waiting
+        ]
 
     # What this validator has promised
 
@@ -504,15 +508,19 @@ class Store:
     def _load_signers(self) -> dict[bytes, int]:
         return {kid: number for number, kid in self._rows("SELECT number, kid FROM signers", ())}
 
-    def _load_pending(self) -> dict[bytes, int]:
-        """Numbers of the waiting transactions by id; their bytes make the id."""
-        rows = self._rows("SELECT number, raw FROM mempool ORDER BY number", ())
-        if not all(isinstance(raw, bytes) for _, raw in rows):
-            raise self.damaged("mempool: a row is not what was written")
-        numbers = {leaf_hash(raw): number for number, raw in rows}
-        if Sum.of(map(check_of_id, numbers)) != self._meta.mempool:
+    def _load_waiting(self) -> WaitingRoom:
+        room = WaitingRoom()
+        checks: list[int] = []
+        for number, row in self._rows("SELECT number, raw FROM mempool ORDER BY number", ()):
+            try:
+                entries = split_row(row)
+            except (ValueError, TypeError) as error:
+                raise self.damaged(f"mempool: row {number} {error}") from error
+            room.enter(number, {id_: len(raw) for id_, raw in entries.items()})
+            checks += map(check_of_id, entries)
+        if Sum.of(checks) != self._meta.mempool:
             raise self.damaged("mempool: transactions that waited here are missing or changed")
-        return numbers
+        return room
 
     def _check_promises(self) -> None:
         """Compare the rows that must never vanish or change with their checks and sums."""
@@ -569,12 +577,19 @@ class Store:
 
     def _settle(self, database: sqlite3.Connection, meta: Meta, ids: Iterable[bytes]) -> None:
         """Take transactions out of the mempool."""
-        gone = {id_: self._pending[id_] for id_ in ids if id_ in self._pending}
+        plan = self._waiting.departure(ids)
         database.executemany(
-            "DELETE FROM mempool WHERE number = ?", ((number,) for number in gone.values())
+            "DELETE FROM mempool WHERE number = ?", ((number,) for number in plan.emptied)
         )
-        meta.mempool = meta.mempool.minus(*map(check_of_id, gone))
-        self._settled |= gone
+        removed = self._waiting.stored(plan.emptied)
+        for number, left in plan.wasteful.items():
+            query = "SELECT raw FROM mempool WHERE number = ?"
+            entries = split_row(database.execute(query, (number,)).fetchone()[0])
+            row = join_row(entry for id_, entry in entries.items() if id_ in left)
+            database.execute("UPDATE mempool SET raw = ? WHERE number = ?", (row, number))
+            removed += [id_ for id_ in entries if id_ not in left]
+        meta.mempool = meta.mempool.minus(*map(check_of_id, removed))
+        self._after_commit.append(partial(self._waiting.depart, plan))
 
     def _stored_header(self, row: Sequence[Any]) -> StoredHeader:
         height, prefix, transactions, size, check, header, coinbase, certificate = row
@@ -656,7 +671,7 @@ class Store:
             database = self._writer
             meta = self._meta.copy()
             signers = len(self._signers)
-            self._arrived, self._settled = {}, {}
+            self._after_commit.clear()
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database, meta
@@ -670,9 +685,8 @@ class Store:
                     self._signers.popitem()  # the latest ones, which were rolled back
                 raise
             self._meta = meta
-            self._pending |= self._arrived
-            for id_ in self._settled:
-                del self._pending[id_]
+            for take_note in self._after_commit:
+                take_note()
             if relied_on:
                 try:
                     self._witness.write(_testimony(meta))
