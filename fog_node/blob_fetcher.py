@@ -1,16 +1,18 @@
-"""Fetches the bundles of final releases from the other nodes, piece by piece."""
+"""Fetches from the other nodes, piece by piece, what the chain names and this node lacks."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fog_node.blobs import BlobStore
+from fog_node.blobs import BlobError, BlobStore
 from fog_node.bundles import check_bundle, missing_bundles
 from fog_node.ledger.ledger import Ledger
 from fog_node.network import wire
 from fog_node.network.peers import Peer
+from fog_node.payloads import Payload, PayloadStore
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.transactions import Release
 
@@ -18,11 +20,27 @@ log = logging.getLogger(__name__)
 
 # A peer that does not answer for so long loses the turn to the next one.
 ANSWER_TIMEOUT_S = 5.0
+# Payloads that are wanted; a further one takes the place of the oldest, and is wanted again
+# when somebody asks for it.
+MAX_WANTED_PAYLOADS = 4096
+# Payloads that are on their way at once; releases come beside them.
+MAX_PAYLOAD_DOWNLOADS = 8
 
 
 @dataclass
 class _Download:
-    release: Release
+    """One file on its way.
+
+    Attributes:
+        keep: stores the whole file; raises ProtocolError where it is another one than was
+            asked for, BlobError where it cannot be stored.
+    """
+
+    name: str
+    sha256: bytes
+    size: int
+    keep: Callable[[bytes], None]
+    is_bundle: bool
     data: bytearray = field(default_factory=bytearray)
     peer: bytes = b""
     deadline: float = 0.0
@@ -30,19 +48,40 @@ class _Download:
 
 
 class BlobFetcher:
-    """Holds at most one download per latest release; call `poke` once a second."""
+    """Bundles of the latest releases, and payloads of final transactions.
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+    Call `poke` once a second.
+    """
+
+    def __init__(self, ledger: Ledger, blobs: BlobStore, payloads: PayloadStore) -> None:
         self._ledger = ledger
         self._blobs = blobs
+        self._payloads = payloads
+        self._wanted: dict[tuple[bytes, bytes], Payload] = {}
         self._downloads: dict[bytes, _Download] = {}
+
+    def want(self, payload: Payload) -> None:
+        """Fetch a payload unless it is held here."""
+        if self._payloads.has(payload):
+            return
+        key = (payload.owner, payload.content.sha256)
+        if key not in self._wanted and len(self._wanted) >= MAX_WANTED_PAYLOADS:
+            del self._wanted[next(iter(self._wanted))]
+        self._wanted[key] = payload
 
     def poke(self, peers: list[Peer]) -> None:
         """Begin what is missing, and ask another peer where one does not answer."""
         missing = {r.bundle: r for r in missing_bundles(self._ledger.state, self._blobs)}
+        downloads = {sha256: self._of_bundle(release) for sha256, release in missing.items()}
+        room = MAX_PAYLOAD_DOWNLOADS
+        for key, payload in list(self._wanted.items()):
+            if self._payloads.has(payload):
+                del self._wanted[key]
+            elif room and payload.content.sha256 not in downloads:
+                downloads[payload.content.sha256] = self._of_payload(payload)
+                room -= 1
         self._downloads = {
-            sha256: self._downloads.get(sha256) or _Download(release)
-            for sha256, release in missing.items()
+            sha256: self._downloads.get(sha256, download) for sha256, download in downloads.items()
         }
         now = time.monotonic()
         for download in self._downloads.values():
@@ -51,37 +90,59 @@ class BlobFetcher:
 
     def serve(self, peer: Peer, request: wire.GetBlob) -> None:
         """Answer a peer that asks for a piece."""
-        total = self._blobs.size(request.sha256) or 0
+        total = self._blobs.size(request.sha256)
         data = b""
-        if request.offset < total:
-            data = self._blobs.part(request.sha256, request.offset, wire.BLOB_CHUNK_BYTES)
-        peer.send(wire.Blob(request.sha256, request.offset, total, data))
+        if total is not None:
+            if request.offset < total:
+                data = self._blobs.part(request.sha256, request.offset, wire.BLOB_CHUNK_BYTES)
+        elif (whole := self._payloads.find(request.sha256)) is not None:
+            total = len(whole)
+            data = whole[request.offset : request.offset + wire.BLOB_CHUNK_BYTES]
+        peer.send(wire.Blob(request.sha256, request.offset, total or 0, data))
 
     def take(self, peer: Peer, piece: wire.Blob) -> bool:
         """Take in a piece; returns whether a bundle is complete with it, and stored."""
         download = self._downloads.get(piece.sha256)
         if download is None or download.peer != peer.kid or piece.offset != len(download.data):
             return False
-        release = download.release
-        if piece.total != release.size or not piece.data:
-            download.deadline = 0.0  # it does not hold the bundle
+        if piece.total != download.size or not piece.data:
+            download.deadline = 0.0  # it does not hold the file
             return False
         download.data += piece.data
-        if len(download.data) < release.size:
+        if len(download.data) < download.size:
             self._ask(download, peer)
             return False
         data = bytes(download.data)
         download.data.clear()
         download.deadline = 0.0
         try:
-            check_bundle(data, release, self._ledger.state)
+            download.keep(data)
         except ProtocolError as error:
-            log.warning("peer %s: sent another bundle than was asked for: %s", peer.name, error)
+            log.warning("peer %s: sent something else than was asked for: %s", peer.name, error)
             return False
-        self._blobs.put(data)
+        except BlobError as error:
+            # Room may come: it is tried again, and not at once.
+            log.warning("%s: cannot be kept: %s", download.name, error)
+            download.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+            return False
         del self._downloads[piece.sha256]
-        log.info("bundle of %s %d: fetched from %s", release.name, release.version, peer.name)
-        return True
+        log.info("%s: fetched from %s", download.name, peer.name)
+        return download.is_bundle
+
+    def _of_bundle(self, release: Release) -> _Download:
+        def keep(data: bytes) -> None:
+            check_bundle(data, release, self._ledger.state)
+            self._blobs.put(data)
+
+        name = f"bundle of {release.name} {release.version}"
+        return _Download(name, release.bundle, release.size, keep, is_bundle=True)
+
+    def _of_payload(self, payload: Payload) -> _Download:
+        def keep(data: bytes) -> None:
+            self._payloads.put(payload, data)
+
+        name = f"payload {payload.content.sha256.hex()}"
+        return _Download(name, payload.content.sha256, payload.content.size, keep, is_bundle=False)
 
     def _next_peer(self, download: _Download, peers: list[Peer]) -> None:
         untried = [peer for peer in peers if peer.kid not in download.tried]
@@ -96,4 +157,4 @@ class BlobFetcher:
 
     def _ask(self, download: _Download, peer: Peer) -> None:
         download.deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        peer.send(wire.GetBlob(download.release.bundle, len(download.data)))
+        peer.send(wire.GetBlob(download.sha256, len(download.data)))

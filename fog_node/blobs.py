@@ -46,7 +46,11 @@ class BlobStore:
     """The blobs of one directory. Any method may be called from any thread; all may block."""
 
     def __init__(
-        self, directory: Path, quota_bytes: int, max_blob_bytes: int = MAX_BLOB_BYTES
+        self,
+        directory: Path,
+        quota_bytes: int,
+        max_blob_bytes: int = MAX_BLOB_BYTES,
+        max_cached_bytes: int = MAX_CACHED_BYTES,
     ) -> None:
         """Open or create; raises BlobError (`disk`) where the directory cannot be used.
 
@@ -54,10 +58,12 @@ class BlobStore:
             directory: holds nothing else, and only this process writes there.
             quota_bytes: of all blobs together.
             max_blob_bytes: of one blob.
+            max_cached_bytes: of what stays in memory.
         """
         self._directory = directory
         self._quota = quota_bytes
         self._max_blob = max_blob_bytes
+        self._max_cached = max_cached_bytes
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cached_bytes = 0
@@ -202,7 +208,7 @@ class BlobStore:
     def _remember(self, sha256: bytes, data: bytes) -> None:
         self._cache[sha256] = data
         self._cached_bytes += len(data)
-        while self._cached_bytes > MAX_CACHED_BYTES:
+        while self._cached_bytes > self._max_cached:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= len(dropped)
 

@@ -37,6 +37,7 @@ from .protocol.errors import ProtocolError
 from .protocol.founding import MAX_FOUNDING_BYTES
 from .protocol.manifest import MAX_BUNDLE_BYTES
 from .protocol.proof import MAX_PROOF_BYTES
+from .protocol.requests import MAX_CONTENT_BYTES
 from .protocol.sealed_header import MAX_SEALED_HEADER_BYTES, SealedHeader
 from .protocol.transactions import MAX_TRANSACTION_BYTES
 from .protocol.validate import array
@@ -380,6 +381,23 @@ class Client:
         data = await self._bytes(f"/v1/blobs/{sha256.hex()}", MAX_BUNDLE_BYTES)
         if hashlib.sha256(data).digest() != sha256:
             raise AnswerError(f"blob {sha256.hex()}: a node has sent something else; ask another")
+        return data
+
+    # Contents of requests and responses
+
+    async def put_content(self, transaction_id: bytes, data: bytes) -> models.Stored:
+        """Store what a transaction of ours names; the nodes pass it on once it is final."""
+        path = f"/v1/transactions/{transaction_id.hex()}/content"
+        return await self._json(models.Stored, "PUT", path, content=data, media_type=OCTETS)
+
+    async def content(self, transaction_id: bytes, sha256: bytes) -> bytes:
+        """What a request or response carries, checked against its SHA-256."""
+        path = f"/v1/transactions/{transaction_id.hex()}/content"
+        data = await self._bytes(path, MAX_CONTENT_BYTES)
+        if hashlib.sha256(data).digest() != sha256:
+            raise AnswerError(
+                f"content of {transaction_id.hex()}: a node has sent something else; ask another"
+            )
         return data
 
     # Beneath

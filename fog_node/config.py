@@ -131,6 +131,12 @@ class LimitSection(Section):
     )
     mempool_mib: int = Field(256, ge=1, le=65536, description="MiB of such transactions")
     blob_mib: int = Field(4096, ge=1, le=1024 * 1024, description="MiB of the blob store")
+    payload_mib: int = Field(
+        4096, ge=1, le=1024 * 1024, description="MiB of contents of requests and responses"
+    )
+    payload_member_mib: int = Field(
+        256, ge=1, le=1024 * 1024, description="MiB of such contents of one member"
+    )
 
 
 class Config(Section):

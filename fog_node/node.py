@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fog_node.agreement import Agreement
+from fog_node.api.access import CHAIN_ROLES
 from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
 from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
@@ -29,6 +30,7 @@ from fog_node.miner import Miner
 from fog_node.network import certificates, peers, wire
 from fog_node.network.peers import Address, Peer, PeerNetwork
 from fog_node.network.score import Offence
+from fog_node.payloads import PayloadStore, payload_of
 from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Transaction, parse_transaction
@@ -77,7 +79,10 @@ class Node:
             Limits(count=limits.mempool_transactions, total_bytes=limits.mempool_mib * MIB),
         )
         self._blobs = BlobStore(data / "blobs", limits.blob_mib * MIB)
-        self._fetcher = BlobFetcher(self.ledger, self._blobs)
+        self._payloads = PayloadStore(
+            data / "payloads", limits.payload_mib * MIB, limits.payload_member_mib * MIB
+        )
+        self._fetcher = BlobFetcher(self.ledger, self._blobs, self._payloads)
         self._miner = Miner(config.mining.kernel, config.mining.threads)
         is_validator = "validator" in self.member.roles
         self._agreement = Agreement(
@@ -204,7 +209,9 @@ class Node:
 
     def _authorise(self, kid: bytes) -> str | None:
         member = self.ledger.state.members.get(kid)
-        return member.name if member is not None and member.status != "revoked" else None
+        if member is None or member.status == "revoked" or not CHAIN_ROLES & member.roles:
+            return None  # peers get the whole chain
+        return member.name
 
     # What the parts tell the node
 
@@ -218,6 +225,9 @@ class Node:
         )
         if self._gateway is not None:
             self._gateway.committed(block)
+        for transaction in block.transactions:
+            if (payload := payload_of(transaction)) is not None:
+                self._fetcher.want(payload)
         self._network.drop_unauthorised()
         self._feed.announce(block.height)
 
@@ -308,9 +318,11 @@ class Node:
             version=version("fogline"),
             ledger=self.ledger,
             blobs=self._blobs,
+            payloads=self._payloads,
             feed=self._feed,
             submit=self._submit,
             stored=self._stored,
+            want=self._fetcher.want,
             condition=self._condition,
         )
 

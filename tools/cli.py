@@ -16,6 +16,7 @@ from tools.commands import (
     fog,
     model,
     proof,
+    request,
     train,
 )
 from tools.commands.common import errors, new_app
@@ -26,7 +27,7 @@ EXIT_USAGE = 2
 
 app = new_app("Readings signed on boards, sealed by a consortium, judged by models it can check.")
 app.command("demo")(demo.demo)
-for group in (consortium, fog, device, train, evaluate, model, proof, bench):
+for group in (consortium, fog, device, train, evaluate, model, request, proof, bench):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

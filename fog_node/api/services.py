@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from fog_node.blobs import BlobStore
 from fog_node.ledger import Admission, Ledger
+from fog_node.payloads import Payload, PayloadStore
 from fog_node.protocol.transactions import Transaction
 
 from .feed import BlockFeed
@@ -69,11 +70,12 @@ class Services:
         member: this node's name in the founding file.
         version: of the software.
         ledger: answers what is final and what waits.
-        blobs: holds bundles.
+        blobs: holds bundles; `payloads`, contents of requests and responses.
         feed: tells of final blocks as they come.
         submit: admits a transaction durably and passes it to the other nodes; raises
             StoreError.
         stored: is called when a bundle was stored.
+        want: is called for a payload that is not held here; must not block.
         condition: asked for each status; must not block.
     """
 
@@ -81,9 +83,11 @@ class Services:
     version: str
     ledger: Ledger = field(repr=False)
     blobs: BlobStore = field(repr=False)
+    payloads: PayloadStore = field(repr=False)
     feed: BlockFeed = field(repr=False)
     submit: Callable[[Transaction], Awaitable[Admission]]
     stored: Callable[[], None]
+    want: Callable[[Payload], None]
     condition: Callable[[], Condition]
 
 

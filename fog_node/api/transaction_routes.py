@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from fog_node.blobs import BlobError
 from fog_node.errors import LedgerError
 from fog_node.ledger import Place
+from fog_node.payloads import Payload, content_of, payload_of
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.transactions import (
     MAX_TRANSACTION_BYTES,
@@ -19,8 +21,8 @@ from fog_node.protocol.transactions import (
 
 from .access import AnyReader, Reader, forbidden
 from .bodies import read_body
-from .errors import JSON_ERRORS, not_found, of_ledger, of_protocol, unprocessable
-from .models import Submitted, TransactionPage, TransactionView
+from .errors import JSON_ERRORS, RequestError, not_found, of_ledger, of_protocol, unprocessable
+from .models import Stored, Submitted, TransactionPage, TransactionView
 from .parameters import (
     MAX_NUMBER,
     HexHash,
@@ -33,12 +35,19 @@ from .services import Node, Services
 from .views import final_view, waiting_view
 
 COSE = "application/cose"
+OCTETS = "application/octet-stream"
 TRANSACTIONS_PAGE = 50
 ListedKind = Literal[
     "alert", "enrol", "revoke", "incident", "release", "evidence", "request", "response"
 ]
 
 router = APIRouter(tags=["transactions"])
+
+
+class OctetResponse(Response):
+    """Bytes."""
+
+    media_type = OCTETS
 
 
 class CoseResponse(Response):
@@ -124,6 +133,81 @@ def raw_transaction(node: Node, reader: AnyReader, id: HexHash) -> Response:  # 
     """The transaction's exact bytes."""
     found, _ = _open_transaction(node, reader, read_hash(id, "id"))
     return CoseResponse(found.raw)
+
+
+@router.put(
+    "/v1/transactions/{id}/content",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def put_content(
+    request: Request,
+    response: Response,
+    node: Node,
+    reader: AnyReader,
+    id: HexHash,  # noqa: A002
+) -> Stored:
+    """Store what a request or response names beside the chain: send the transaction first.
+
+    Only its signer may. 201 where it is stored now, 200 where it was before.
+    """
+    found, _ = await asyncio.to_thread(_open_transaction, node, reader, read_hash(id, "id"))
+    payload = payload_of(found)
+    if payload is None:
+        raise RequestError(
+            HTTPStatus.CONFLICT,
+            "id",
+            f"is a {found.kind} that names nothing beside the chain",
+            "name the content's SHA-256 and size in a request or response",
+        )
+    if reader.certificate is not None and reader.kid != payload.owner:
+        raise forbidden("id", "is another member's transaction")
+    stored = Stored(sha256=payload.content.sha256.hex(), size=payload.content.size)
+    if node.payloads.has(payload):
+        response.status_code = HTTPStatus.OK
+        return stored
+    data = await read_body(request, OCTETS, payload.content.size)
+    try:
+        await asyncio.to_thread(node.payloads.put, payload, data)
+    except ProtocolError as error:
+        raise of_protocol(error) from error
+    except BlobError as error:
+        raise RequestError(
+            HTTPStatus.INSUFFICIENT_STORAGE,
+            "content",
+            str(error),
+            "make room at this node, or send it to another one",
+        ) from error
+    return stored
+
+
+@router.get("/v1/transactions/{id}/content", response_class=OctetResponse, responses=JSON_ERRORS)
+def get_content(node: Node, reader: AnyReader, id: HexHash) -> Response:  # noqa: A002
+    """What a request or response carries, from the chain or from beside it.
+
+    Open to its two parties, and to regulators.
+    """
+    found, _ = _open_transaction(node, reader, read_hash(id, "id"))
+    content = content_of(found)
+    if content is None:
+        problem = f"is a {found.kind} that carries nothing"
+        raise not_found("id", problem, "get the transaction itself")
+    if not reader.reads_payloads and not reader.is_party(found, node.ledger):
+        raise forbidden("id", f"is a {found.kind} between others")
+    if content.inline is not None:
+        return OctetResponse(content.inline)
+    payload = Payload(found.signer, content)
+    try:
+        return OctetResponse(node.payloads.get(payload))
+    except BlobError as error:
+        node.want(payload)
+        remedy = "ask again in a moment: this node fetches it from the others"
+        raise not_found("id", str(error), remedy) from error
 
 
 def _open_transaction(

@@ -120,9 +120,8 @@ def test_foreign_files_are_left_alone(directory):
     assert (shard / "notes.txt").read_text() == "mine"
 
 
-def test_memory_for_read_blobs_is_bounded(directory, monkeypatch):
-    monkeypatch.setattr(blobs, "MAX_CACHED_BYTES", 2500)
-    store = BlobStore(directory, quota_bytes=100_000)
+def test_memory_for_read_blobs_is_bounded(directory):
+    store = BlobStore(directory, quota_bytes=100_000, max_cached_bytes=2500)
     names = [store.put(bytes([i]) * 1000) for i in range(5)]
     for name in names:
         store.get(name)

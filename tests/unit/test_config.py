@@ -48,7 +48,13 @@ VALUES = {
     },
     "api": {"listen": "0.0.0.0:80", "tls": True},
     "mining": {"kernel": "python", "threads": 3},
-    "limits": {"mempool_transactions": 200, "mempool_mib": 2, "blob_mib": 3},
+    "limits": {
+        "mempool_transactions": 200,
+        "mempool_mib": 2,
+        "blob_mib": 3,
+        "payload_mib": 4,
+        "payload_member_mib": 5,
+    },
 }
 
 

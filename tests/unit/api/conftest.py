@@ -15,6 +15,7 @@ from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
 from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
 from fog_node.blobs import BlobStore
+from fog_node.payloads import PayloadStore
 from fog_node.protocol.keys import SigningKey
 
 HOST = "127.0.0.1"
@@ -26,9 +27,11 @@ class World:
 
     chain: SmallChain
     blobs: BlobStore
+    payloads: PayloadStore
     feed: BlockFeed
     submitted: list = field(default_factory=list)
     stored: int = 0
+    wanted: list = field(default_factory=list)
 
     def services(self) -> Services:
         async def submit(transaction):
@@ -46,9 +49,11 @@ class World:
             version="1.2.3",
             ledger=self.chain.ledger,
             blobs=self.blobs,
+            payloads=self.payloads,
             feed=self.feed,
             submit=submit,
             stored=stored,
+            want=self.wanted.append,
             condition=lambda: Condition(3, peers, {"boards": 4}, banned, 5),
         )
 
@@ -86,7 +91,17 @@ def chain(tmp_path, board):
 
 @pytest.fixture
 def world(chain, tmp_path):
-    return World(chain, BlobStore(tmp_path / "blobs", 1_000_000), BlockFeed(chain.ledger.height))
+    return make_world(chain, tmp_path)
+
+
+def make_world(chain, directory) -> World:
+    """A node with empty stores in this directory."""
+    return World(
+        chain,
+        BlobStore(directory / "blobs", 1_000_000),
+        PayloadStore(directory / "payloads", 300_000, 200_000),
+        BlockFeed(chain.ledger.height),
+    )
 
 
 @pytest.fixture

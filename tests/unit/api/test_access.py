@@ -16,9 +16,7 @@ from support.small_chain import START_MS, SmallChain
 
 from fog_node.api import access, connections
 from fog_node.api.app import create_app
-from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
-from fog_node.blobs import BlobStore
 from fog_node.client import Client, ClientError, RefusedError, UnreachableError
 from fog_node.errors import ConfigurationError
 from fog_node.network.certificates import SERVER_NAME, client_context
@@ -27,7 +25,7 @@ from fog_node.protocol.requests import Content, Request, Response
 from fog_node.protocol.transactions import Evidence
 from fog_node.protocol.votes import PRECOMMIT, sign_vote
 
-from .conftest import World
+from .conftest import make_world
 
 DEADLINE_S = 60
 OTHERS = {
@@ -66,9 +64,7 @@ class Consortium:
         )
         self.evidence = chain.sign(chain.gateway, Evidence(*votes))
         chain.seal(self.evidence)
-        self.world = World(
-            chain, BlobStore(directory / "blobs", 1_000_000), BlockFeed(chain.ledger.height)
-        )
+        self.world = make_world(chain, directory)
         self._credentials = {}
 
     def asked(self, provider, number) -> Request:
@@ -234,6 +230,82 @@ async def test_a_range_is_open_only_whole(consortium, client):
         await refusal(buyer.range_proof(kid, 1, 2))
     async with client("foundry") as provider:
         assert await provider.range_proof(kid, 1, 2)
+
+
+class TestContents:
+    """Of requests and responses, from the chain or from beside it."""
+
+    DATA = bytes(range(256)) * 400  # more than the chain carries
+
+    @pytest.fixture
+    def large(self, consortium):
+        """A final request whose content lies beside the chain."""
+        asked = consortium.asked("foundry", 3)
+        request = consortium.sign("buyer", replace(asked, content=Content.of(self.DATA)))
+        consortium.world.seal(request)
+        return request
+
+    async def test_what_the_chain_carries(self, consortium, client):
+        content = Content.of(b"housing 1")
+        for name in ("buyer", "foundry", "regulator"):
+            async with client(name) as asked:
+                got = await asked.content(consortium.request.id, content.sha256)
+                assert got == b"housing 1"
+
+    async def test_what_lies_beside_it(self, consortium, client, large):
+        sha256 = Content.of(self.DATA).sha256
+        async with client("buyer") as buyer, client("foundry") as provider:
+            with pytest.raises(RefusedError, match="ask again in a moment"):
+                await provider.content(large.id, sha256)
+            assert [payload.owner for payload in consortium.world.wanted] == [large.signer]
+            assert (await buyer.put_content(large.id, self.DATA)).size == len(self.DATA)
+            assert (await buyer.put_content(large.id, self.DATA)).sha256 == sha256.hex()
+            assert await provider.content(large.id, sha256) == self.DATA
+        async with client("regulator") as regulator:
+            assert await regulator.content(large.id, sha256) == self.DATA
+        async with client("rival") as rival, client("seoul") as validator:
+            await refusal(rival.content(large.id, sha256))
+            await refusal(validator.content(large.id, sha256))
+
+    async def test_only_the_signer_sends_it_and_only_what_it_named(self, client, large):
+        async with client("foundry") as provider:
+            await refusal(provider.put_content(large.id, self.DATA))
+        async with client("buyer") as buyer:
+            for wrong in (self.DATA[:-1], self.DATA[:-1] + b"x"):
+                with pytest.raises(RefusedError) as caught:
+                    await buyer.put_content(large.id, wrong)
+                assert (caught.value.status, caught.value.field) == (422, "content")
+            with pytest.raises(RefusedError) as caught:
+                await buyer.put_content(large.id, self.DATA + b"x")
+            assert caught.value.status == 413
+
+    async def test_nothing_is_kept_that_the_chain_does_not_name(self, consortium, client):
+        async with client("buyer") as buyer:
+            with pytest.raises(RefusedError) as caught:
+                await buyer.put_content(consortium.request.id, b"housing 1")
+            assert caught.value.status == 409
+            with pytest.raises(RefusedError) as caught:
+                await buyer.put_content(bytes(32), b"housing 1")
+            assert caught.value.status == 404
+            with pytest.raises(RefusedError, match="carries nothing"):
+                await buyer.content(consortium.response.id, bytes(32))
+
+    async def test_a_member_has_its_own_room(self, consortium, client):
+        async with client("buyer") as buyer, client("rival") as rival:
+            for asked, name, number, has_room in (
+                (buyer, "buyer", 4, True),
+                (buyer, "buyer", 5, False),  # its 200,000 bytes are used up
+                (rival, "rival", 6, True),
+            ):
+                data = bytes([number]) * 140_000
+                body = replace(consortium.asked("foundry", number), content=Content.of(data))
+                request = consortium.sign(name, body)
+                consortium.world.seal(request)
+                if has_room:
+                    await asked.put_content(request.id, data)
+                    continue
+                with pytest.raises(UnreachableError, match="payload_member_mib"):
+                    await asked.put_content(request.id, data)
 
 
 class TestCertificates:

@@ -440,6 +440,7 @@ class TestDocumentation:
         paths = set(description["paths"])
         assert {
             "/v1/status",
+            "/v1/transactions/{id}/content",
             "/v1/healthz",
             "/v1/founding",
             "/v1/blocks",

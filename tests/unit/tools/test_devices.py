@@ -13,6 +13,7 @@ from fog_node.api.feed import BlockFeed
 from fog_node.api.services import Condition, Services
 from fog_node.blobs import BlobStore
 from fog_node.client import Client, RefusedError
+from fog_node.payloads import PayloadStore
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import Revoke
 from tools import devices
@@ -60,9 +61,11 @@ def node(chain, tmp_path, monkeypatch):
         version="0",
         ledger=chain.ledger,
         blobs=BlobStore(tmp_path / "blobs", 2**20),
+        payloads=PayloadStore(tmp_path / "payloads", 2**20, 2**20),
         feed=BlockFeed(chain.ledger.height),
         submit=seals.submit,
         stored=lambda: None,
+        want=lambda payload: None,
         condition=lambda: Condition(0),
     )
     transport = httpx.ASGITransport(create_app(services))
