@@ -11,12 +11,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fog_node.errors import ConflictError, ForkError, LedgerError, PrunedError, StoreError
+from fog_node.errors import (
+    ConflictError,
+    DiskFullError,
+    ForkError,
+    LedgerError,
+    PrunedError,
+    StoreError,
+)
 from fog_node.protocol.block import Block, Header, parse_block
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
@@ -454,7 +461,9 @@ class Ledger:
                 on_disk = [item for item in evicted if self._pool.is_durable(item)]
                 self._pool.remove(evicted)
             if on_disk:
-                self._store.remove_pending(on_disk)
+                # The block is final; where there is no room, the next start drops these.
+                with suppress(DiskFullError):
+                    self._store.remove_pending(on_disk)
             return Committed(info, tuple(evicted))
 
     # What this validator has promised
@@ -472,6 +481,11 @@ class Ledger:
         """Keep what this validator is locked on; on disk when this returns."""
         self._check_whole()
         self._store.save_lock(lock)
+
+    @property
+    def abstain(self) -> int:
+        """Up to this height this validator must not vote: how it voted there is lost."""
+        return self._store.meta.abstain
 
     def saved(self) -> tuple[list[Vote], Lock | None]:
         """Own votes and lock of the next height, to take up the agreement after a start."""

@@ -119,12 +119,12 @@ def check_of_id(id_: bytes) -> int:
     return int.from_bytes(id_[:_ID_CHECK_BYTES], "big")
 
 
-def check_of(*parts: bytes | int | None) -> int:
-    """CRC-32 over the fields of a row, each told apart from the next."""
+def check_of(*parts: object) -> int:
+    """CRC-32 over the fields of a row, each told apart from the next by type and length."""
     check = 0
     for part in parts:
         if isinstance(part, bytes):
             check = zlib.crc32(part, zlib.crc32(b"b%d:" % len(part), check))
         else:
-            check = zlib.crc32(b"n:" if part is None else b"i%d:" % part, check)
+            check = zlib.crc32(f"{part!r}:".encode(), check)
     return check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fog_node.protocol import senml
@@ -63,13 +63,18 @@ class Run:
         """The number behind the last one."""
         return self.first + len(self.positions) // POSITION_BYTES
 
+    def spots(self) -> list[int]:
+        """Positions, in order of the numbers."""
+        count = len(self.positions) // POSITION_BYTES
+        return [position_in(self.positions, offset) for offset in range(count)]
+
 
 def prefix_of(hash_: bytes) -> int:
     """The number that an id or a block hash is found by; others may share it."""
     return int.from_bytes(hash_[:PREFIX_BYTES], "big", signed=True)
 
 
-def position_in(positions: bytes, offset: int) -> int:
+def position_in(positions: bytes | bytearray, offset: int) -> int:
     """Read one position of a run."""
     start = offset * POSITION_BYTES
     return int.from_bytes(positions[start : start + POSITION_BYTES], "big")
@@ -77,13 +82,22 @@ def position_in(positions: bytes, offset: int) -> int:
 
 def runs_of(block: Block) -> list[Run]:
     """Runs of a block, each signer's in order."""
+    numbered = enumerate(block.transactions, start=1)
+    return _runs((item.signer, item.sequence, position) for position, item in numbered)
+
+
+def runs_of_places(places: Iterable[Place]) -> list[Run]:
+    """Return the same of the places of one block, in order."""
+    return _runs((place.signer, place.sequence, place.index) for place in places)
+
+
+def _runs(numbers: Iterable[tuple[bytes, int, int]]) -> list[Run]:
     open_: dict[bytes, Run] = {}
     runs: list[Run] = []
-    for position, transaction in enumerate(block.transactions, start=1):
-        run = open_.get(transaction.signer)
-        if run is None or run.end != transaction.sequence:
-            run = Run(transaction.signer, transaction.sequence, bytearray())
-            open_[transaction.signer] = run
+    for signer, sequence, position in numbers:
+        run = open_.get(signer)
+        if run is None or run.end != sequence:
+            run = open_[signer] = Run(signer, sequence, bytearray())
             runs.append(run)
         run.positions += position.to_bytes(POSITION_BYTES, "big")
     return runs

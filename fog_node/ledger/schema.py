@@ -63,6 +63,9 @@ CREATE TABLE validator_sets (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, r
 CREATE TABLE ahead (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, value BLOB NOT NULL);
 """
 
+# Of a damaged schema SQLite's message may be no text at all.
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 
 def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection; raises sqlite3.Error, StoreError."""
@@ -78,7 +81,7 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}").fetchone()
         database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    except sqlite3.Error:
+    except DATABASE_ERRORS:
         database.close()
         raise
     if mode != "wal":
@@ -119,8 +122,10 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
         )
 
 
-def explain(path: Path, error: sqlite3.Error) -> StoreError:
-    """Return the error that says what SQLite's means, and what to do about it."""
+def explain(path: Path, error: Exception) -> StoreError:
+    """Return the error that says what one of DATABASE_ERRORS means, and what to do about it."""
+    if isinstance(error, UnicodeDecodeError):
+        return DamagedError(path, "schema: cannot be read")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DamagedError(path, str(error))

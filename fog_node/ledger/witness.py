@@ -14,12 +14,10 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fog_node.errors import StoreError
+from .files import open_file, put_file, read_file, write_at
 
 WITNESS = "witness"
 SLOT_BYTES = 4096
@@ -53,10 +51,10 @@ class Testimony:
 class Witness:
     """The witness file of one data directory, open."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Take over an open file; `open_witness` and `create_witness` are the usual ways."""
+    def __init__(self, path: Path) -> None:
+        """Open the file; raises StoreError."""
         self.path = path
-        self._descriptor = descriptor
+        self._descriptor = open_file(path, SLOT_BYTES * SLOTS)
 
     def close(self) -> None:
         """Close the file."""
@@ -64,74 +62,26 @@ class Witness:
 
     def write(self, testimony: Testimony) -> None:
         """Testify; on disk when this returns. Raises StoreError."""
-        with _guarded(self.path):
-            offset = testimony.writes % SLOTS * SLOT_BYTES
-            os.pwrite(self._descriptor, testimony.encode(), offset)
-            os.fdatasync(self._descriptor)
+        offset = testimony.writes % SLOTS * SLOT_BYTES
+        write_at(self.path, self._descriptor, testimony.encode(), offset)
 
 
 def read_witness(path: Path) -> Testimony | None:
     """Return the latest testimony; None where no slot can be read. Raises StoreError."""
-    with _guarded(path):
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
+    data = read_file(path) or b""
     found = [_parse(data[i * SLOT_BYTES : (i + 1) * SLOT_BYTES]) for i in range(SLOTS)]
     return max((item for item in found if item), key=lambda item: item.writes, default=None)
 
 
-def open_witness(path: Path) -> Witness:
-    """Open the file, put back to its size where it was cut. Raises StoreError."""
-    with _guarded(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        if os.fstat(descriptor).st_size != SLOT_BYTES * SLOTS:
-            os.ftruncate(descriptor, SLOT_BYTES * SLOTS)
-            os.fsync(descriptor)
-    return Witness(path, descriptor)
-
-
 def create_witness(path: Path, testimony: Testimony) -> None:
     """Make or replace the file, at once or not at all. Raises StoreError."""
-    fresh = path.with_suffix(".new")
-    content = testimony.encode().ljust(SLOT_BYTES, b"\0") * SLOTS
-    with _guarded(path):
-        with suppress(FileNotFoundError):
-            fresh.unlink()
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.pwrite(descriptor, content, 0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        fresh.replace(path)
-        sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Put the names in a directory on the disk. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    put_file(path, testimony.encode().ljust(SLOT_BYTES, b"\0") * SLOTS)
 
 
 def _parse(slot: bytes) -> Testimony | None:
     end = _SLOT.size + _CHECK.size
-    if len(slot) < end or _CHECK.unpack(slot[_SLOT.size : end])[0] != zlib.crc32(
-        slot[: _SLOT.size]
-    ):
+    body, check = slot[: _SLOT.size], slot[_SLOT.size : end]
+    if len(slot) < end or check != _CHECK.pack(zlib.crc32(body)):
         return None
-    magic, chain_id, writes, head, voted = _SLOT.unpack(slot[: _SLOT.size])
+    magic, chain_id, writes, head, voted = _SLOT.unpack(body)
     return Testimony(chain_id, writes, head, voted) if magic == _MAGIC else None
-
-
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{path}: {error.strerror}; look at the disk and the system's log, then start again"
-        ) from error

@@ -9,10 +9,11 @@ import pytest
 
 from fog_node.ledger import Admission, Committed, Ledger
 from fog_node.protocol import senml
-from fog_node.protocol.block import Block
+from fog_node.protocol.block import Block, block_leaves, sign_coinbase
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.merkle import root
 from fog_node.protocol.requests import Content
 from fog_node.protocol.transactions import (
     Body,
@@ -163,6 +164,17 @@ class Consortium:
         assert not refused, refused[0].error
         block = self.next_block(ledger, miner)
         return ledger.commit(block, self.certify(block))
+
+    def rival(self, block: Block) -> Block:
+        """Another block at the height of a final one, that would have been as good."""
+        own = block.coinbase
+        coinbase = sign_coinbase(
+            self.validators[1], own.height, own.round, own.state, (own.validators, own.next),
+            own.time, self.chain_id,
+        )  # fmt: skip
+        leaves = block_leaves(coinbase, block.transactions)
+        header = replace(block.header, merkle_root=root(leaves))
+        return mined(Block(header, coinbase, block.transactions))
 
     def admit(self, ledger: Ledger, *transactions: Transaction) -> list[Admission]:
         return ledger.admit(transactions, durable=False)
