@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 
 from .errors import LedgerError, StoreError
 from .fair_inbox import FairInbox
+from .full_disk import when_there_is_room
 from .ledger.consensus import Consensus
 from .ledger.consensus_messages import (
     Action,
@@ -177,6 +178,12 @@ class Agreement:
 
     async def run(self) -> None:
         """Take part until cancelled; raises ForkError or StoreError when it must stop."""
+        if self._key is not None and self._ledger.abstain > self._ledger.height:
+            log.warning(
+                "this validator does not vote up to height %d: the ledger was repaired, and how it "
+                "voted there is lost",
+                self._ledger.abstain,
+            )
         self._todo.extend(self._consensus.restore(*self._ledger.saved()))
         heartbeat = asyncio.create_task(self._heartbeat())
         try:
@@ -203,6 +210,10 @@ class Agreement:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(work, *args, **kwargs))
 
+    async def _write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what writes to the disk; while that is full, stand still."""
+        return await when_there_is_room(partial(self._apart, work, *args, **kwargs))
+
     async def _heartbeat(self) -> None:
         # A heartbeat block may fall due, and a refused block's work may still be there.
         while True:
@@ -223,7 +234,7 @@ class Agreement:
             case CastVote():
                 await self._cast(action)
             case SaveLock():
-                await self._apart(self._ledger.save_lock, action.lock)
+                await self._write(self._ledger.save_lock, action.lock)
             case Propose():
                 self._propose(action)
             case Commit():
@@ -249,7 +260,7 @@ class Agreement:
         vote = sign_vote(
             self._key, cast.height, cast.round, cast.step, cast.block_hash, self._chain_id
         )
-        await self._apart(self._ledger.save_vote, vote)
+        await self._write(self._ledger.save_vote, vote)
         self._peers.broadcast(wire.Votes([vote.raw]))
         self._feed(vote)
 
@@ -295,7 +306,7 @@ class Agreement:
     # Blocks
 
     async def _append(self, block: Block, certificate: Certificate) -> None:
-        await self._apart(self._ledger.commit, block, certificate)
+        await self._write(self._ledger.commit, block, certificate)
         self._keys = {record.kid: record.key for record in self._ledger.state.validators}
         self._todo.extend(self._consensus.advance(self._ledger.height_setting()))
         self._committed(block, certificate)
@@ -479,7 +490,7 @@ class Agreement:
                 break
             if block.height <= self._ledger.height:
                 # Raises ForkError where a second certified block exists.
-                await self._apart(self._ledger.commit, block, certificate)
+                await self._write(self._ledger.commit, block, certificate)
                 continue
             # Its votes go in first: one of them may contradict a vote known here.
             for vote in certificate.votes:

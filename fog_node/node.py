@@ -9,6 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -21,6 +22,7 @@ from fog_node.blob_fetcher import BlobFetcher
 from fog_node.blobs import BlobStore
 from fog_node.config import Config, MqttSection, split_address
 from fog_node.errors import ConfigurationError
+from fog_node.full_disk import when_there_is_room
 from fog_node.gateway.gateway import Gateway, GatewayParts
 from fog_node.gateway.mqtt import Broker, broker_context
 from fog_node.identity import check_secret, find_member, load_founding, load_key
@@ -249,7 +251,9 @@ class Node:
             bodies = [await self._own.get()]
             while not self._own.empty():
                 bodies.append(self._own.get_nowait())
-            results = await asyncio.to_thread(self.ledger.submit, self.key, bodies)
+            results = await when_there_is_room(
+                partial(asyncio.to_thread, self.ledger.submit, self.key, bodies)
+            )
             for result in results:
                 if result.status == "refused":
                     log.error("own transaction: refused: %s", result.error)

@@ -70,6 +70,11 @@ class Status(Model):
         description="counters since the start; null without a gateway"
     )
     fork: str | None = Field(description="what stopped this ledger; null if nothing did")
+    abstains_until: int | None = Field(
+        None,
+        description="up to this height this validator does not vote, since a repair of its ledger; "
+        "null where it does",
+    )
 
 
 class BlockSummary(Model):

@@ -70,6 +70,7 @@ def status(node: Node, reader: AnyReader) -> Status:
         blobs=Blobs(count=len(node.blobs), bytes=node.blobs.total_bytes),
         gateway=gateway,
         fork=None if fork is None else str(fork),
+        abstains_until=ledger.abstain if ledger.abstain > snapshot.head.height else None,
     )
 
 

@@ -345,7 +345,7 @@ class Consensus:
         self.setting = setting
         members = tuple(v for v in setting.validators if v not in setting.suspended)
         self._voters = frozenset(members)
-        self._is_voter = self._me in self._voters
+        self._is_voter = self._me in self._voters and not setting.abstains
         self._order = MiningOrder(setting.parent, members, setting.recent_miners, setting.spacing)
         count, quorum = len(setting.validators), setting.quorum
         self._skip_threshold = max(1, min(count - quorum + 1, quorum - 1))

@@ -88,6 +88,8 @@ class HeightSetting:
         suspended: validators whose votes and blocks do not count.
         recent_miners: miners of the latest blocks, oldest first.
         spacing: see `mining_order.mining_spacing`.
+        abstains: this validator neither votes nor mines here, for it may have voted already
+            and does not know how.
     """
 
     height: int
@@ -97,6 +99,7 @@ class HeightSetting:
     suspended: frozenset[bytes] = frozenset()
     recent_miners: tuple[bytes, ...] = ()
     spacing: int = 0
+    abstains: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a quorum that cannot be safe or cannot be met."""

@@ -383,6 +383,7 @@ class Ledger:
             suspended=state.suspended,
             recent_miners=StoredChain(snapshot.head, self._genesis, self._store).miners(blocks),
             spacing=blocks,
+            abstains=snapshot.head.height < self._store.meta.abstain,
         )
 
     def earliest_ms(self) -> int:

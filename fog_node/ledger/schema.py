@@ -63,6 +63,16 @@ CREATE TABLE validator_sets (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, r
 CREATE TABLE ahead (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, value BLOB NOT NULL);
 """
 
+# Our statements are right, so what SQLite finds wrong with one is not as we left it.
+_DAMAGE = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_TOOBIG,
+)
 # Of a damaged schema SQLite's message may be no text at all.
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
@@ -127,13 +137,14 @@ def explain(path: Path, error: Exception) -> StoreError:
     if isinstance(error, UnicodeDecodeError):
         return DamagedError(path, "schema: cannot be read")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in _DAMAGE:
         return DamagedError(path, str(error))
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(f"{path}: {error}; nothing was written: make room on the disk")
-    if isinstance(error, sqlite3.OperationalError) and str(error).startswith(("no such", "table ")):
-        return DamagedError(path, str(error))
     remedy = "look at the disk and the system's log, then start again"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        remedy = "let this user write in the data directory"
+        remedy = (
+            "let this user write in the data directory; where it may, the file is damaged: run "
+            "fogline fog repair --config fog.toml"
+        )
     return StoreError(f"{path}: {error}; {remedy}")

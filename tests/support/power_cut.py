@@ -24,6 +24,7 @@ from fog_node.ledger import files
 SECTOR_BYTES = 512
 Mode = Literal["kept", "lost", "torn"]
 _OK = 0
+_FULL = 13
 _MAPS = Path("/proc/self/maps")
 
 # Names go on as the very pointers that came: SQLite keeps them.
@@ -92,11 +93,23 @@ class Operation:
 
 
 class Recorder:
-    """What was done to one directory, in order."""
+    """What was done to one directory, in order.
+
+    Attributes:
+        room: how many writes of SQLite the disk still has room for; None is no limit.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.operations: list[Operation] = []
+        self.room: int | None = None
+
+    def takes_write(self) -> bool:
+        """Whether there is room for one more write."""
+        if self.room is None:
+            return True
+        self.room -= 1
+        return self.room >= 0
 
     def tell(self, *what: Any) -> None:
         """Note that the code under test has now promised something."""
@@ -181,6 +194,8 @@ def _recording_sqlite(recorder: Recorder) -> Iterator[None]:
 
             @_WRITE
             def write(file: int, data: int, size: int, offset: int) -> int:
+                if not recorder.takes_write():
+                    return _FULL
                 content = ctypes.string_at(data, size)
                 recorder.note("write", paths[file], offset=offset, data=content)
                 return int(real.write(file, data, size, offset))

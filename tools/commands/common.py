@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from tools.errors import ToolError, UsageError
 from tools.nodes import DEFAULT_API
+
+# Where no terminal shows a bar, a line in so long.
+PROGRESS_EVERY_S = 5.0
 
 console = Console()
 errors = Console(stderr=True)
@@ -103,6 +109,25 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_cell(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done: a bar on a terminal, a line now and then elsewhere."""
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, of: bar.update(task, completed=done, total=of)
+        return
+    told = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_EVERY_S:
+            told = time.monotonic()
+            errors.print(f"{what}: {done} of {of}", highlight=False)
+
+    yield tell
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:

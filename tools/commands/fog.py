@@ -14,6 +14,7 @@ from tools.commands.common import (
     JsonFile,
     MemberDirectory,
     new_app,
+    progress,
     report,
     run,
 )
@@ -85,3 +86,57 @@ def fog_status(api: Api = None, member: MemberDirectory = None, json_file: JsonF
             return (await client.status()).model_dump()
 
     report(run(ask()), json_file)
+
+
+ConfigFile = Annotated[Path, typer.Option(metavar="FILE", help="The node's fog.toml.")]
+
+
+@app.command("verify")
+def fog_verify(config: ConfigFile = Path("fog.toml"), json_file: JsonFile = None) -> None:
+    """Look through all that a node's ledger has on disk; the node may run meanwhile.
+
+    Every page, every block with its certificate, every transaction and every row of the index is
+    compared with what it must be. Exits with 1 and names what is damaged.
+
+    Example: fogline fog verify --config /etc/fogline/fog.toml
+    """
+    from tools import ledger_care
+
+    with progress("blocks") as tell:
+        result = ledger_care.verify(config, tell)
+    report(result, json_file)
+
+
+@app.command("repair")
+def fog_repair(
+    config: ConfigFile = Path("fog.toml"),
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="URL|NAME",
+            help="A node's API, or a member of [peer] peers; repeatable. [all of [peer] peers]",
+        ),
+    ] = None,
+    forget_votes: Annotated[
+        bool,
+        typer.Option(
+            help="Vote again although nobody can tell what this validator voted. Only where no "
+            "other node has seen its votes: two votes at one height are evidence against it."
+        ),
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Make a damaged ledger whole; stop the node first.
+
+    Keeps the damaged files aside, builds the ledger anew from the blocks that are sound, and
+    fetches those that are not from other nodes. Where own votes may be lost, this validator
+    abstains until the others have gone beyond the height where it can have voted.
+
+    Example: fogline fog repair --config /etc/fogline/fog.toml --from https://fog2.example:7480
+    """
+    from tools import ledger_care
+
+    with progress("blocks") as tell:
+        result = ledger_care.repair(config, source or [], forget_votes=forget_votes, progress=tell)
+    report(result, json_file)

@@ -1,0 +1,175 @@
+"""Looking through a node's ledger and repairing it, from its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from fog_node.client import Client, ClientError, SealedBlock
+from fog_node.config import Config, load, split_address
+from fog_node.credentials import Credentials
+from fog_node.errors import NetworkError, StoreError
+from fog_node.identity import find_member, load_founding, load_key
+from fog_node.ledger.repair import BlockSource, NoSource, repair_store
+from fog_node.ledger.verification import verify_store
+from fog_node.network import certificates, wire
+from fog_node.network.visit import VISIT_TIMEOUT_S, Visit
+from fog_node.protocol.founding import Founding
+
+from .errors import ToolError, UsageError
+
+LEDGER = "ledger"
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+
+def verify(config_file: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Look through the ledger of a node, which may run; raises ToolError naming the damage."""
+    config = load(config_file)
+    founding = load_founding(config.node.founding)
+    findings = verify_store(config.node.data_dir / LEDGER, founding, progress)
+    if findings.damages:
+        listed = "; ".join(damage.what for damage in findings.damages)
+        raise ToolError(
+            f"{config.node.data_dir / LEDGER}: {len(findings.damages)} damaged: {listed}; stop "
+            f"the node and run: fogline fog repair --config {config_file}"
+        )
+    return {
+        "height": findings.head,
+        "blocks": findings.blocks,
+        "without_body": findings.pruned,
+        "transactions": findings.transactions,
+        "damaged": 0,
+    }
+
+
+def repair(
+    config_file: Path,
+    sources: Sequence[str],
+    *,
+    forget_votes: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Repair the ledger of a node that is stopped.
+
+    Args:
+        config_file: the node's.
+        sources: addresses of APIs, or names of members in `[peer] peers`; all peers of the
+            configuration where there are none.
+        forget_votes: see `repair_store`.
+        progress: is told how many blocks of how many are done.
+
+    Raises:
+        StoreError: it cannot be repaired with what there is.
+        UsageError: a source is neither an address nor a configured peer.
+    """
+    config = load(config_file)
+    founding = load_founding(config.node.founding)
+    key = load_key(config.node.key)
+    member = find_member(founding, config.node.member, key)
+    directory = config.node.data_dir / LEDGER
+    if not directory.is_dir():
+        raise StoreError(f"{directory}: is missing; start the node to begin a ledger")
+    with OtherNodes.of(config, founding, sources) as nodes:
+        result = repair_store(
+            directory,
+            founding,
+            nodes or NoSource(),
+            votes="validator" in member.roles,
+            forget_votes=forget_votes,
+            progress=progress,
+        )
+    shown = asdict(result)
+    shown["aside"] = str(result.aside)
+    if result.lost is None:
+        del shown["lost"]
+    return shown
+
+
+class OtherNodes(BlockSource):
+    """Nodes that are asked over HTTP or as peers; a context manager."""
+
+    def __init__(self, clients: Sequence[Client], visits: Sequence[Visit]) -> None:
+        self._clients = clients
+        self._visits = visits
+        self._open: list[Visit] = []
+        self._runner = asyncio.Runner()
+
+    @classmethod
+    def of(cls, config: Config, founding: Founding, sources: Sequence[str]) -> OtherNodes:
+        """Those that were named, or all configured peers; raises UsageError."""
+        peers = config.peer.peers
+        names = [name for name in sources if "://" not in name] if sources else list(peers)
+        for name in names:
+            if name not in peers:
+                raise UsageError(
+                    f"--from {name}: is neither http://HOST:PORT nor one of [peer] peers "
+                    f"({', '.join(peers) or 'none'})"
+                )
+        paths = (config.peer.certificate, config.peer.tls_key)
+        credentials = Credentials(*paths, founding.authority)
+        clients = [Client([url], credentials=credentials) for url in sources if "://" in url]
+        context = certificates.client_context(founding.authority, *paths)
+        hello = wire.Hello(wire.PROTOCOL_VERSION, founding.chain_id, config.node.member)
+        visits = [
+            Visit(name, split_address(peers[name]), context, hello)
+            for name in names
+            if name != config.node.member
+        ]
+        return cls(clients, visits)
+
+    def __enter__(self) -> Self:
+        """Connect to all that answer."""
+        self._runner.__enter__()
+        for client in self._clients:
+            self._run(client.__aenter__())
+        for visit in self._visits:
+            if self._answer(visit.__aenter__()) is not None:
+                self._open.append(visit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up."""
+        for client in self._clients:
+            self._run(client.__aexit__(None, None, None))
+        for visit in self._open:
+            self._run(visit.__aexit__(None, None, None))
+        self._runner.close()
+
+    def heads(self) -> list[int]:
+        """Height of the latest block of each node that answers."""
+        statuses = [self._answer(client.status()) for client in self._clients]
+        return [
+            *(status.height for status in statuses if status is not None),
+            *(visit.head for visit in self._open),
+        ]
+
+    def blocks_at(self, height: int) -> Iterator[tuple[bytes, bytes]]:
+        """A block as each node has it."""
+        for visit in self._open:
+            found = self._answer(visit.blocks(height))
+            if found:
+                yield found[0]
+        for client in self._clients:
+            sealed = self._answer(_sealed_block(client, height))
+            if sealed is not None:
+                yield sealed.block, sealed.certificate
+
+    def _answer(self, question: Coroutine[Any, Any, T]) -> T | None:
+        """Ask; None of a node that does not answer, or says no."""
+        try:
+            return self._run(question)
+        except (ClientError, NetworkError, TimeoutError):
+            return None
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(coroutine)
+
+
+async def _sealed_block(client: Client, height: int) -> SealedBlock | None:
+    async with asyncio.timeout(VISIT_TIMEOUT_S), aclosing(client.stream(height, 0.0)) as blocks:
+        return await anext(blocks)
