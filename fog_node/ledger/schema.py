@@ -136,8 +136,10 @@ def explain(path: Path, error: Exception) -> StoreError:
     """Return the error that says what one of DATABASE_ERRORS means, and what to do about it."""
     if isinstance(error, UnicodeDecodeError):
         return DamagedError(path, "schema: cannot be read")
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _DAMAGE:
+    number = getattr(error, "sqlite_errorcode", None)
+    code = (number or 0) & 0xFF
+    # Without a number it is Python's own: text that is none.
+    if code in _DAMAGE or (number is None and isinstance(error, sqlite3.OperationalError)):
         return DamagedError(path, str(error))
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(f"{path}: {error}; nothing was written: make room on the disk")
