@@ -166,6 +166,15 @@ class Agreement:
             list(status.wanted),
         )
 
+    def is_current(self) -> bool:
+        """Whether this node is where a quorum of validators is, or one block behind."""
+        setting = self._consensus.setting
+        me = {self._key.kid} if self._key is not None else set()
+        heights = {peer.kid: peer.status.height for peer in self._peers.peers if peer.status}
+        told = (heights.keys() | me) & set(setting.validators)
+        highest = max(heights.values(), default=0)
+        return len(told) >= setting.quorum and highest <= setting.height + 1
+
     async def take(self, peer: Peer, message: wire.Message) -> None:
         """Queue a peer's message; waits while too many of this peer wait already."""
         await self._inbox.put(peer.kid, _FromPeer(peer, message), peer.frame_bytes)

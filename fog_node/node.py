@@ -313,6 +313,7 @@ class Node:
             quarantine=self.config.node.data_dir / "quarantine",
             submit=self._submit_own,
             admitted=self._admitted,
+            is_current=self._agreement.is_current,
         )
         return Gateway(parts, Broker(host, port, context, section.username, password))
 

@@ -8,7 +8,7 @@ fog_node/protocol/SPEC.md, "incident".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -80,7 +80,7 @@ class Outcome:
             what waits or is final, as a board sends when a receipt did not reach it.
             `deferred`: not taken for now, the board will send it again. `refused`: see
             `refusal`.
-        device: the board that signed it; None where refused.
+        device: the board that signed it, or says so where deferred; None where refused.
         transaction: where admitted.
         refusal: where refused.
     """
@@ -94,8 +94,16 @@ class Outcome:
 class Admission:
     """Judges messages, in their order. Blocks; for one thread at a time."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, is_current: Callable[[], bool] = lambda: True) -> None:
+        """Judge by `ledger`.
+
+        Args:
+            ledger: of the node.
+            is_current: whether the node knows what is final by now. While it catches up, a
+                board that it does not know may well be enrolled.
+        """
         self._ledger = ledger
+        self._is_current = is_current
         # The boards' highest watermarks that wait for a block; final ones are in the state.
         self._dropped: dict[bytes, int] = {}
 
@@ -131,6 +139,8 @@ class Admission:
             return _refused(Refusal(message, "malformed", str(error)))
         device = state.devices.get(envelope.kid)
         if device is None:
+            if not self._is_current():
+                return Outcome("deferred", envelope.kid)
             detail = f"transaction.kid: {kid_hex(envelope.kid)} is no enrolled device"
             return _against(message, envelope, "unknown_device", detail)
         if device.status == "revoked":

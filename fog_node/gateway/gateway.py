@@ -74,6 +74,7 @@ class GatewayParts:
             not block or raise.
         admitted: takes what was admitted, to pass it on to the other nodes; called in the
             event loop, must not block or raise.
+        is_current: whether the node knows what is final by now; called in any thread.
     """
 
     name: str
@@ -83,6 +84,7 @@ class GatewayParts:
     quarantine: Path
     submit: Callable[[Incident], None]
     admitted: Callable[[Sequence[Transaction]], None]
+    is_current: Callable[[], bool] = lambda: True
 
 
 class Gateway:
@@ -98,7 +100,9 @@ class Gateway:
         """
         self._admitted = parts.admitted
         self._executor = ThreadPoolExecutor(1, "gateway")
-        self._intake = Intake(Admission(parts.ledger), self._executor, self._settled)
+        self._intake = Intake(
+            Admission(parts.ledger, parts.is_current), self._executor, self._settled
+        )
         self._quarantine = Quarantine(parts.quarantine)
         self._incidents = Incidents(parts.submit, time.monotonic, _now_ms)
         topics = Topics(parts.name)

@@ -20,6 +20,9 @@ from fog_node.errors import ConfigurationError, GatewayError
 from .topics import FromBoard, Topics
 
 log = logging.getLogger(__name__)
+# What the MQTT library says, of a lost connection as an error too: ours is the line that counts.
+_library_log = log.getChild("library")
+_library_log.addFilter(lambda _: log.isEnabledFor(logging.DEBUG))
 
 KEEPALIVE_S = 20
 ANSWER_TIMEOUT_S = 10.0
@@ -169,7 +172,7 @@ class MqttLine:
         broker = self._broker
         # The broker may send before we get to know that we are connected.
         self._grace_until = float("inf")
-        client = Client(
+        client = _Client(
             broker.host,
             broker.port,
             username=broker.username,
@@ -179,24 +182,32 @@ class MqttLine:
             clean_session=False,
             keepalive=KEEPALIVE_S,
             timeout=ANSWER_TIMEOUT_S,
-            logger=log,
+            logger=_library_log,
             queue_type=_handing_to(self),
         )
-        async with client:
-            self._grace_until = time.monotonic() + self._grace_s
-            codes = await client.subscribe([(topic, QOS) for topic in self._topics.filters])
-            _check_cancelled()
-            if any(_is_refusal(code) for code in codes):
-                raise GatewayError(
-                    f"broker {broker.host}:{broker.port}: refuses our subscriptions; let this "
-                    f"user read {', '.join(self._topics.filters)}"
-                )
-            self._open()
-            async with asyncio.TaskGroup() as group:
-                for _ in range(PUBLISHERS):
-                    group.create_task(self._publish_for_ever(client))
-                async for _ in client.messages:  # yields nothing, but raises at the end
-                    pass
+        try:
+            async with client:
+                await self._serve(client)
+        finally:
+            client.forget_end()
+
+    async def _serve(self, client: Client) -> None:
+        """Subscribe, then publish and receive until the connection ends."""
+        broker = self._broker
+        self._grace_until = time.monotonic() + self._grace_s
+        codes = await client.subscribe([(topic, QOS) for topic in self._topics.filters])
+        _check_cancelled()
+        if any(_is_refusal(code) for code in codes):
+            raise GatewayError(
+                f"broker {broker.host}:{broker.port}: refuses our subscriptions; let this "
+                f"user read {', '.join(self._topics.filters)}"
+            )
+        self._open()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PUBLISHERS):
+                group.create_task(self._publish_for_ever(client))
+            async for _ in client.messages:  # yields nothing, but raises at the end
+                pass
 
     async def _publish_for_ever(self, client: Client) -> None:
         while True:
@@ -248,6 +259,31 @@ class MqttLine:
             self._handler.received(kind, board, message.payload, is_early)
         except Exception:
             log.exception("gateway: a message of %d bytes is dropped", len(message.payload))
+
+
+class _Client(Client):
+    """aiomqtt's client, where it is at odds with connections that end at any moment."""
+
+    def _on_socket_register_write(self, client: Any, _userdata: Any, sock: Any) -> None:
+        # aiomqtt 2.5 has the event loop watch the socket's number, in a moment: by then the
+        # socket may be closed, and the number another one's.
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 - as there: it ends the connection
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def watch() -> None:
+            if (number := sock.fileno()) >= 0:
+                self._loop.add_writer(number, write)
+
+        self._loop.call_soon_threadsafe(watch)
+
+    def forget_end(self) -> None:
+        """Take note of why the connection ended, for which nobody may have waited."""
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()
 
 
 def _handing_to(line: MqttLine) -> type[asyncio.Queue[Message]]:

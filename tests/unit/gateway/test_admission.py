@@ -127,6 +127,20 @@ class TestCauses:
         assert refusal.cause == "unknown_device"
         assert (refusal.device, refusal.sequence) == (stranger.kid, 3)
 
+    def test_a_board_that_is_unknown_while_the_node_catches_up_is_not_accused(self, chain):
+        current = False
+        admission = Admission(chain.ledger, lambda: current)
+        late = SigningKey.from_secret(78)
+        pack = chain.pack(late, 1).raw
+        outcome = judge(admission, pack, late.kid)
+        assert (outcome.kind, outcome.refusal) == ("deferred", None)
+        chain.enrol(late)
+        assert judge(admission, pack, late.kid).kind == "admitted"
+        current = True
+        assert cause(admission, chain.pack(SigningKey.from_secret(79), 1).raw, None) == (
+            "unknown_device"
+        )
+
     def test_a_member_is_no_device(self, chain, admission):
         raw = chain.incident().raw
         assert cause(admission, raw, chain.gateway.kid) == "unknown_device"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import ClassVar
 
 import aiomqtt
@@ -60,6 +62,9 @@ class FakeClient:
         if self.leaving is not None:
             raise self.leaving
 
+    def forget_end(self):
+        pass
+
     async def subscribe(self, _):
         return self.codes
 
@@ -83,7 +88,7 @@ def client(monkeypatch):
     class Client(FakeClient):
         published: ClassVar[list] = []
 
-    monkeypatch.setattr(mqtt, "Client", Client)
+    monkeypatch.setattr(mqtt, "_Client", Client)
     monkeypatch.setattr(mqtt, "BACKOFF_S", (0.001, 0.001))
     return Client
 
@@ -202,3 +207,19 @@ async def test_messages_before_we_know_of_the_connection_count_as_repetitions(li
     topic = "fogline/seoul/up/0123456789abcdef"
     line.deliver(aiomqtt.Message(topic, b"data", 1, False, 1, None))
     assert handler.messages[0][3] is True
+
+
+async def test_a_socket_that_is_closed_by_then_is_not_watched():
+    one, other = socket.socketpair()
+    number = one.fileno()
+    client = mqtt._Client("host")
+    try:
+        client._on_socket_register_write(None, None, one)
+        one.close()
+        # The next connection of this process may get the same number.
+        successor = socket.socket(fileno=os.dup2(other.fileno(), number))
+        await asyncio.sleep(0)
+        assert not asyncio.get_running_loop().remove_writer(number)
+    finally:
+        successor.close()
+        other.close()
