@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from fog_node.client import Client, ClientError
+from fog_node.credentials import Credentials
 from fog_node.protocol.founding import Parameters
 from tools import fog
 from tools.consortium import Consortium, create
@@ -30,43 +33,50 @@ def found(directory: Path, names: tuple[str, ...]) -> Consortium:
     return create(directory, "test", members, parameters=PARAMETERS)
 
 
-class Daemon:
-    """One `fogline fog run`."""
+class Process:
+    """One `fogline fog run`, from its configuration's sections.
+
+    `wrap` makes the command that runs a command where this node is to be; `source` is the
+    address from which the test asks it, over TLS as the member `reader` if one is named.
+    """
 
     def __init__(
         self,
         consortium: Consortium,
         name: str,
         directory: Path,
-        ports: dict[str, int],
-        **overrides: dict[str, Any],
+        sections: dict[str, dict[str, Any]],
+        *,
+        wrap: Callable[[list[str]], list[str]] = list,
+        environment: dict[str, str] | None = None,
+        source: str = "",
+        reader: str | None = None,
     ) -> None:
         self.name = name
-        self.peer_port = ports[name]
-        api_port = free_port()
-        self.url = f"http://127.0.0.1:{api_port}"
+        self.url = f"{'https' if reader else 'http'}://{sections['api']['listen']}"
         self.data = directory / "data"
-        sections: dict[str, dict[str, Any]] = {
-            "peer": {
-                "listen": f"127.0.0.1:{self.peer_port}",
-                "peers": {n: f"127.0.0.1:{p}" for n, p in ports.items() if n != name},
-            },
-            "mqtt": {"enabled": False},
-            "api": {"listen": f"127.0.0.1:{api_port}"},
-        }
-        for section, values in overrides.items():
-            sections[section] = sections.get(section, {}) | values
         self.config, _ = fog.init(
             directory, name, consortium.founding_file, consortium.member_directory(name),
             data_dir=self.data, overrides=sections,
         )  # fmt: skip
         command = [sys.executable, "-m", "tools.cli", "fog", "run", "--config", str(self.config)]
-        self.process = Child(name, command, directory / "log", cwd=ROOT)
-        self.client = Client([self.url])
+        self.process = Child(
+            name, wrap(command), directory / "log", cwd=ROOT, environment=environment
+        )
+        if reader is None:
+            self.client = Client([self.url])
+            return
+        own = consortium.member_directory(reader)
+        credentials = Credentials(own / "tls.crt", own / "tls.key", consortium.founding.authority)
+        transport = httpx.AsyncHTTPTransport(
+            local_address=source or None, verify=credentials.context()
+        )
+        self.client = Client([self.url], transport=transport, credentials=credentials)
 
     @property
     def log(self) -> str:
-        return (self.config.parent / "log").read_text()
+        path = self.config.parent / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     async def start(self) -> None:
         await self.process.start()
@@ -90,6 +100,31 @@ class Daemon:
             await self.process.kill()
 
 
+class Daemon(Process):
+    """A node on loopback that knows its peers by their ports, without a broker."""
+
+    def __init__(
+        self,
+        consortium: Consortium,
+        name: str,
+        directory: Path,
+        ports: dict[str, int],
+        **overrides: dict[str, Any],
+    ) -> None:
+        self.peer_port = ports[name]
+        sections: dict[str, dict[str, Any]] = {
+            "peer": {
+                "listen": f"127.0.0.1:{self.peer_port}",
+                "peers": {n: f"127.0.0.1:{p}" for n, p in ports.items() if n != name},
+            },
+            "mqtt": {"enabled": False},
+            "api": {"listen": f"127.0.0.1:{free_port()}"},
+        }
+        for section, values in overrides.items():
+            sections[section] = sections.get(section, {}) | values
+        super().__init__(consortium, name, directory, sections)
+
+
 def make_daemons(consortium: Consortium, directory: Path) -> list[Daemon]:
     """A daemon of every validator, not started yet."""
     names = [member.name for member in consortium.founding.validators]
@@ -97,7 +132,7 @@ def make_daemons(consortium: Consortium, directory: Path) -> list[Daemon]:
     return [Daemon(consortium, name, directory / name, ports) for name in names]
 
 
-async def stop_all(daemons: list[Daemon]) -> None:
+async def stop_all(daemons: Sequence[Process]) -> None:
     """End them however the test went."""
     await asyncio.gather(*(daemon.process.kill() for daemon in daemons))
     await asyncio.gather(*(daemon.client.__aexit__(None, None, None) for daemon in daemons))

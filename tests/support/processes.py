@@ -73,33 +73,47 @@ class Process:
 class Mosquitto:
     """A real broker that can be killed and started again with what it had on disk."""
 
-    def __init__(self, directory, tls=None):
-        self.port = free_port()
+    def __init__(self, directory, tls=None, address=None, wrap=list):
+        """`wrap` makes the command that runs a command where the broker is to be."""
+        self.host, self.port = address or (HOST, free_port())
         lines = [
             "user root",  # if root starts it, it else becomes a user that cannot read here
-            f"listener {self.port} {HOST}",
+            f"listener {self.port} {self.host}",
             "allow_anonymous true",
             "persistence true",
             f"persistence_location {directory}/",
             "autosave_on_changes true",
             "autosave_interval 1",
             "max_inflight_messages 0",
+            *(f"log_type {kind}" for kind in ("error", "warning", "notice")),
         ]
         if tls is not None:
             lines += [f"cafile {tls.ca_pem}", f"certfile {tls.pem}", f"keyfile {tls.key}"]
         self._config = directory / "mosquitto.conf"
         self._config.write_text("\n".join(lines) + "\n")
+        self.log = directory / "mosquitto.log"
         self.tls = tls
+        self._wrap = wrap
         self._process = None
 
+    @property
+    def running(self):
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self):
+        """Process id of the running broker."""
+        return self._process.pid
+
     async def start(self):
-        self._process = await asyncio.create_subprocess_exec(
-            executable("mosquitto"), "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
-        )
+        command = self._wrap([executable("mosquitto"), "-c", str(self._config)])
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(*command, stderr=log)
         async with asyncio.timeout(DEADLINE_S):
             while self._process.returncode is None:
                 with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection(HOST, self.port)
+                    _, writer = await asyncio.open_connection(self.host, self.port)
                     writer.close()
                     return
                 await asyncio.sleep(0.02)
@@ -122,7 +136,7 @@ class Mosquitto:
             context = ssl.create_default_context(cafile=self.tls.ca_pem)
             context.check_hostname = False  # the name is not that of the loopback address
         return aiomqtt.Client(
-            HOST,
+            self.host,
             self.port,
             identifier=identifier,
             clean_session=False,

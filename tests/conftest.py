@@ -1,0 +1,85 @@
+"""Options of the test networks; what was chosen is printed in the header."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from support.nets import boards, namespaces
+from support.nets.manifest import load
+from support.nets.wires import WAYS
+
+MANIFESTS = Path(__file__).parent / "network" / "manifests"
+# This one runs by the proxy as well where namespaces are to be had, so that both ways stay good.
+BOTH_WAYS = "halves"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("networks of real processes (tests/network/README.md)")
+    group.addoption(
+        "--networks",
+        choices=("auto", *WAYS),
+        default="auto",
+        help="how they are wired up: network namespaces, a proxy on loopback, or the first of "
+        "the two that this machine allows (auto)",
+    )
+    group.addoption(
+        "--manifests",
+        default="ci",
+        metavar="ci|all|NAME,...",
+        help="which manifests run (default: those of every test run)",
+    )
+    group.addoption("--net-seed", type=int, help="seed of all that networks leave to chance")
+
+
+def _missing():
+    return namespaces.why_missing()
+
+
+def pytest_configure(config):
+    """Settle the way, the seed and the manifests once, for header and tests alike."""
+    asked = config.getoption("--networks")
+    missing = _missing() if asked != "proxy" else None
+    if asked == "namespaces" and missing:
+        raise pytest.UsageError(f"--networks namespaces: {missing}; or use --networks proxy")
+    config.net_way = "proxy" if asked == "proxy" or missing else "namespaces"
+    config.net_reason = f" ({missing})" if missing else ""
+    seed = config.getoption("--net-seed")
+    config.net_seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    try:
+        everything = [load(path) for path in sorted(MANIFESTS.glob("*.toml"))]
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    chosen = config.getoption("--manifests")
+    if chosen == "all":
+        config.net_manifests = everything
+    elif chosen == "ci":
+        config.net_manifests = [m for m in everything if m.ci]
+    else:
+        by_name = {m.name: m for m in everything}
+        unknown = set(chosen.split(",")) - by_name.keys()
+        if unknown:
+            raise pytest.UsageError(
+                f"--manifests {', '.join(sorted(unknown))}: there is none; there are "
+                f"{', '.join(by_name)}"
+            )
+        config.net_manifests = [by_name[name] for name in chosen.split(",")]
+    config.net_runs = [(m, config.net_way) for m in config.net_manifests]
+    if chosen in ("ci", "all") and config.net_way == "namespaces" and asked == "auto":
+        config.net_runs += [(m, "proxy") for m in config.net_manifests if m.name == BOTH_WAYS]
+    config.net_total = len(everything)
+
+
+def pytest_report_header(config):
+    return (
+        f"networks: by {config.net_way}{config.net_reason}, {len(config.net_manifests)} of "
+        f"{config.net_total} manifests, seed {config.net_seed}, readings "
+        f"{boards.source_of_readings()}"
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "net_run" in metafunc.fixturenames:
+        runs = metafunc.config.net_runs
+        metafunc.parametrize("net_run", runs, ids=[f"{m.name}-{way}" for m, way in runs])

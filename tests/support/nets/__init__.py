@@ -1,0 +1,1 @@
+"""Test networks of real processes, from a manifest and a seed."""
