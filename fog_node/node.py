@@ -135,6 +135,12 @@ class Node:
         ]
         if self._gateway is not None:
             tasks.append(self._gateway.run())
+        if self._authorise(self.key.kid) is None:
+            log.warning(
+                "%s: is revoked, or has none of the roles %s that may run a node; peers refuse it",
+                self.member.name,
+                ", ".join(sorted(CHAIN_ROLES)),
+            )
         log.info(
             "%s: height %d, API on port %d, peers on port %d",
             self.member.name,

@@ -281,6 +281,12 @@ class PeerNetwork:
         delay = DIAL_BACKOFF_S[0]
         if self._own > kid:
             await asyncio.sleep(STATUS_INTERVAL_S)  # the other side dials first
+
+        def greeted() -> None:
+            # Not at the handshake: who refuses us would be dialled again at once, for ever.
+            nonlocal delay
+            delay = DIAL_BACKOFF_S[0]
+
         while True:
             if kid not in self._peers and not self._is_banned(kid):
                 try:
@@ -291,8 +297,7 @@ class PeerNetwork:
                 except (OSError, TimeoutError) as error:
                     log.debug("peer %s:%d: not reached: %s", host, port, error)
                 else:
-                    delay = DIAL_BACKOFF_S[0]
-                    await self._converse(streams, kid, _nothing)
+                    await self._converse(streams, kid, greeted)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads redials
             delay = min(delay * 2, DIAL_BACKOFF_S[1])
 
@@ -426,7 +431,10 @@ class PeerNetwork:
         if expected is not None and kid != expected:
             raise NetworkError(f"peer: is {kid.hex()}, {expected.hex()} is configured there")
         if self._authorise(kid) is None:
-            raise NetworkError(f"peer: {kid.hex()} is no member of this consortium, or is revoked")
+            raise NetworkError(
+                f"peer: {kid.hex()} is no member of this consortium, is revoked, or has no role "
+                "that reads the whole chain"
+            )
         if self._is_banned(kid):
             raise NetworkError(f"peer: {kid.hex()} is banned for what it sent before")
         if expected is None and not self.scores.may_join(kid, _now()):
@@ -467,10 +475,6 @@ class PeerNetwork:
 
 def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
     connection.close()
-
-
-def _nothing() -> None:
-    """Whom we dialled was never at the gate."""
 
 
 def report_ban(name: str, ban: Ban) -> None:

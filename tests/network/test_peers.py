@@ -325,6 +325,35 @@ async def test_a_revoked_member_is_refused(target, consortium) -> None:
     assert target.network.refused == 1
 
 
+class Pauses:
+    """Stands in for `random`: short pauses, and a record of those that were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def uniform(self, *_: float) -> Pauses:
+        return self
+
+    def __rmul__(self, pause_s: float) -> float:
+        self.asked.append(pause_s)
+        return 0.001
+
+
+async def test_who_is_refused_again_and_again_dials_less_and_less(
+    target, consortium, monkeypatch
+) -> None:
+    pauses = Pauses()
+    monkeypatch.setattr(peers, "random", pauses)
+    target.revoked.add(consortium.signing_key("busan").kid)
+    outcast = await Endpoint(consortium, "busan", target).start()
+    try:
+        await until(lambda: len(pauses.asked) >= 5, "it has dialled some times")
+        assert pauses.asked[:5] == [0.02, 0.04, 0.08, 0.1, 0.1]
+        assert target.network.refused >= 4
+    finally:
+        await outcast.network.stop()
+
+
 async def test_a_member_that_is_revoked_while_connected_is_cut_off(target, consortium) -> None:
     intruder = await Intruder.member(target, consortium, "busan")
     await until(lambda: target.joined == ["busan"], "it is connected")
