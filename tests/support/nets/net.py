@@ -112,7 +112,7 @@ class Net:
         manifest = self.manifest
         voting = frozenset({"validator"} if manifest.extra_gateways else {"validator", "gateway"})
         members: dict[str, frozenset[str]] = dict.fromkeys(manifest.validators, voting)
-        members |= dict.fromkeys(manifest.observers, frozenset({"customer"}))
+        members |= dict.fromkeys(manifest.observers, frozenset({"regulator"}))
         members |= dict.fromkeys(manifest.extra_gateways, frozenset({"gateway"}))
         members[OPERATOR] = frozenset({"operator"})
         members[READER] = frozenset({"regulator"})
