@@ -69,3 +69,22 @@ def bench_admission(
     from tools.bench import admission as bench
 
     bench.run(numbers("--readings", readings), packs, directory, json_file)
+
+
+@app.command("clients")
+def bench_clients(
+    clients: Annotated[int, typer.Option(min=2, help="Request nodes.")] = 1000,
+    controllers: Annotated[int, typer.Option(min=1, help="Validators.")] = 5,
+    processes: Annotated[int, typer.Option(min=1, help="That the request nodes run in.")] = 2,
+    concurrency: Annotated[int, typer.Option(min=1, help="Sessions under way at once.")] = 100,
+    json_file: JsonFile = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure, PNG.")] = None,
+) -> None:
+    """Measure request nodes, each a member with its own certificate, against real fog nodes.
+
+    Example: fogline bench clients --clients 1000 --controllers 5 --json clients.json
+    """
+    from tools.bench import clients as bench
+
+    options = bench.Options(clients, controllers, processes, concurrency)
+    bench.run(options, json_file, plot)
