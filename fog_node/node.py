@@ -37,6 +37,7 @@ from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Transaction, parse_transaction
 from fog_node.protocol.votes import Certificate
+from fog_node.submissions import Submissions
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Node:
         )
         self._agreement.connect(self._network)
         self._feed = BlockFeed(self.ledger.height)
+        self._submissions = Submissions(self.ledger.admit, self._admitted)
         self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
         self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
 
@@ -130,6 +132,7 @@ class Node:
         tasks: list[Coroutine[Any, Any, None]] = [
             self._agreement.run(),
             self._sign_own(),
+            self._submissions.run(),
             self._fetch_bundles(),
             api.run(),
         ]
@@ -265,12 +268,6 @@ class Node:
                     log.error("own transaction: refused: %s", result.error)
             self._admitted([r.transaction for r in results if r.status == "admitted"])
 
-    async def _submit(self, transaction: Transaction) -> Admission:
-        (result,) = await asyncio.to_thread(self.ledger.admit, [transaction])
-        if result.status == "admitted":
-            self._admitted([transaction])
-        return result
-
     async def _fetch_bundles(self) -> None:
         while True:
             self._fetcher.poke(self._network.peers)
@@ -331,7 +328,7 @@ class Node:
             blobs=self._blobs,
             payloads=self._payloads,
             feed=self._feed,
-            submit=self._submit,
+            submit=self._submissions.submit,
             stored=self._stored,
             want=self._fetcher.want,
             condition=self._condition,
