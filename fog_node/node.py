@@ -35,7 +35,7 @@ from fog_node.network.score import Offence
 from fog_node.payloads import PayloadStore, payload_of
 from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
-from fog_node.protocol.transactions import Body, Transaction, parse_transaction
+from fog_node.protocol.transactions import Body, Transaction
 from fog_node.protocol.votes import Certificate
 from fog_node.submissions import Submissions
 
@@ -216,7 +216,9 @@ class Node:
 
     def _admit_passed_on(self, raw: Sequence[bytes]) -> list[Admission]:
         new = [item for item in raw if not self.ledger.has(leaf_hash(item))]
-        return self.ledger.admit([parse_transaction(item) for item in new], durable=False)
+        return self.ledger.admit(
+            [self.ledger.parse_transaction(item) for item in new], durable=False
+        )
 
     def _authorise(self, kid: bytes) -> str | None:
         member = self.ledger.state.members.get(kid)

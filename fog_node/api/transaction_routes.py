@@ -73,7 +73,7 @@ async def submit(request: Request, response: Response, node: Node, _: AnyReader)
     """
     data = await read_body(request, COSE, MAX_TRANSACTION_BYTES)
     try:
-        transaction = await asyncio.to_thread(parse_transaction, data)
+        transaction = await asyncio.to_thread(node.ledger.parse_transaction, data)
     except ProtocolError as error:
         raise of_protocol(error) from error
     admission = await node.submit(transaction)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fog_node.errors import Cause, LedgerError
 from fog_node.ledger import Admission as Answer
@@ -23,7 +23,6 @@ from fog_node.protocol.transactions import (
     MAX_TRANSACTION_BYTES,
     Transaction,
     interpret,
-    read_pack,
 )
 
 # Refusals of the ledger that say nothing ill of the sender: it may send again later.
@@ -71,8 +70,7 @@ class Refusal:
         return hashlib.sha256(self.message.data).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a message.
 
     Attributes:
@@ -89,6 +87,19 @@ class Outcome:
     device: bytes | None = None
     transaction: Transaction | None = None
     refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A group that was judged.
+
+    Attributes:
+        outcomes: one per message, in order.
+        answers: of the ledger, to those that came before it.
+    """
+
+    outcomes: list[Outcome]
+    answers: list[Answer]
 
 
 class Admission:
@@ -116,15 +127,31 @@ class Admission:
         Raises:
             StoreError: the ledger cannot write; nothing was admitted.
         """
+        judged = self.judge(messages)
+        self.keep([judged])
+        return judged.outcomes
+
+    def judge(self, messages: Sequence[Message]) -> Judged:
+        """Judge a group; what it says counts once it was given to `keep`. Raises StoreError."""
         state = self._ledger.state
         self._forget_final_watermarks(state)
         judged = [self._examine(message, state) for message in messages]
         offered = [item for item in judged if isinstance(item, Transaction)]
-        answers = iter(self._ledger.admit(offered) if offered else ())
-        return [
-            self._conclude(message, next(answers), state) if isinstance(item, Transaction) else item
+        answers = self._ledger.admit(offered, durable=False) if offered else []
+        following = iter(answers)
+        outcomes = [
+            item if isinstance(item, Outcome) else self._conclude(message, next(following), state)
             for message, item in zip(messages, judged, strict=True)
         ]
+        return Judged(outcomes, answers)
+
+    def keep(self, groups: Sequence[Judged]) -> None:
+        """Put on the disk what was admitted in these groups; may run beside `judge`.
+
+        Raises:
+            StoreError: the ledger cannot write; none of it was admitted.
+        """
+        self._ledger.keep([answer for group in groups for answer in group.answers])
 
     def _examine(self, message: Message, state: State) -> Transaction | Outcome:
         """All that needs no signature check; a transaction goes on to the ledger."""
@@ -132,7 +159,7 @@ class Admission:
         if size > MAX_TRANSACTION_BYTES:
             detail = f"message: {size} bytes, at most {MAX_TRANSACTION_BYTES} are allowed"
             return _refused(Refusal(message, "oversized", detail, message.claimed))
-        pack = read_pack(message.data)
+        pack = self._ledger.read_pack(message.data)
         try:
             envelope = pack.message if pack else parse_sign1(message.data, size, "transaction")
         except ProtocolError as error:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from fog_node.errors import StoreError
 
-from .admission import Admission, Message, Outcome
+from .admission import Admission, Judged, Message, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ MAX_WAITING_BYTES = 16 * 1024 * 1024
 # What came within so long is judged, and written to the disk, together.
 GATHER_S = 0.003
 MAX_GROUP = 256
+# Groups that were judged and wait for the disk.
+MAX_UNWRITTEN = 4
 # After the ledger could not write.
 STORE_RETRY_S = 1.0
 
@@ -43,6 +45,8 @@ class Intake:
         self._admission = admission
         self._executor = executor
         self._settled = settled
+        self._writer = ThreadPoolExecutor(1, "intake")
+        self._judged: asyncio.Queue[list[Judged]] = asyncio.Queue(MAX_UNWRITTEN)
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -68,7 +72,18 @@ class Intake:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Judge what arrives, until cancelled."""
+        """Judge what arrives, until cancelled; on return nothing is being written any more.
+
+        While one group is written to the disk, the next one is judged.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._judge_groups())
+                tasks.create_task(self._keep_groups())
+        finally:
+            self._writer.shutdown(wait=True)
+
+    async def _judge_groups(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
@@ -76,26 +91,44 @@ class Intake:
                 await asyncio.sleep(GATHER_S)
             group = self._take()
             try:
-                outcomes = await loop.run_in_executor(self._executor, self._judge, group)
+                judged = await loop.run_in_executor(self._executor, self._judge, group)
             except StoreError as error:
-                self.dropped += len(group)
-                log.error("gateway: nothing is admitted: %s", error)  # noqa: TRY400 - expected
-                await asyncio.sleep(STORE_RETRY_S)
-            else:
-                self.dropped += len(group) - len(outcomes)
-                self._settled(outcomes)
+                await self._pause(len(group), error)
+                continue
+            outcomes = sum(len(part.outcomes) for part in judged)
+            self.dropped += len(group) - outcomes
+            await self._judged.put(judged)
 
-    def _judge(self, group: Sequence[Message]) -> list[Outcome]:
+    async def _keep_groups(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            groups = await self._judged.get()
+            while not self._judged.empty():
+                groups = [*groups, *self._judged.get_nowait()]
+            try:
+                await loop.run_in_executor(self._writer, self._admission.keep, groups)
+            except StoreError as error:
+                await self._pause(sum(len(group.outcomes) for group in groups), error)
+                continue
+            for group in groups:
+                self._settled(group.outcomes)
+
+    async def _pause(self, lost: int, error: StoreError) -> None:
+        self.dropped += lost
+        log.error("gateway: nothing is admitted: %s", error)
+        await asyncio.sleep(STORE_RETRY_S)
+
+    def _judge(self, group: Sequence[Message]) -> list[Judged]:
         """Judge a group; a message that shows a defect of ours costs itself alone."""
         try:
-            return self._admission.process(group)
+            return [self._admission.judge(group)]
         except StoreError:
             raise
         except Exception:
             if len(group) == 1:
                 log.exception("gateway: a message of %d bytes is dropped", len(group[0].data))
                 return []
-            return [outcome for message in group for outcome in self._judge([message])]
+            return [part for message in group for part in self._judge([message])]
 
     def _take(self) -> list[Message]:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]

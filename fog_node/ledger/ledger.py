@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fog_node.errors import (
     ConflictError,
@@ -32,9 +32,11 @@ from fog_node.protocol.proof import MAX_SUBJECTS, Proof
 from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.transactions import (
     Body,
+    Enrol,
     Revoke,
     Transaction,
     parse_transaction,
+    read_pack,
     sign_transaction,
 )
 from fog_node.protocol.validators import ValidatorSet
@@ -71,8 +73,7 @@ class Snapshot:
     state: State
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(NamedTuple):
     """What became of a transaction that was offered.
 
     Attributes:
@@ -118,6 +119,7 @@ class Ledger:
         # Held from asking for a number until it is used.
         self._signing = threading.Lock()
         self._snapshot = self._load()
+        self._tables = {kid: d.table.prepared for kid, d in self.state.devices.items()}
         self._fork = self._load_fork()
         self._load_pending()
 
@@ -351,6 +353,17 @@ class Ledger:
                 self._keep(results)
         return results
 
+    def keep(self, results: Sequence[Admission]) -> None:
+        """Put on this node's disk what `admit(durable=False)` let wait and still waits.
+
+        For who can go on with other work meanwhile: `admit` does the same by itself.
+
+        Raises:
+            StoreError: none of them waits any longer.
+        """
+        with self._writing:
+            self._keep(results)
+
     def submit(self, key: SigningKey, bodies: Sequence[Body]) -> list[Admission]:
         """Sign these as the member's next transactions and admit them, durably.
 
@@ -417,9 +430,22 @@ class Ledger:
         self._remember(block.header, after)
         return block
 
+    def parse_transaction(self, data: bytes) -> Transaction:
+        """Parse a transaction, readings being held against their device's channels at once.
+
+        Raises:
+            ProtocolError: it is not as the formats say.
+        """
+        return parse_transaction(data, self._tables)
+
+    def read_pack(self, data: bytes) -> Transaction | None:
+        """Do the same for a pack; None for anything else."""
+        return read_pack(data, self._tables)
+
     def parse_block(self, data: bytes) -> Block:
         """Parse a block, taking what waits here as parsed already; raises ProtocolError."""
-        return parse_block(data, self.state.parameters.max_block_bytes, self._pool.get)
+        limit = self.state.parameters.max_block_bytes
+        return parse_block(data, limit, self._pool.get, self.parse_transaction)
 
     def validate(self, block: Block, now_ms: int | None) -> None:
         """Check that a block may follow on the head, all but the votes.
@@ -456,6 +482,7 @@ class Ledger:
             info = self._store.commit(block, certificate, after.changes(), ids, handover)
             with self._lock:
                 self._snapshot = Snapshot(info, after)
+                self._add_tables(block)
                 self._validated.clear()
                 self._pool.remove(ids)
                 evicted = self._obsolete(block)
@@ -522,7 +549,7 @@ class Ledger:
         stale = []
         for transaction_id, raw in self._store.pending():
             try:
-                transaction = parse_transaction(raw)
+                transaction = self.parse_transaction(raw)
             except ProtocolError as error:
                 raise self._store.damaged(f"mempool: {error}") from error
             # It was verified before it was written, and the id shows that it is the same.
@@ -532,6 +559,13 @@ class Ledger:
         self._pool.mark_durable(self._pool.ids())
         if stale:
             self._store.remove_pending(stale)
+
+    def _add_tables(self, block: Block) -> None:
+        devices = self._snapshot.state.devices
+        for transaction in block.transactions:
+            body = transaction.body
+            if isinstance(body, Enrol):
+                self._tables[body.device] = devices[body.device].table.prepared
 
     def _stored(self, height: int) -> StoredBlock:
         found = self._store.block(height)
@@ -600,7 +634,7 @@ class Ledger:
             result.transaction.id: result.transaction.raw
             for result in results
             if result.status in ("admitted", "waiting")
-            and not self._pool.is_durable(result.transaction.id)
+            and self._pool.is_volatile(result.transaction.id)
         }
         if not rows:
             return

@@ -105,6 +105,11 @@ class Mempool:
         entry = self._entries.get(transaction_id)
         return entry is not None and entry.durable
 
+    def is_volatile(self, transaction_id: bytes) -> bool:
+        """Whether it waits and is not on this node's disk."""
+        entry = self._entries.get(transaction_id)
+        return entry is not None and not entry.durable
+
     def mark_durable(self, transaction_ids: Iterable[bytes]) -> None:
         """Take note that these are on this node's disk."""
         for transaction_id in transaction_ids:

@@ -241,6 +241,7 @@ def parse_block(
     data: bytes,
     max_bytes: int = MAX_BLOCK_BYTES,
     known: Callable[[bytes], Transaction | None] | None = None,
+    parse: Callable[[bytes], Transaction] = parse_transaction,
 ) -> Block:
     """Parse a block and check that header and body belong together.
 
@@ -249,6 +250,7 @@ def parse_block(
         max_bytes: limit of this ledger's founding file.
         known: gives the parsed transaction for an id, so that what a node has in its
             mempool is not parsed a second time.
+        parse: parses the others.
 
     Raises:
         EncodingError, FormatError: not as SPEC.md says.
@@ -264,8 +266,7 @@ def parse_block(
         header=Header.decode(header),
         coinbase=parse_coinbase(listed[0]),
         transactions=tuple(
-            (known(leaf_hash(entry)) if known else None) or parse_transaction(entry)
-            for entry in listed[1:]
+            (known(leaf_hash(entry)) if known else None) or parse(entry) for entry in listed[1:]
         ),
     )
     block.__dict__["raw"] = data  # decode() has shown that these are the bytes `raw` would make

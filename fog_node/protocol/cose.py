@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 
@@ -33,8 +33,7 @@ MAC_BYTES = 32
 CHAIN_ID_BYTES = 32
 
 
-@dataclass(frozen=True)
-class Sign1:
+class Sign1(NamedTuple):
     """A parsed COSE_Sign1; nothing is verified until `verify` is called.
 
     Attributes:
@@ -48,14 +47,17 @@ class Sign1:
         signature: r||s, 64 bytes.
     """
 
-    raw: bytes = field(repr=False)
-    protected: bytes = field(repr=False)
+    raw: bytes
+    protected: bytes
     content_type: str
     kid: bytes
     sequence: int | None
     dropped: int | None
-    payload: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
+    payload: bytes
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"Sign1({self.content_type}, kid={self.kid.hex()}, sequence={self.sequence})"
 
     def verify(self, key: PublicKey, chain_id: bytes) -> None:
         """Raise SignatureError unless `key` signed this for the ledger `chain_id`."""

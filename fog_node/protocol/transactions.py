@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from . import native_reading, senml
 from .cbor import decode, encode
@@ -15,6 +15,11 @@ from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
 from .validate import array, number, octets, text, text_map, time_ms, uint
 from .votes import Vote, parse_vote
+
+if TYPE_CHECKING:
+    from ._native import Channels
+
+    Tables = dict[bytes, Channels]
 
 MAX_TRANSACTION_BYTES = 24 * 1024
 MAX_NAME_CHARS = 64
@@ -49,7 +54,7 @@ class Body(Protocol):
         """Deterministic CBOR of the payload."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make
 class PackBody:
     """Readings of a board, known to be as SPEC.md says.
 
@@ -57,6 +62,7 @@ class PackBody:
         payload: the SenML.
         device, enterprise_number: key id and number in its base name.
         readings: how many there are.
+        fits: the table of channels that they are known to fit; see ChannelTable.
     """
 
     kind: ClassVar[str] = "pack"
@@ -64,6 +70,7 @@ class PackBody:
     device: bytes
     enterprise_number: int
     readings: int
+    fits: Channels | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def decode(cls, payload: bytes) -> PackBody:
@@ -135,16 +142,22 @@ class Channel:
 
 
 class ChannelTable:
-    """A device's channels, made ready for whole packs."""
+    """A device's channels, made ready for whole packs.
+
+    Attributes:
+        prepared: for `parse_transaction`, by the device's key id.
+    """
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         """Take over at most senml.MAX_CHANNELS channels."""
         listed = [(c.name, c.unit, c.minimum, c.maximum) for c in channels]
-        self._native = native_reading.channels(listed)
+        self.prepared: Channels = native_reading.channels(listed)
 
     def holds(self, pack: PackBody) -> bool:
         """Whether each reading is of one of the channels, in its unit and range."""
-        return native_reading.is_plausible(pack.payload, self._native)
+        return pack.fits is self.prepared or native_reading.is_plausible(
+            pack.payload, self.prepared
+        )
 
 
 @dataclass(frozen=True)
@@ -439,8 +452,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Transaction:
+class Transaction(NamedTuple):
     """A parsed transaction; its signature is checked by `verify`, its rights by the ledger.
 
     Attributes:
@@ -479,28 +491,31 @@ class Transaction:
         self.message.verify(key, chain_id)
 
 
-def parse_transaction(data: bytes) -> Transaction:
-    """Parse envelope and payload; raises EncodingError, FormatError."""
-    return read_pack(data) or interpret(parse_sign1(data, MAX_TRANSACTION_BYTES, "transaction"))
+def parse_transaction(data: bytes, tables: Tables | None = None) -> Transaction:
+    """Parse envelope and payload; raises EncodingError, FormatError. Tables: see `read_pack`."""
+    return read_pack(data, tables) or interpret(
+        parse_sign1(data, MAX_TRANSACTION_BYTES, "transaction")
+    )
 
 
-def read_pack(data: bytes) -> Transaction | None:
+def read_pack(data: bytes, tables: Tables | None = None) -> Transaction | None:
     """Parse a pack, fast.
+
+    Args:
+        data: the bytes.
+        tables: of devices, by key id. Readings that fit are noted as such in the same pass
+            over the payload; whether that is the right table is for the reader to see.
 
     Returns:
         None for another kind, and for what is not as SPEC.md says: `parse_transaction` finds
         out which, and names the field at fault.
     """
-    fields = native_reading.read_pack(data)
+    fields = native_reading.read_pack(data, tables)
     if fields is None:
         return None
-    protected, kid, sequence, dropped, payload, signature, enterprise_number, _, readings, _ = (
-        fields
-    )
+    protected, kid, sequence, dropped, payload, signature, number, _, readings, _, fits = fields
     message = Sign1(data, protected, senml.CONTENT_TYPE, kid, sequence, dropped, payload, signature)
-    return Transaction(
-        leaf_hash(data), message, PackBody(payload, kid, enterprise_number, readings)
-    )
+    return Transaction(leaf_hash(data), message, PackBody(payload, kid, number, readings, fits))
 
 
 def interpret(message: Sign1) -> Transaction:

@@ -51,7 +51,7 @@ static bool read_protected(struct span bytes, struct envelope *envelope)
     return bytes.size <= MAX_PROTECTED_BYTES && reader_take_head(&reader, MAJOR_MAP, &count)
            && count == LABELS && reader_take_byte(&reader, LABEL_ALG)
            && reader_take_byte(&reader, ALG_ES256) && reader_take_byte(&reader, LABEL_CONTENT_TYPE)
-           && reader_take_text(&reader, &type, NULL) && span_equals(type, CONTENT_TYPE)
+           && reader_take_string(&reader, MAJOR_TEXT, &type) && span_equals(type, CONTENT_TYPE)
            && reader_take_byte(&reader, LABEL_KID) && reader_take_bytes(&reader, &envelope->kid)
            && envelope->kid.size == KID_BYTES && take_label(&reader, LABEL_SEQUENCE)
            && take_count(&reader, &envelope->sequence) && envelope->sequence > 0

@@ -20,28 +20,58 @@ static PyObject *bytes_of(struct span span)
     return PyBytes_FromStringAndSize((const char *)span.bytes, (Py_ssize_t)span.size);
 }
 
-static PyObject *read_pack(PyObject *module, PyObject *message)
+/* The table under this key id: NULL without an error where there is none. */
+static const struct channels *find_table(PyObject *tables, struct span kid, PyObject **capsule)
 {
-    Py_buffer buffer;
-    struct envelope envelope;
-    struct pack pack;
-    PyObject *result;
-
-    (void)module;
-    if (PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE) < 0) {
+    *capsule = NULL;
+    if (tables == Py_None) {
         return NULL;
     }
-    if (envelope_read(span_of(&buffer), &envelope)
-        && senml_read(envelope.payload, NULL, &pack)
-        && memcmp(pack.device, envelope.kid.bytes, DEVICE_BYTES) == 0) {
-        result = Py_BuildValue(
-            "NNKKNNKKnn", bytes_of(envelope.protected), bytes_of(envelope.kid),
-            (unsigned long long)envelope.sequence, (unsigned long long)envelope.dropped,
-            bytes_of(envelope.payload), bytes_of(envelope.signature),
-            (unsigned long long)pack.enterprise_number, (unsigned long long)pack.base_time,
-            (Py_ssize_t)pack.readings, (Py_ssize_t)pack.verdicts);
-    } else {
+    PyObject *key = bytes_of(kid);
+    if (key == NULL) {
+        return NULL;
+    }
+    *capsule = PyDict_GetItemWithError(tables, key);
+    Py_DECREF(key);
+    return *capsule == NULL ? NULL : PyCapsule_GetPointer(*capsule, channels_name);
+}
+
+static PyObject *pack_found(const struct envelope *envelope, const struct pack *pack,
+                            PyObject *table)
+{
+    return Py_BuildValue(
+        "NNKKNNKKnnO", bytes_of(envelope->protected), bytes_of(envelope->kid),
+        (unsigned long long)envelope->sequence, (unsigned long long)envelope->dropped,
+        bytes_of(envelope->payload), bytes_of(envelope->signature),
+        (unsigned long long)pack->enterprise_number, (unsigned long long)pack->base_time,
+        (Py_ssize_t)pack->readings, (Py_ssize_t)pack->verdicts, pack->fits ? table : Py_None);
+}
+
+static PyObject *read_pack(PyObject *module, PyObject *args)
+{
+    Py_buffer buffer;
+    PyObject *tables, *table, *result = NULL;
+    struct envelope envelope;
+    struct pack pack;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*O:read_pack", &buffer, &tables)) {
+        return NULL;
+    }
+    if (tables != Py_None && !PyDict_Check(tables)) {
+        PyErr_SetString(PyExc_TypeError, "tables: neither a dict nor None");
+    } else if (!envelope_read(span_of(&buffer), &envelope)) {
         result = Py_NewRef(Py_None);
+    } else {
+        const struct channels *channels = find_table(tables, envelope.kid, &table);
+        if (PyErr_Occurred()) {
+            result = NULL;
+        } else if (senml_read(envelope.payload, channels, &pack)
+                   && memcmp(pack.device, envelope.kid.bytes, DEVICE_BYTES) == 0) {
+            result = pack_found(&envelope, &pack, table);
+        } else {
+            result = Py_NewRef(Py_None);
+        }
     }
     PyBuffer_Release(&buffer);
     return result;
@@ -69,10 +99,29 @@ static bool fill_channel(struct channel *channel, PyObject *item)
         PyErr_SetString(PyExc_ValueError, "channels: a name or a unit is too long");
         return false;
     }
+    if (!senml_is_channel((struct span){(const uint8_t *)name, (size_t)name_size},
+                          (struct span){(const uint8_t *)unit, (size_t)unit_size})) {
+        PyErr_SetString(PyExc_ValueError, "channels: a name or a unit is none that a pack can have");
+        return false;
+    }
     channel->name_size = (uint8_t)name_size;
     channel->unit_size = (uint8_t)unit_size;
     memcpy(channel->name, name, (size_t)name_size);
     memcpy(channel->unit, unit, (size_t)unit_size);
+    return true;
+}
+
+/* Whether the last one has a name of its own, by which a row's readings are told apart. */
+static bool is_new_name(const struct channels *channels, size_t last)
+{
+    const struct channel *channel = &channels->of[last];
+    for (size_t i = 0; i < last; i++) {
+        if (channels->of[i].name_size == channel->name_size
+            && memcmp(channels->of[i].name, channel->name, channel->name_size) == 0) {
+            PyErr_SetString(PyExc_ValueError, "channels: a name stands there twice");
+            return false;
+        }
+    }
     return true;
 }
 
@@ -97,7 +146,8 @@ static PyObject *channels_new(PyObject *module, PyObject *listed)
     }
     channels->count = (size_t)count;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (!fill_channel(&channels->of[i], PySequence_Fast_GET_ITEM(items, i))) {
+        if (!fill_channel(&channels->of[i], PySequence_Fast_GET_ITEM(items, i))
+            || !is_new_name(channels, (size_t)i)) {
             goto done;
         }
     }
@@ -121,7 +171,8 @@ static PyObject *is_plausible(PyObject *module, PyObject *args)
         return NULL;
     }
     const struct channels *channels = PyCapsule_GetPointer(capsule, channels_name);
-    bool plausible = channels != NULL && senml_read(span_of(&payload), channels, &pack);
+    bool plausible =
+        channels != NULL && senml_read(span_of(&payload), channels, &pack) && pack.fits;
     PyBuffer_Release(&payload);
     return channels == NULL ? NULL : PyBool_FromLong(plausible);
 }
@@ -203,9 +254,11 @@ static PyMethodDef methods[] = {
      "channels([(name, unit, minimum, maximum), ...]) -> a table for is_plausible"},
     {"is_plausible", is_plausible, METH_VARARGS,
      "is_plausible(payload, channels) -> whether all readings fit; False for what is no pack"},
-    {"read_pack", read_pack, METH_O,
-     "read_pack(message) -> (protected, kid, sequence, dropped, payload, signature, enterprise"
-     " number, base time, readings, verdicts); None for what is no pack as it must be"},
+    {"read_pack", read_pack, METH_VARARGS,
+     "read_pack(message, tables) -> (protected, kid, sequence, dropped, payload, signature,"
+     " enterprise number, base time, readings, verdicts, table); None for what is no pack as it"
+     " must be. The table is the one under the key id in `tables`, a dict or None, where it is"
+     " there and all readings fit it; else None."},
     {"sig_structure", sig_structure, METH_VARARGS,
      "sig_structure(protected, chain_id, payload) -> the bytes that are signed"},
     {"to_der", to_der, METH_O,

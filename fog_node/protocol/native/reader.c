@@ -35,22 +35,17 @@ static size_t utf8_sequence(const uint8_t *at, size_t left)
     return is_wrong ? 0 : size;
 }
 
-bool reader_take_text(struct reader *reader, struct span *text, size_t *characters)
+bool span_is_text(struct span span, size_t *characters)
 {
-    if (!reader_take_string(reader, MAJOR_TEXT, text)) {
-        return false;
-    }
     size_t count = 0;
-    for (size_t i = 0; i < text->size; count++) {
-        size_t size = utf8_sequence(text->bytes + i, text->size - i);
+    for (size_t i = 0; i < span.size; count++) {
+        size_t size = utf8_sequence(span.bytes + i, span.size - i);
         if (size == 0) {
             return false;
         }
         i += size;
     }
-    if (characters != NULL) {
-        *characters = count;
-    }
+    *characters = count;
     return true;
 }
 

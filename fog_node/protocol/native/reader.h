@@ -107,6 +107,7 @@ static inline bool reader_take_head(struct reader *reader, enum major major, uin
     return reader_take_argument(reader, first & 31, argument);
 }
 
+/* A byte string, or a text string; whether that is UTF-8 is not looked at. */
 static inline bool reader_take_string(struct reader *reader, enum major major, struct span *string)
 {
     uint64_t size;
@@ -118,12 +119,13 @@ static inline bool reader_take_string(struct reader *reader, enum major major, s
     return true;
 }
 
-/* A byte string, or a text string that is UTF-8; `characters` may be NULL. */
 bool reader_take_bytes(struct reader *reader, struct span *bytes);
-bool reader_take_text(struct reader *reader, struct span *text, size_t *characters);
 
 /* An integer of 64 bits and a sign, or a finite float. */
 bool reader_take_number(struct reader *reader, struct number *number);
+
+/* Whether the bytes are UTF-8, of how many characters. */
+bool span_is_text(struct span span, size_t *characters);
 
 bool span_equals(struct span span, const char *text);
 bool span_starts_with(struct span span, const char *text);

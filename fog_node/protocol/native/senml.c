@@ -51,7 +51,9 @@ struct state {
     size_t rows;
     double row_time;
     size_t row_names;
-    struct span names[MAX_CHANNELS];
+    uint32_t row_channels; /* those of the table, a bit each */
+    size_t row_others;
+    struct span others[MAX_CHANNELS];
     size_t judged;
     double judged_time;
     bool has_model;
@@ -61,7 +63,7 @@ static bool take_base_name(struct reader *reader, struct pack *pack)
 {
     static const char prefix[] = "urn:dev:org:";
     struct span text;
-    if (!reader_take_text(reader, &text, NULL) || !span_starts_with(text, prefix)) {
+    if (!reader_take_string(reader, MAJOR_TEXT, &text) || !span_starts_with(text, prefix)) {
         return false;
     }
     const uint8_t *at = text.bytes + sizeof prefix - 1;
@@ -99,13 +101,6 @@ static bool take_base_time(struct reader *reader, struct pack *pack)
            && pack->base_time >= MIN_BASE_TIME_S && pack->base_time <= MAX_BASE_TIME_S;
 }
 
-static bool take_unit(struct reader *reader, struct span *unit)
-{
-    size_t characters;
-    return reader_take_text(reader, unit, &characters) && characters > 0
-           && characters <= MAX_UNIT_CHARS;
-}
-
 static bool take_bool(struct reader *reader)
 {
     return reader_take_byte(reader, CBOR_FALSE) || reader_take_byte(reader, CBOR_TRUE);
@@ -121,7 +116,8 @@ static bool take_offset(struct reader *reader, double *offset)
     return true;
 }
 
-/* One record's fields; deterministic encoding has them in rising order of their labels. */
+/* One record's fields; deterministic encoding has them in rising order of their labels. Whether
+ * name and unit are UTF-8 is seen when they are looked at. */
 static bool take_record(struct reader *reader, struct record *record, struct pack *pack)
 {
     uint64_t count;
@@ -142,11 +138,11 @@ static bool take_record(struct reader *reader, struct record *record, struct pac
         switch (label) {
         case NAME:
             record->has |= HAS_NAME;
-            is_read = reader_take_text(reader, &record->name, NULL);
+            is_read = reader_take_string(reader, MAJOR_TEXT, &record->name);
             break;
         case UNIT:
             record->has |= HAS_UNIT;
-            is_read = take_unit(reader, &record->unit);
+            is_read = reader_take_string(reader, MAJOR_TEXT, &record->unit);
             break;
         case VALUE:
             record->has |= HAS_VALUE;
@@ -202,62 +198,103 @@ static bool is_channel_name(struct span name)
     return !span_starts_with(name, "model/");
 }
 
+static bool is_unit(struct span unit)
+{
+    size_t characters;
+    return span_is_text(unit, &characters) && characters > 0 && characters <= MAX_UNIT_CHARS;
+}
+
+bool senml_is_channel(struct span name, struct span unit)
+{
+    return is_channel_name(name) && is_unit(unit);
+}
+
 static bool is_same(struct span span, const uint8_t *bytes, size_t size)
 {
     return span.size == size && memcmp(span.bytes, bytes, size) == 0;
 }
 
-/* Rows rise in time, and have each channel once. */
-static bool enter_row(struct state *state, double time, struct span name)
+/* The place of a channel in the table; their number where it has none of this name. */
+static size_t find_channel(struct state *state, struct span name)
+{
+    const struct channels *channels = state->channels;
+    for (size_t i = 0; i < channels->count; i++) {
+        size_t place = state->hint + i;
+        if (place >= channels->count) {
+            place -= channels->count;
+        }
+        if (is_same(name, channels->of[place].name, channels->of[place].name_size)) {
+            state->hint = place + 1 < channels->count ? place + 1 : 0;
+            return place;
+        }
+    }
+    return channels->count;
+}
+
+/* Rows rise in time, and are not too many. */
+static bool enter_row(struct state *state, double time)
 {
     if (state->rows == 0 || time > state->row_time) {
         state->rows++;
         state->row_time = time;
-        state->row_names = 0;
+        state->row_names = state->row_others = 0;
+        state->row_channels = 0;
     } else if (time < state->row_time) {
         return false;
     }
-    if (state->rows > MAX_ROWS || state->row_names == MAX_CHANNELS) {
-        return false;
-    }
-    for (size_t i = 0; i < state->row_names; i++) {
-        if (is_same(name, state->names[i].bytes, state->names[i].size)) {
+    return state->rows <= MAX_ROWS && state->row_names++ < MAX_CHANNELS;
+}
+
+/* A row has a name that the table lacks at most once. */
+static bool enter_other(struct state *state, struct span name)
+{
+    for (size_t i = 0; i < state->row_others; i++) {
+        if (is_same(name, state->others[i].bytes, state->others[i].size)) {
             return false;
         }
     }
-    state->names[state->row_names++] = name;
+    state->others[state->row_others++] = name;
     return true;
 }
 
-static const struct channel *find_channel(struct state *state, struct span name)
+static bool take_other(struct state *state, const struct record *record)
 {
-    const struct channels *channels = state->channels;
-    for (size_t i = 0; i < channels->count; i++) {
-        size_t place = (state->hint + i) % channels->count;
-        const struct channel *channel = &channels->of[place];
-        if (is_same(name, channel->name, channel->name_size)) {
-            state->hint = place + 1;
-            return channel;
-        }
-    }
-    return NULL;
+    state->pack->fits = false;
+    return is_channel_name(record->name) && is_unit(record->unit)
+           && enter_other(state, record->name);
 }
 
-static bool is_plausible(struct state *state, const struct record *record)
+/* A reading of a channel of the table, whose name and unit need no further look. */
+static bool take_of_channel(struct state *state, const struct record *record, size_t place)
 {
-    const struct channel *channel = find_channel(state, record->name);
-    return channel != NULL && is_same(record->unit, channel->unit, channel->unit_size)
-           && channel->minimum <= record->value.value && record->value.value <= channel->maximum;
+    const struct channel *channel = &state->channels->of[place];
+    const uint32_t bit = (uint32_t)1 << place;
+    if (state->row_channels & bit) {
+        return false;
+    }
+    state->row_channels |= bit;
+    if (!is_same(record->unit, channel->unit, channel->unit_size)) {
+        state->pack->fits = false;
+        return is_unit(record->unit);
+    }
+    double value = record->value.value;
+    state->pack->fits &= channel->minimum <= value && value <= channel->maximum;
+    return true;
 }
 
 static bool take_reading(struct state *state, const struct record *record, double time)
 {
     if (state->judged > 0 || record->has != (HAS_NAME | HAS_UNIT | HAS_VALUE)
-        || !is_channel_name(record->name) || !enter_row(state, time, record->name)) {
+        || !enter_row(state, time)) {
         return false;
     }
     state->pack->readings++;
-    return state->channels == NULL || is_plausible(state, record);
+    if (state->channels == NULL) {
+        return take_other(state, record);
+    }
+    size_t place = find_channel(state, record->name);
+    return place < state->channels->count ? take_of_channel(state, record, place)
+                                          : take_other(state, record);
 }
 
 /* A verdict is a score, an anomaly and an output, in this order and at one time. */
@@ -288,6 +325,9 @@ static bool take(struct state *state, struct record *record, bool is_first, bool
         return false;
     }
     double time = (double)state->pack->base_time + record->offset;
+    if (!span_starts_with(record->name, "model/")) {
+        return take_reading(state, record, time);
+    }
     if (span_equals(record->name, "model/id")) {
         state->has_model = true;
         return is_last && record->has == (HAS_NAME | HAS_DATA);
@@ -301,7 +341,7 @@ static bool take(struct state *state, struct record *record, bool is_first, bool
     if (span_equals(record->name, "model/output")) {
         return take_judged(state, OUTPUT, record, time);
     }
-    return take_reading(state, record, time);
+    return false; /* no channel's name begins so */
 }
 
 bool senml_read(struct span payload, const struct channels *channels, struct pack *pack)
@@ -311,6 +351,7 @@ bool senml_read(struct span payload, const struct channels *channels, struct pac
     uint64_t count;
 
     pack->readings = 0;
+    pack->fits = channels != NULL;
     if (payload.size > MAX_PAYLOAD_BYTES || !reader_take_head(&reader, MAJOR_ARRAY, &count)
         || count == 0) {
         return false;

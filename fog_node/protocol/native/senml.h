@@ -29,7 +29,9 @@ struct channels {
     struct channel of[MAX_CHANNELS];
 };
 
+/* `fits`: all readings are of one of the channels it was read with, in its unit and range. */
 struct pack {
+    bool fits;
     uint8_t device[DEVICE_BYTES];
     uint64_t enterprise_number;
     uint64_t base_time;
@@ -37,8 +39,10 @@ struct pack {
     size_t verdicts;
 };
 
-/* Whether the payload is a pack and, where channels are given, all of its readings are of one of
- * these channels, in its unit and range. */
+/* Whether the payload is a pack. `channels` may be NULL: then nothing fits. */
 bool senml_read(struct span payload, const struct channels *channels, struct pack *pack);
+
+/* Whether this is a name and a unit that a channel can have. */
+bool senml_is_channel(struct span name, struct span unit);
 
 #endif

@@ -11,7 +11,7 @@ import pytest
 
 from fog_node.errors import StoreError
 from fog_node.gateway import intake as module
-from fog_node.gateway.admission import Message, Outcome
+from fog_node.gateway.admission import Judged, Message, Outcome
 from fog_node.gateway.intake import MAX_WAITING, Intake
 
 
@@ -20,19 +20,28 @@ class FakeAdmission:
 
     def __init__(self):
         self.groups: list[list[bytes]] = []
+        self.kept: list[list[bytes]] = []
+        self.writing = threading.Event()
+        self.may_write = threading.Event()
+        self.may_write.set()
         self.fail = 0
         self.failed = threading.Event()
 
-    def process(self, messages):
+    def judge(self, messages):
         data = [message.data for message in messages]
+        if b"broken" in data:
+            raise RuntimeError("a defect of ours")
+        self.groups.append(data)
+        return Judged([Outcome("deferred", item) for item in data], [])
+
+    def keep(self, groups):
+        self.writing.set()
+        assert self.may_write.wait(20)
         if self.fail:
             self.fail -= 1
             self.failed.set()
             raise StoreError("disk is full")
-        if b"broken" in data:
-            raise RuntimeError("a defect of ours")
-        self.groups.append(data)
-        return [Outcome("deferred", item) for item in data]
+        self.kept.append([outcome.device for group in groups for outcome in group.outcomes])
 
 
 class World:
@@ -90,6 +99,23 @@ async def test_order_is_kept_over_many_groups(world, monkeypatch):
         await world.until_settled(sent[-1])
     assert world.settled == sent
     assert max(len(group) for group in world.admission.groups) == 10
+
+
+async def test_while_a_group_is_written_the_next_one_is_judged(world):
+    world.admission.may_write.clear()
+    async with running(world):
+        world.offer(b"1")
+        assert await asyncio.to_thread(world.admission.writing.wait, 20)
+        for item in (b"2", b"3"):
+            world.offer(item)
+            async with asyncio.timeout(20):
+                while [item] not in world.admission.groups:  # noqa: ASYNC110 - a thread changes it
+                    await asyncio.sleep(0.001)
+        assert world.settled == []
+        world.admission.may_write.set()
+        await world.until_settled(b"3")
+    assert world.settled == [b"1", b"2", b"3"]
+    assert world.admission.kept == [[b"1"], [b"2", b"3"]]
 
 
 async def test_a_full_queue_drops_the_newest_and_counts(world):

@@ -47,6 +47,8 @@ MUTATIONS = 12_000
 KID = bytes.fromhex("a6b22b49b399d871")
 BASE_NAME = "urn:dev:org:32473-a6b22b49b399d871_"
 BASE_TIME = 1_767_225_600
+CHANNELS = [Channel("flow", "L/min", 0.0, 100.0), Channel("a", "m", -1.0, 1.0)]
+TABLES = {KID: ChannelTable([*CHANNELS, Channel("c3", "µ", 0.0, 1.0)]).prepared}
 
 
 @pytest.fixture
@@ -67,16 +69,19 @@ def twin(data: bytes) -> Transaction | None:
 
 
 def agree(data: bytes) -> bool:
-    """Assert that both say the same, and give what they say."""
+    """Assert that both say the same, whatever table is at hand, and give what they say."""
     expected = twin(data)
     assert read_pack(data) == expected, data.hex()
+    noted = read_pack(data, TABLES)
+    assert (noted and noted.message) == (expected and expected.message), data.hex()
     if expected is not None:
         pack = expected.body.pack
-        assert _native.read_pack(data)[6:] == (
+        assert _native.read_pack(data, None)[6:] == (
             pack.enterprise_number,
             pack.base_time,
             len(pack.readings),
             len(pack.verdicts),
+            None,
         )
     return expected is not None
 
@@ -388,7 +393,11 @@ def test_plausible_is_the_same_to_both(values, listed):
         expected = True
     except LedgerError:
         expected = False
-    assert ChannelTable(channels).holds(body) == expected
+    table = ChannelTable(channels)
+    assert table.holds(body) == expected
+    noted = read_pack(wrap(body.payload), {KID: table.prepared})
+    assert noted.body.fits is (table.prepared if expected else None)
+    assert read_pack(wrap(body.payload), {}).body.fits is None
 
 
 def test_signatures_become_der_in_their_ranges_only(rng):
@@ -416,13 +425,22 @@ def test_what_is_signed_is_what_cbor2_makes(size):
 
 def test_wrong_calls_are_errors_and_no_crashes():
     with pytest.raises(TypeError):
-        _native.read_pack("text")
+        _native.read_pack("text", None)
     with pytest.raises(TypeError):
         _native.channels([("a", "m", 0.0)])
     with pytest.raises(ValueError, match="too long"):
         _native.channels([("a" * 33, "m", 0.0, 1.0)])
     with pytest.raises(ValueError, match="at most 32"):
-        _native.channels([("a", "m", 0.0, 1.0)] * 33)
+        _native.channels([(f"a{i}", "m", 0.0, 1.0) for i in range(33)])
+    with pytest.raises(ValueError, match="twice"):
+        _native.channels([("a", "m", 0.0, 1.0)] * 2)
+    for name, unit in (("", "m"), ("model/x", "m"), ("ä", "m"), ("a", ""), ("a", "m" * 17)):
+        with pytest.raises(ValueError, match="none that a pack can have"):
+            _native.channels([(name, unit, 0.0, 1.0)])
+    with pytest.raises(TypeError, match="dict"):
+        _native.read_pack(b"", [])
+    with pytest.raises((TypeError, ValueError)):
+        _native.read_pack(valid_packs()[0], {KID: 5})
     with pytest.raises((TypeError, ValueError)):
         _native.is_plausible(b"", object())
 
@@ -458,7 +476,7 @@ def test_reading_holds_under_the_sanitizers(tmp_path, rng):
         messages += [mutated(pack, rng), bare, wrap(bare), pack[: rng.randrange(len(pack))]]
     fed = b"".join(len(message).to_bytes(4, "big") + message for message in messages)
     said = run(program, given=fed).stdout.split()
-    assert said == [b"1" if _native.read_pack(message) else b"0" for message in messages]
+    assert said == [b"1" if _native.read_pack(message, None) else b"0" for message in messages]
 
 
 def test_reading_leaves_no_memory_behind():

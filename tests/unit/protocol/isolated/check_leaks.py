@@ -28,9 +28,14 @@ pack = sign1(key, senml.CONTENT_TYPE, payload, bytes(32), 1, 0)
 
 def work(rounds: int) -> None:
     for _ in range(rounds):
-        assert _native.read_pack(pack) is not None
-        assert _native.read_pack(pack[:-1]) is None
-        table = _native.channels([("flow", "L/min", 0.0, 100.0)] * 30)
+        assert _native.read_pack(pack, None) is not None
+        assert _native.read_pack(pack[:-1], {key.kid: None}) is None
+        table = _native.channels(
+            [(f"flow{i}" if i else "flow", "L/min", 0.0, 100.0) for i in range(30)]
+        )
+        assert _native.read_pack(pack, {key.kid: table})[-1] is table
+        with suppress(TypeError, ValueError):
+            _native.read_pack(pack, {key.kid: 5})
         assert _native.is_plausible(payload, table)
         assert not _native.is_plausible(payload, _native.channels([]))
         assert _native.to_der(pack[-64:]) is not None
@@ -40,7 +45,7 @@ def work(rounds: int) -> None:
             with suppress(TypeError, ValueError):
                 _native.channels(wrong)  # type: ignore[arg-type]
         with suppress(TypeError):
-            _native.read_pack("text")  # type: ignore[arg-type]
+            _native.read_pack("text", None)  # type: ignore[arg-type]
         with suppress(ValueError, TypeError):
             _native.is_plausible(payload, None)  # type: ignore[arg-type]
 
