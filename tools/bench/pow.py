@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from statistics import median
 from threading import Timer
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from fog_node import pow as proof_of_work
@@ -67,8 +68,20 @@ def run(
     return result
 
 
+@dataclass(frozen=True)
+class _Rate:
+    """Hashes per second of the processor's time, and of the clock.
+
+    What other programs on the machine take has no part in the former, and so not in the ratio to
+    the loop either.
+    """
+
+    of_processor: float
+    of_clock: float
+
+
 class _Round:
-    """Everything measured once: hashes per second, and milliseconds from cancel to end."""
+    """Everything measured once: rates, and milliseconds from cancel to end."""
 
     def __init__(self, names: Sequence[str], seconds: float) -> None:
         cores = proof_of_work.usable_cores()
@@ -81,14 +94,15 @@ class _Round:
 
 
 def _summary(name: str, rounds: Sequence[_Round]) -> dict[str, Any]:
+    rates = [(one.loop, one.one_core[name], one.all_cores[name]) for one in rounds]
     cancels_ms = [latency for one in rounds for latency in one.cancels_ms[name]]
     return {
-        "hashes_per_s": median(one.one_core[name] for one in rounds),
-        "ratio": median(one.one_core[name] / one.loop for one in rounds),
+        "hashes_per_s": median(one.of_processor for _, one, _ in rates),
+        "ratio": median(one.of_processor / loop for loop, one, _ in rates),
         "limit": LIMITS.get(name),
         "all_cores": {
-            "hashes_per_s": median(one.all_cores[name] for one in rounds),
-            "ratio_to_one_core": median(one.all_cores[name] / one.one_core[name] for one in rounds),
+            "hashes_per_s": median(every.of_clock for _, _, every in rates),
+            "ratio_to_one_core": median(every.of_clock / one.of_clock for _, one, every in rates),
         },
         "cancel_ms": {
             "p50": median(cancels_ms),
@@ -103,22 +117,23 @@ def _rate_of_hashlib(seconds: float) -> float:
     sha256: Callable[[bytes], Any] = hashlib.sha256
     hashes = 0
     begin = perf_counter()
-    while (spent := perf_counter() - begin) < seconds:
+    begin_core = process_time()
+    while perf_counter() - begin < seconds:
         for nonce in range(hashes, hashes + _LOOP_HASHES):
             sha256(sha256(_HEADER + nonce.to_bytes(4, "little")).digest()).digest()
         hashes += _LOOP_HASHES
-    return hashes / spent
+    return hashes / (process_time() - begin_core)
 
 
-def _rate_of_kernel(name: str, threads: int, seconds: float) -> float:
+def _rate_of_kernel(name: str, threads: int, seconds: float) -> _Rate:
     token = proof_of_work.CancelToken()
     timer = Timer(seconds, token.cancel)
     timer.start()
-    begin = perf_counter()
+    begin, begin_core = perf_counter(), process_time()
     result = proof_of_work.mine(_HEADER, _NO_HASH, kernel=name, threads=threads, cancel=token)
-    spent = perf_counter() - begin
+    spent, spent_core = perf_counter() - begin, process_time() - begin_core
     timer.cancel()
-    return result.hashes / spent
+    return _Rate(result.hashes / spent_core, result.hashes / spent)
 
 
 def _cancel_ms(name: str, threads: int) -> float:

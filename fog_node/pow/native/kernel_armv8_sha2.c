@@ -8,8 +8,8 @@
 
 #define SHA_FUNCTION __attribute__((target("+crypto")))
 
-/* sha256h and sha256h2 take 4 cycles, and one of the unit's instructions starts every cycle (Cortex-A76
- * software optimization guide): 4 rounds keep it busy for 2 of 4 cycles, with the schedule for 4. */
+/* Four rounds are two instructions of the SHA unit that take some cycles each and can start at once,
+ * the four schedule words for them two more: two streams are enough to keep the unit busy. */
 enum { LANES = 2 };
 
 /* Four consecutive words, the first in the lowest lane, and the round constants t..t+3. */
