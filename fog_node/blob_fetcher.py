@@ -60,14 +60,17 @@ class BlobFetcher:
         self._wanted: dict[tuple[bytes, bytes], Payload] = {}
         self._downloads: dict[bytes, _Download] = {}
 
-    def want(self, payload: Payload) -> None:
-        """Fetch a payload unless it is held here."""
+    def want(self, payload: Payload) -> bool:
+        """Fetch a payload unless it is held here; whether that is new. From any thread."""
         if self._payloads.has(payload):
-            return
+            return False
         key = (payload.owner, payload.content.sha256)
-        if key not in self._wanted and len(self._wanted) >= MAX_WANTED_PAYLOADS:
-            del self._wanted[next(iter(self._wanted))]
+        if key in self._wanted:
+            return False
+        if len(self._wanted) >= MAX_WANTED_PAYLOADS:
+            self._wanted.pop(next(iter(self._wanted)), None)
         self._wanted[key] = payload
+        return True
 
     def poke(self, peers: list[Peer]) -> None:
         """Begin what is missing, and ask another peer where one does not answer."""
@@ -76,7 +79,7 @@ class BlobFetcher:
         room = MAX_PAYLOAD_DOWNLOADS
         for key, payload in list(self._wanted.items()):
             if self._payloads.has(payload):
-                del self._wanted[key]
+                self._wanted.pop(key, None)
             elif room and payload.content.sha256 not in downloads:
                 downloads[payload.content.sha256] = self._of_payload(payload)
                 room -= 1

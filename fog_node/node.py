@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
 import logging
@@ -32,7 +33,7 @@ from fog_node.miner import Miner
 from fog_node.network import certificates, peers, wire
 from fog_node.network.peers import Address, Peer, PeerNetwork
 from fog_node.network.score import Offence
-from fog_node.payloads import PayloadStore, payload_of
+from fog_node.payloads import Payload, PayloadStore, payload_of
 from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Transaction
@@ -107,6 +108,7 @@ class Node:
         self._agreement.connect(self._network)
         self._feed = BlockFeed(self.ledger.height)
         self._submissions = Submissions(self.ledger.admit, self._admitted)
+        self._wanted = asyncio.Event()
         self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
         self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
 
@@ -126,6 +128,7 @@ class Node:
         log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
 
     async def _serve(self, stopped: asyncio.Event) -> None:
+        self._loop = asyncio.get_running_loop()
         tls = self._server_context if self.config.api.tls else None
         api = ApiServer(self._services(), *split_address(self.config.api.listen), tls)
         await self._network.start(*split_address(self.config.peer.listen))
@@ -240,7 +243,7 @@ class Node:
             self._gateway.committed(block)
         for transaction in block.transactions:
             if (payload := payload_of(transaction)) is not None:
-                self._fetcher.want(payload)
+                self._want(payload)
         self._network.drop_unauthorised()
         self._feed.announce(block.height)
 
@@ -273,7 +276,14 @@ class Node:
     async def _fetch_bundles(self) -> None:
         while True:
             self._fetcher.poke(self._network.peers)
-            await asyncio.sleep(FETCH_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), FETCH_INTERVAL_S)
+            self._wanted.clear()
+
+    def _want(self, payload: Payload) -> None:
+        """Fetch a payload now; from any thread."""
+        if self._fetcher.want(payload):
+            self._loop.call_soon_threadsafe(self._wanted.set)
 
     def _stored(self) -> None:
         if self._gateway is not None:
@@ -332,7 +342,7 @@ class Node:
             feed=self._feed,
             submit=self._submissions.submit,
             stored=self._stored,
-            want=self._fetcher.want,
+            want=self._want,
             condition=self._condition,
         )
 

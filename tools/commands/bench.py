@@ -12,6 +12,7 @@ from tools.commands.common import (
     new_app,
     numbers,
 )
+from tools.errors import UsageError
 
 app = new_app("Measure, as ratios within one run.")
 
@@ -88,3 +89,28 @@ def bench_clients(
 
     options = bench.Options(clients, controllers, processes, concurrency)
     bench.run(options, json_file, plot)
+
+
+@app.command("network")
+def bench_network(
+    table3: Annotated[
+        bool, typer.Option("--table3", help="The operations of table 3 of the BCmfg paper.")
+    ] = False,
+    users: Annotated[
+        list[int] | None, typer.Option(help="Users of a network; repeatable. [5, 10, 15]")
+    ] = None,
+    payload: Annotated[
+        list[int] | None,
+        typer.Option(help="Bytes of a payload; repeatable. [500, 10000, 100000, 1000000]"),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure networks of real fog nodes on this machine.
+
+    Example: fogline bench network --table3 --users 5 --json table3.json
+    """
+    from tools.bench import table3 as bench
+
+    if not table3:
+        raise UsageError("--table3: say what to measure; this is all there is")
+    bench.run(users or bench.USERS, payload or bench.PAYLOADS, json_file)
