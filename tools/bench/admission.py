@@ -15,9 +15,6 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any, Self
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-
 from fog_node.gateway.admission import Admission, Message, Outcome
 from fog_node.gateway.intake import MAX_GROUP, Intake
 from fog_node.ledger import Ledger
@@ -27,12 +24,12 @@ from fog_node.ledger.validation import check_transaction
 from fog_node.ledger.verifier import Verifier
 from fog_node.pow import best, mine
 from fog_node.protocol.block import Block, target_from_bits
-from fog_node.protocol.cose import sig_structure
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import Transaction
 from fog_node.protocol.votes import PRECOMMIT, make_certificate, sign_vote
 from tools.bench import machine
+from tools.bench.signatures import verify_bare_s
 from tools.bench.workload import MAX_READINGS, Board, enrolments
 from tools.errors import ToolError, UsageError
 
@@ -143,7 +140,8 @@ class _World:
         def check(transaction: Transaction) -> None:
             check_transaction(transaction, state, height, verifier)
 
-        bare_s = self._verify_bare(parsed)
+        keys = [board.key.public for board in self._boards]
+        bare_s = verify_bare_s(parsed, keys, chain_id)
         # A board's topic names it.
         arriving = [Message(item.raw, item.signer) for item in parsed]
         admission_s = self._admit(arriving)
@@ -158,29 +156,6 @@ class _World:
         }
         per_pack = {f"{key}_us": value / packs * 1e6 for key, value in seconds.items()}
         return {"bytes": sum(map(len, raw)) / packs, **per_pack}
-
-    def _verify_bare(self, parsed: Sequence[Transaction]) -> float:
-        """Verify as `cryptography` does it best: keys loaded, signatures in DER, messages whole."""
-        keys = {
-            board.key.kid: ec.EllipticCurvePublicKey.from_encoded_point(
-                ec.SECP256R1(), b"\x04" + board.key.public.xy
-            )
-            for board in self._boards
-        }
-        algorithm = ec.ECDSA(hashes.SHA256())
-        ready = []
-        for transaction in parsed:
-            message = transaction.message
-            signature = utils.encode_dss_signature(
-                int.from_bytes(message.signature[:32], "big"),
-                int.from_bytes(message.signature[32:], "big"),
-            )
-            content = sig_structure(message.protected, self._founding.chain_id, message.payload)
-            ready.append((keys[message.kid], signature, content))
-        begin = perf_counter()
-        for key, signature, content in ready:
-            key.verify(signature, content, algorithm)
-        return perf_counter() - begin
 
     def _admit(self, messages: Sequence[Message]) -> float:
         """Give packs to the gateway's intake until all are on the disk."""

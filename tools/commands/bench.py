@@ -36,6 +36,29 @@ def bench_pow(
     bench.run(seconds, kernel, json_file)
 
 
+@app.command("growth")
+def bench_growth(
+    packs: Annotated[int, typer.Option(min=500, max=100_000_000, help="Packs in all.")] = 1_000_000,
+    readings: Annotated[int, typer.Option(min=1, max=100, help="Readings in each pack.")] = 10,
+    per_block: Annotated[int, typer.Option(min=1, max=4096, help="Packs in each block.")] = 500,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where to keep the ledgers; by default, the temporary one."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw memory and disk against packs.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure memory, disk, start and look-ups of a chain as it grows, and catching up with it.
+
+    Example: fogline bench growth --packs 100000 --plot growth.png --json growth.json
+    """
+    from tools.bench import growth as bench
+
+    bench.run(packs, readings, per_block, directory, json_file, plot)
+
+
 @app.command("inference")
 def bench_inference(
     model: Annotated[Path, typer.Argument(help="A full-int8 .tflite file with one input.")],
