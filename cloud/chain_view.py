@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fog_node.protocol import decisions
 from fog_node.protocol.block import Block, parse_block, target_from_bits
-from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.errors import ProtocolError, RuleError
 from fog_node.protocol.founding import Founding
+from fog_node.protocol.governance import Approve, Propose, Withdraw
 from fog_node.protocol.keys import PublicKey, parse_kid
+from fog_node.protocol.member_records import MemberRecord
+from fog_node.protocol.membership import Changed, Membership
 from fog_node.protocol.transactions import Enrol, Evidence, Revoke, Transaction
-from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import parse_certificate, verify_vote
 
 from .errors import ChainError
@@ -40,22 +44,24 @@ class ChainView:
         head: its hash, internal byte order.
         devices: enrolled boards by key id, revoked ones included.
         sequences: number of each signer's latest transaction.
-        revoked: key ids that may not sign any more.
-        suspended: validators that evidence took out of the voting.
+        revoked: boards that may not sign any more.
+        membership: members, settings and proposals; says whose votes make the next block
+            final.
     """
 
     chain_id: bytes
     height: int
     head: bytes
+    membership: Membership = field(repr=False)
     devices: dict[bytes, EnrolledDevice] = field(default_factory=dict, repr=False)
     sequences: dict[bytes, int] = field(default_factory=dict, repr=False)
     revoked: frozenset[bytes] = frozenset()
-    suspended: frozenset[bytes] = frozenset()
 
     @classmethod
     def at_founding(cls, founding: Founding) -> ChainView:
         """The view before block 1."""
-        return cls(founding.chain_id, 0, founding.genesis.hash)
+        membership = Membership.at_founding(founding)
+        return cls(founding.chain_id, 0, founding.genesis.hash, membership)
 
     def after(
         self, raw_block: bytes, raw_certificate: bytes, founding: Founding
@@ -73,20 +79,28 @@ class ChainView:
         """
         height = self.height + 1
         try:
-            block = parse_block(raw_block, founding.parameters.max_block_bytes)
+            block = parse_block(raw_block, self.membership.parameters.max_block_bytes)
             self._check_header(block, founding)
             self._check_certificate(block, raw_certificate, founding)
-            view = replace(self, devices=dict(self.devices), sequences=dict(self.sequences))
+            view = replace(
+                self,
+                devices=dict(self.devices),
+                sequences=dict(self.sequences),
+                membership=self.membership.copy(),
+            )
+            view._put(decisions.expired(view.membership, height, block.coinbase.time))  # noqa: SLF001 - its own class
             for transaction in block.transactions:
-                view = view._take(transaction, founding)  # noqa: SLF001 - its own class
+                view = view._take(transaction, block, founding)  # noqa: SLF001 - its own class
+            if view.membership.validator_set.hash != block.coinbase.next:
+                raise ChainError(height, "coinbase.next: is not the set that votes after it")
         except ProtocolError as error:
             raise ChainError(height, str(error)) from error
         return block, replace(view, height=height, head=block.hash)
 
-    def voters(self, founding: Founding) -> dict[bytes, PublicKey]:
-        """Return the validators whose votes count in the next block."""
-        gone = self.revoked | self.suspended
-        return {m.kid: m.key for m in founding.validators if m.kid not in gone}
+    @property
+    def suspended(self) -> frozenset[bytes]:
+        """Validators whose votes do not count in the next block."""
+        return frozenset(v.kid for v in self.membership.validators if not v.votes)
 
     def value(self) -> dict[str, Any]:
         """What JSON can hold of it; `from_value` reads it."""
@@ -100,7 +114,7 @@ class ChainView:
             ],
             "sequences": {kid.hex(): number for kid, number in self.sequences.items()},
             "revoked": sorted(kid.hex() for kid in self.revoked),
-            "suspended": sorted(kid.hex() for kid in self.suspended),
+            "membership": [record.entry().hex() for record in self.membership.records()],
         }
 
     @classmethod
@@ -119,7 +133,7 @@ class ChainView:
             devices={device.kid: device for device in devices},
             sequences={parse_kid(kid): int(n) for kid, n in value["sequences"].items()},
             revoked=frozenset(map(parse_kid, value["revoked"])),
-            suspended=frozenset(map(parse_kid, value["suspended"])),
+            membership=Membership.from_entries(map(bytes.fromhex, value["membership"])),
         )
 
     def _check_header(self, block: Block, founding: Founding) -> None:
@@ -131,15 +145,16 @@ class ChainView:
             raise ChainError(height, f"header.version: is {header.version}")
         if header.previous != self.head:
             raise ChainError(height, "header.previous: is not the hash of the block before")
-        if target_from_bits(header.bits) > target_from_bits(founding.parameters.bits):
-            raise ChainError(height, "header.bits: is easier than the founding file allows")
+        easiest = target_from_bits(self.membership.parameters.bits)
+        if target_from_bits(header.bits) > easiest:
+            raise ChainError(height, "header.bits: is easier than the consortium allows")
         header.check_work()
         if header.time != coinbase.time // 1000:
             raise ChainError(height, "header.time: is not the coinbase's")
-        voters = self.voters(founding)
-        if coinbase.validators != ValidatorSet(founding.quorum, tuple(voters.values())).hash:
+        voters = self.membership.validator_set
+        if coinbase.validators != voters.hash:
             raise ChainError(height, "coinbase.validators: is not the set that votes here")
-        miner = voters.get(coinbase.miner)
+        miner = voters.by_kid.get(coinbase.miner)
         if miner is None:
             raise ChainError(height, "coinbase.miner: is no validator that may mine")
         coinbase.message.verify(miner, founding.chain_id)
@@ -148,54 +163,68 @@ class ChainView:
         certificate = parse_certificate(raw)
         if (certificate.height, certificate.block_hash) != (block.height, block.hash):
             raise ChainError(block.height, "certificate: is for another block")
-        certificate.verify(self.voters(founding), founding.quorum, founding.chain_id)
+        self.membership.validator_set.verify(certificate, founding.chain_id)
 
-    def _take(self, transaction: Transaction, founding: Founding) -> ChainView:
-        """Check one transaction; `devices` and `sequences` are changed in place."""
+    def _take(self, transaction: Transaction, block: Block, founding: Founding) -> ChainView:
+        """Check one transaction; what the view holds, but `revoked`, is changed in place."""
         height = self.height + 1
         signer = transaction.signer
         who = f"transaction {transaction.id.hex()}"
-        key = self._key(signer, founding)
-        if key is None:
+        member = self.membership.members.get(signer)
+        device = self.devices.get(signer)
+        if member is None and device is None:
             raise ChainError(height, f"{who}: {signer.hex()} is no member and not enrolled")
-        if signer in self.revoked:
+        if signer in self.revoked or (member is not None and member.status == "revoked"):
             raise ChainError(height, f"{who}: {signer.hex()} was revoked before")
-        if transaction.sequence != self.sequences.get(signer, 0) + 1:
+        if transaction.first != self.sequences.get(signer, 0) + 1:
             raise ChainError(
                 height, f"{who}: number {transaction.sequence} is not {signer.hex()}'s next"
             )
+        known = member or device
+        assert known is not None
         try:
-            transaction.verify(key, founding.chain_id)
+            transaction.verify(known.key, founding.chain_id)
+            if member is not None:
+                self._decide(member, transaction, block, founding)
         except ProtocolError as error:
             raise ChainError(height, f"{who}: {error}") from error
         self.sequences[signer] = transaction.sequence
         body = transaction.body
         if isinstance(body, Enrol):
-            if self._key(body.device, founding) is not None:
+            if body.device in self.devices or self.membership.key_of(body.device) is not None:
                 raise ChainError(height, f"{who}: {body.device.hex()} is enrolled already")
             names = tuple(channel.name for channel in body.channels)
             self.devices[body.device] = EnrolledDevice(body.key, body.type, names)
         elif isinstance(body, Revoke):
             return replace(self, revoked=self.revoked | {body.subject})
-        elif isinstance(body, Evidence):
-            return self._accused(body, founding)
         return self
 
-    def _accused(self, evidence: Evidence, founding: Founding) -> ChainView:
-        height = self.height + 1
-        offender = self._key(evidence.offender, founding)
-        if offender is None:
-            raise ChainError(height, "evidence.votes: are by nobody who is known here")
-        for vote in (evidence.first, evidence.second):
-            verify_vote(vote, offender, founding.chain_id)
-        # Evidence suspends nobody without whom there would be no quorum left.
-        if len(self.voters(founding)) <= founding.quorum:
-            return self
-        return replace(self, suspended=self.suspended | {evidence.offender})
+    def _decide(
+        self, member: MemberRecord, transaction: Transaction, block: Block, founding: Founding
+    ) -> None:
+        """Take what changes the membership; raises ProtocolError where it does not fit."""
+        height, time = block.height, block.coinbase.time
+        match transaction.body:
+            case Propose():
+                self._put(
+                    decisions.proposed(
+                        self.membership, member, transaction, height, time, self.devices
+                    )
+                )
+            case Approve() as approve:
+                self._put(
+                    decisions.approved(self.membership, member, approve, height, self.devices)
+                )
+            case Withdraw() as withdraw:
+                self._put(decisions.withdrawn(self.membership, member, withdraw, height))
+            case Evidence() as evidence:
+                offender = self.membership.key_of(evidence.offender)
+                if offender is None:
+                    raise RuleError("evidence.votes", "are by nobody who is known here")
+                for vote in (evidence.first, evidence.second):
+                    verify_vote(vote, offender, founding.chain_id)
+                self._put(decisions.accused(self.membership, member, evidence))
 
-    def _key(self, kid: bytes, founding: Founding) -> PublicKey | None:
-        member = founding.member(kid)
-        if member is not None:
-            return member.key
-        device = self.devices.get(kid)
-        return None if device is None else device.key
+    def _put(self, changes: Iterable[Changed]) -> None:
+        for change in changes:
+            self.membership.put(change)

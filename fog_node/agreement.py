@@ -112,7 +112,8 @@ class Agreement:
 
         Args:
             ledger: with `ledger.founding` and the store of votes.
-            key: of the validator; None for an observer.
+            key: of this node's member: it votes while that is a validator; None for one
+                that only ever follows.
             miner: for its blocks.
             committed: is told of each final block, once it is on disk.
             submit: signs and sends a transaction of this node, for evidence.
@@ -125,8 +126,7 @@ class Agreement:
         self._submit = submit
         self._now_ms = now_ms
         self._chain_id = ledger.founding.chain_id
-        state = ledger.state
-        self._keys = {record.kid: record.key for record in state.validators}
+        self._keys = {record.kid: record.key for record in ledger.state.validators}
         self._network: PeerNetwork | None = None
         self._inbox: FairInbox[_FromPeer | Event | None] = FairInbox(MAX_INBOX, MAX_INBOX_BYTES)
         self._is_work_announced = False
@@ -136,12 +136,8 @@ class Agreement:
         self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._asked_until = 0.0
         self._asked: Peer | None = None
-        parameters = state.parameters
-        timing = Timing.of_chain(
-            parameters.block_interval_ms, parameters.stagger_ms, len(self._keys)
-        )
         me = key.kid if key is not None else None
-        self._consensus = Consensus(me, timing, ledger.height_setting())
+        self._consensus = Consensus(me, self._timing(), ledger.height_setting())
 
     @property
     def round(self) -> int:
@@ -314,10 +310,16 @@ class Agreement:
 
     # Blocks
 
+    def _timing(self) -> Timing:
+        parameters = self._ledger.state.parameters
+        interval_ms, stagger_ms = parameters.block_interval_ms, parameters.stagger_ms
+        return Timing.of_chain(interval_ms, stagger_ms, len(self._keys))
+
     async def _append(self, block: Block, certificate: Certificate) -> None:
         await self._write(self._ledger.commit, block, certificate)
         self._keys = {record.kid: record.key for record in self._ledger.state.validators}
-        self._todo.extend(self._consensus.advance(self._ledger.height_setting()))
+        setting = self._ledger.height_setting()
+        self._todo.extend(self._consensus.advance(setting, self._timing()))
         self._committed(block, certificate)
         self._peers.announce()
         self.work_changed()

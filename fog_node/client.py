@@ -346,6 +346,18 @@ class Client:
         """All members of the consortium."""
         return (await self._json(models.Members, "GET", "/v1/members")).members
 
+    async def consortium(self) -> models.ConsortiumView:
+        """Who votes, by which rule, and the chain's parameters."""
+        return await self._json(models.ConsortiumView, "GET", "/v1/consortium")
+
+    async def proposals(self) -> models.Proposals:
+        """Proposals that are open, then those that were closed of late."""
+        return await self._json(models.Proposals, "GET", "/v1/proposals")
+
+    async def proposal(self, id_: bytes) -> models.ProposalView:
+        """A proposal that is open or was closed of late."""
+        return await self._json(models.ProposalView, "GET", f"/v1/proposals/{id_.hex()}")
+
     async def devices(self) -> list[models.DeviceView]:
         """All enrolled boards, in order of their key ids."""
         found: list[models.DeviceView] = []

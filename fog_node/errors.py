@@ -31,6 +31,7 @@ Cause = Literal[
     "conflict",
     "implausible",
     "malformed",
+    "quarantined",
     "revoked_device",
     "unknown_device",
     # Those that say nothing ill of the sender, or of a block:
@@ -58,13 +59,14 @@ class LedgerError(FogNodeError):
     Attributes:
         cause: what kind of refusal, for code to act on:
             `unknown_device`, `revoked_device`: no key, or no longer a trusted one, of a
-            device or a member; `bad_signature`; `malformed`: breaks a rule that needs
-            nothing but its own signer's record; `implausible`: a reading outside of what
-            was enrolled; `conflict`: see ConflictError; `role`: the signer may not do
-            this; `rule`: what is on the chain speaks against it; `sequence`: not the
-            signer's next number, or too far ahead; `full`: the mempool has no room, try
-            again after the next block; `not_eligible`: may not mine now; `block`,
-            `certificate`: the block or its certificate breaks a rule.
+            device or a member; `quarantined`: two hold the device's key; `bad_signature`;
+            `malformed`: breaks a rule that needs nothing but its own signer's record;
+            `implausible`: a reading outside of what was enrolled; `conflict`: see
+            ConflictError; `role`: the signer may not do this; `rule`: what is on the chain
+            speaks against it; `sequence`: not the signer's next number, or too far ahead;
+            `full`: the mempool has no room, try again after the next block; `not_eligible`:
+            may not mine now; `block`, `certificate`: the block or its certificate breaks a
+            rule.
     """
 
     def __init__(self, cause: Cause, message: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fog_node.errors import ConfigurationError
+from fog_node.ledger import State
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.founding import Founding, Member, parse_founding
+from fog_node.protocol.founding import Founding, parse_founding
 from fog_node.protocol.keys import SigningKey
 
 # Permissions on a key file that others than its owner must not have.
@@ -54,18 +55,33 @@ def check_secret(path: Path, where: str) -> None:
         )
 
 
-def find_member(founding: Founding, name: str, key: SigningKey) -> Member:
-    """Return the member that the configuration names; raises ConfigurationError."""
-    member = next((m for m in founding.members if m.name == name), None)
-    if member is None:
-        names = ", ".join(m.name for m in founding.members)
+def check_member(state: State, name: str, key: SigningKey) -> str | None:
+    """Check the member that the configuration names against what is on the chain here.
+
+    Its TLS certificate, by which the authority has said whose key this is, is checked
+    elsewhere; so a key that the chain does not know (yet) is no error: a block that this
+    node lacks may have added it.
+
+    Returns:
+        Why the node can only follow for now; None where it is a member.
+
+    Raises:
+        ConfigurationError: the key is another member's, or was replaced.
+    """
+    record = state.members.get(key.kid)
+    if record is not None:
+        if record.name != name:
+            raise ConfigurationError(
+                f"[node] member: is {name!r}, but the key is that of {record.name}; correct the "
+                "name, or use the key that was made for it"
+            )
+        return "it was removed from the consortium" if record.status == "revoked" else None
+    if (retired := state.membership.retired.get(key.kid)) is not None:
         raise ConfigurationError(
-            f"[node] member: {name!r} is not in the founding file, which lists {names}; "
-            "correct the name, or use the founding file that lists it"
+            f"[node] key: is {key.kid.hex()}, which {retired.successor.hex()} replaced in block "
+            f"{retired.height}; use the new key, and a certificate for it"
         )
-    if member.kid != key.kid:
-        raise ConfigurationError(
-            f"[node] key: is {key.kid.hex()}, the founding file says {member.kid.hex()} for "
-            f"{name}; use the key that was made for this consortium"
-        )
-    return member
+    known = state.member_named(name)
+    if known is not None:
+        return f"the chain here knows {name} by another key, {known.kid.hex()}"
+    return "the chain here does not list it"

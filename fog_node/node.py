@@ -9,6 +9,7 @@ import datetime as dt
 import logging
 import signal
 import time
+from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -22,21 +23,22 @@ from fog_node.api.services import BannedCondition, Condition, PeerCondition, Ser
 from fog_node.blob_fetcher import BlobFetcher
 from fog_node.blobs import BlobStore
 from fog_node.config import Config, MqttSection, split_address
-from fog_node.errors import ConfigurationError
+from fog_node.errors import ConfigurationError, ConflictError
 from fog_node.full_disk import when_there_is_room
 from fog_node.gateway.gateway import Gateway, GatewayParts
 from fog_node.gateway.mqtt import Broker, broker_context
-from fog_node.identity import check_secret, find_member, load_founding, load_key
+from fog_node.identity import check_member, check_secret, load_founding, load_key
 from fog_node.ledger import Admission, Ledger
 from fog_node.ledger.mempool import Limits
 from fog_node.miner import Miner
 from fog_node.network import certificates, peers, wire
-from fog_node.network.peers import Address, Peer, PeerNetwork
+from fog_node.network.certificates import PeerCertificate
+from fog_node.network.peers import Peer, PeerNetwork
 from fog_node.network.score import Offence
 from fog_node.payloads import Payload, PayloadStore, payload_of
 from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
-from fog_node.protocol.transactions import Body, Transaction
+from fog_node.protocol.transactions import Body, Clone, Transaction
 from fog_node.protocol.votes import Certificate
 from fog_node.submissions import Submissions
 
@@ -47,6 +49,8 @@ MIB = 1024 * 1024
 # logged, and counts as suppressed.
 MAX_OWN_WAITING = 1024
 FETCH_INTERVAL_S = 1.0
+# Pairs of messages of cloned keys that were reported once.
+MAX_CLONES_SAID = 1024
 # Waiting transactions that a node gets when it connects. The others are here, and are sealed from
 # here; more would not fit in what may wait for a slow peer.
 MAX_SYNC_BYTES = peers.MAX_OUTGOING_BYTES // 2
@@ -65,7 +69,7 @@ class Node:
         self.config = config
         self.founding = load_founding(config.node.founding)
         self.key = load_key(config.node.key)
-        self.member = find_member(self.founding, config.node.member, self.key)
+        self.name = config.node.member
         peer = config.peer
         now = dt.datetime.now(dt.UTC)
         authority = self.founding.authority
@@ -74,7 +78,11 @@ class Node:
         files = (peer.certificate, peer.tls_key)
         self._server_context = certificates.server_context(authority, *files)
         contexts = (self._server_context, certificates.client_context(authority, *files))
-        addresses = self._addresses()
+        addresses = {
+            name: split_address(address)
+            for name, address in peer.peers.items()
+            if name != self.name
+        }
         data = config.node.data_dir
         limits = config.limits
         self.ledger = Ledger.open(
@@ -82,27 +90,27 @@ class Node:
             self.founding,
             Limits(count=limits.mempool_transactions, total_bytes=limits.mempool_mib * MIB),
         )
+        self._warn_of_limits()
         self._blobs = BlobStore(data / "blobs", limits.blob_mib * MIB)
         self._payloads = PayloadStore(
             data / "payloads", limits.payload_mib * MIB, limits.payload_member_mib * MIB
         )
         self._fetcher = BlobFetcher(self.ledger, self._blobs, self._payloads)
         self._miner = Miner(config.mining.kernel, config.mining.threads)
-        is_validator = "validator" in self.member.roles
         self._agreement = Agreement(
             self.ledger,
-            self.key if is_validator else None,
+            self.key,
             self._miner,
             self._committed,
             self._submit_own,
         )
         self._network = PeerNetwork(
             self.key.kid,
-            wire.Hello(wire.PROTOCOL_VERSION, self.founding.chain_id, self.member.name),
+            wire.Hello(wire.PROTOCOL_VERSION, self.founding.chain_id, self.name),
             contexts,
             addresses,
             self,
-            self._authorise,
+            self,
             self._agreement.status,
         )
         self._agreement.connect(self._network)
@@ -110,6 +118,7 @@ class Node:
         self._submissions = Submissions(self.ledger.admit, self._admitted)
         self._wanted = asyncio.Event()
         self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
+        self._cloned: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -125,7 +134,7 @@ class Node:
             await self._network.stop()
             self._miner.close()
             self.ledger.close()
-        log.info("%s: stopped at height %d", self.member.name, self.ledger.height)
+        log.info("%s: stopped at height %d", self.name, self.ledger.height)
 
     async def _serve(self, stopped: asyncio.Event) -> None:
         self._loop = asyncio.get_running_loop()
@@ -149,7 +158,7 @@ class Node:
             )
         log.info(
             "%s: height %d, API on port %d, peers on port %d",
-            self.member.name,
+            self.name,
             self.ledger.height,
             api.port,
             self._network.port,
@@ -206,6 +215,9 @@ class Node:
         """Admit what a peer passes on; ProtocolError, for what no honest node passes on."""
         results = await asyncio.to_thread(self._admit_passed_on, raw)
         refused = [result.error for result in results if result.error is not None]
+        for result in results:
+            if isinstance(result.error, ConflictError):
+                self._report_clone(result.transaction, result.error.existing)
         # Full says nothing of the peer: its blocks and votes must come through all the more.
         costly = [error for error in refused if error.cause != "full"]
         if costly:
@@ -223,11 +235,28 @@ class Node:
             [self.ledger.parse_transaction(item) for item in new], durable=False
         )
 
-    def _authorise(self, kid: bytes) -> str | None:
-        member = self.ledger.state.members.get(kid)
-        if member is None or member.status == "revoked" or not CHAIN_ROLES & member.roles:
-            return None  # peers get the whole chain
-        return member.name
+    def authorise(self, certificate: PeerCertificate, dialled: bool) -> str | None:
+        """The name of a member who may connect.
+
+        A key that is unknown here may have been added by blocks that are not here yet. Whom
+        our operator has us call is then believed to be who the authority's certificate says:
+        its blocks are checked all the same.
+        """
+        state = self.ledger.state
+        if certificate.serial in state.revoked_certificates:
+            return None
+        member = state.members.get(certificate.kid)
+        if member is not None:
+            # Peers get the whole chain.
+            may = member.status != "revoked" and CHAIN_ROLES & member.roles
+            return member.name if may else None
+        is_retired = certificate.kid in state.membership.retired
+        return certificate.name if dialled and not is_retired else None
+
+    def kid_of(self, name: str) -> bytes | None:
+        """Key id of the member with this name."""
+        member = self.ledger.state.member_named(name)
+        return None if member is None else member.kid
 
     # What the parts tell the node
 
@@ -260,6 +289,28 @@ class Node:
         except asyncio.QueueFull:
             log.warning("own transactions: %d wait, a %s is dropped", MAX_OWN_WAITING, body.kind)
 
+    def _report_clone(self, one: Transaction, other: Transaction) -> None:
+        """Two messages of one board with one number: have it quarantined, if we may say so."""
+        state = self.ledger.state
+        device, member = state.devices.get(one.signer), state.members.get(self.key.kid)
+        if device is None or device.status != "active" or one.sequence <= device.disputed:
+            return
+        if member is None or "gateway" not in member.roles:
+            return  # who passed them on has seen it, too
+        said = (device.kid, one.sequence)
+        if said in self._cloned:
+            return
+        self._cloned[said] = None
+        if len(self._cloned) > MAX_CLONES_SAID:
+            self._cloned.popitem(last=False)
+        log.error("board %s: signed two messages number %d", device.kid.hex(), one.sequence)
+        self._submit_own(Clone.of(one, other))
+
+    def _warn_of_limits(self) -> None:
+        reason = check_member(self.ledger.state, self.name, self.key)
+        if reason is not None:
+            log.warning("%s: only follows the chain for now: %s", self.name, reason)
+
     async def _sign_own(self) -> None:
         while True:
             bodies = [await self._own.get()]
@@ -291,24 +342,12 @@ class Node:
 
     # Parts
 
-    def _addresses(self) -> dict[bytes, Address]:
-        by_name = {member.name: member for member in self.founding.members}
-        addresses = {}
-        for name, address in self.config.peer.peers.items():
-            if name not in by_name:
-                raise ConfigurationError(
-                    f"[peer] peers: {name!r} is not in the founding file; it lists "
-                    f"{', '.join(by_name)}"
-                )
-            if name != self.member.name:
-                addresses[by_name[name].kid] = split_address(address)
-        return addresses
-
     def _make_gateway(self, section: MqttSection) -> Gateway:
-        if "gateway" not in self.member.roles:
+        member = self.ledger.state.members.get(self.key.kid)
+        if member is not None and "gateway" not in member.roles:
             raise ConfigurationError(
-                f"[mqtt] enabled: {self.member.name} has not the role gateway in the founding "
-                "file; set it to false, or found with that role"
+                f"[mqtt] enabled: {self.name} has not the role gateway; set it to false, or have "
+                "the validators decide on it: fogline consortium propose --set-roles"
             )
         host, port = split_address(section.broker)
         context = broker_context(section.ca, self.founding.authority) if section.tls else None
@@ -321,20 +360,21 @@ class Node:
                     f"[mqtt] password_file {section.password_file}: cannot be read ({error})"
                 ) from error
         parts = GatewayParts(
-            name=self.member.name,
+            name=self.name,
             key=self.key,
             ledger=self.ledger,
             blobs=self._blobs,
             quarantine=self.config.node.data_dir / "quarantine",
             submit=self._submit_own,
             admitted=self._admitted,
+            cloned=self._report_clone,
             is_current=self._agreement.is_current,
         )
         return Gateway(parts, Broker(host, port, context, section.username, password))
 
     def _services(self) -> Services:
         return Services(
-            member=self.member.name,
+            member=self.name,
             version=version("fogline"),
             ledger=self.ledger,
             blobs=self._blobs,

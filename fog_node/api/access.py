@@ -19,15 +19,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fog_node.ledger import Device, Ledger, State
 from fog_node.network.certificates import member_of
+from fog_node.protocol.governance import serial_bytes
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.requests import Request as ServiceRequest
 from fog_node.protocol.requests import Response as ServiceResponse
 from fog_node.protocol.transactions import (
+    Approve,
+    Clone,
     Enrol,
     Evidence,
     Incident,
+    Propose,
+    ReinstateDevice,
     Revoke,
     Transaction,
+    Withdraw,
     parse_transaction,
 )
 
@@ -37,7 +43,7 @@ from .errors import RequestError
 CHAIN_ROLES = frozenset({"validator", "operator", "gateway", "trainer", "regulator"})
 PAYLOAD_ROLES = frozenset({"regulator"})
 # Says who belongs to the consortium and whose votes count: a fact for every member.
-PUBLIC_KINDS = (Evidence, Revoke)
+PUBLIC_KINDS = (Evidence, Revoke, Propose, Approve, Withdraw, ReinstateDevice)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Reader:
             return self.is_party(transaction, ledger)
         if isinstance(body, Enrol):
             return body.owner == self.name
-        kid = body.device if isinstance(body, Incident) else transaction.signer
+        kid = body.device if isinstance(body, Incident | Clone) else transaction.signer
         device = None if kid is None else ledger.state.devices.get(kid)
         return device is not None and self.may_read_device(device)
 
@@ -140,6 +146,8 @@ def reader_of(certificate: Certificate, state: State, now: dt.datetime) -> Reade
         raise _refused(
             f"expired at {certificate.ends.isoformat()}", "have the authority issue a new one"
         )
+    if serial_bytes(certificate.serial) in state.revoked_certificates:
+        raise _refused("is revoked", "have the authority issue a new one")
     record = state.members.get(certificate.member)
     who = kid_hex(certificate.member)
     if record is None:

@@ -12,6 +12,7 @@ from . import (
     blob_routes,
     chain_routes,
     errors,
+    governance_routes,
     node_routes,
     registry_routes,
     transaction_routes,
@@ -61,6 +62,7 @@ def create_app(services: Services, *, tls: bool = False) -> FastAPI:
         chain_routes,
         transaction_routes,
         registry_routes,
+        governance_routes,
         blob_routes,
     ):
         app.include_router(module.router)

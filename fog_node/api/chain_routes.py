@@ -80,7 +80,7 @@ def blocks(
     genesis = ledger.info(0)
     if first == 0 and genesis is not None:
         infos.insert(0, genesis)
-    summaries = [block_summary(info, ledger.founding) for info in infos]
+    summaries = [block_summary(info, ledger.state) for info in infos]
     return BlockPage(blocks=summaries, head=head)
 
 
@@ -90,7 +90,7 @@ def block(node: Node, _: ChainReader, height: Height) -> BlockView:
     raw, certificate = _stored(node, height)
     info = node.ledger.info(height)
     assert info is not None
-    return block_view(info, raw, certificate, node.ledger.founding)
+    return block_view(info, raw, certificate, node.ledger.state)
 
 
 @router.get("/v1/blocks/{height}/raw", response_class=CborSequenceResponse, responses=JSON_ERRORS)

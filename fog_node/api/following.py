@@ -120,7 +120,7 @@ def _told(ledger: Ledger, height: int) -> tuple[BlockSummary, list[TransactionVi
         found = ledger.list_kind(kind, (height + 1, 0), MAX_EVENTS_PER_KIND)
         places += [place for place in found if place.height == height]
     places.sort(key=lambda place: place.index)
-    summary = block_summary(info, ledger.founding)
+    summary = block_summary(info, ledger.state)
     return summary, [final_view(parse_transaction(place.raw), place) for place in places]
 
 

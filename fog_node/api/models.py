@@ -190,9 +190,44 @@ class MemberView(Model):
 
 
 class Members(Model):
-    """All members, as in the founding file."""
+    """All members, removed ones included."""
 
     members: list[MemberView]
+
+
+class ConsortiumView(Model):
+    """What holds in the consortium after the latest block."""
+
+    name: str
+    height: int = Field(description="of the latest block")
+    quorum_rule: str
+    quorum: int = Field(description="votes that make a block final; approvals that decide")
+    validators: int = Field(description="that the quorum is counted of, suspended ones included")
+    voters: list[str] = Field(description="key ids of those whose votes count, in their order")
+    parameters: dict[str, int]
+    revoked_certificates: list[str] = Field(description="serial numbers, hex")
+
+
+class ProposalView(Model):
+    """A proposal, and how it stands."""
+
+    id: str = Field(description="of its transaction")
+    proposer: str
+    opened: int = Field(description="height of its block")
+    until: str | None = Field(description="undecided after this it expires")
+    note: str
+    changes: list[dict[str, Any]]
+    outcome: str = Field(description="open, applied, failed, expired, withdrawn or void")
+    closed: int | None = Field(description="height of the block that decided it")
+    approvals: list[str] = Field(description="who is for it, by name")
+    missing: int = Field(description="how many approvals of voters it still takes")
+
+
+class Proposals(Model):
+    """Open proposals, then the latest closed ones."""
+
+    quorum: int
+    proposals: list[ProposalView]
 
 
 class SignerView(Model):

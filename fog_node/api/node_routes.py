@@ -13,7 +13,7 @@ from fog_node.protocol.keys import kid_hex
 from .access import AnyReader
 from .models import BannedPeer, Blobs, Health, Peer, Status
 from .services import Node
-from .views import iso
+from .times import iso
 
 router = APIRouter(tags=["node"])
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fog_node.ledger import BlockInfo, Device, MemberRecord, Place, ReleaseRecord
+from fog_node.ledger import BlockInfo, Device, MemberRecord, Place, ReleaseRecord, State
 from fog_node.protocol import senml
 from fog_node.protocol.block import MAX_BLOCK_BYTES, Header, hash_hex
 from fog_node.protocol.cbor import decode
 from fog_node.protocol.cose import parse_sign1
-from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.requests import Content
@@ -20,10 +18,13 @@ from fog_node.protocol.transactions import (
     MAX_TRANSACTION_BYTES,
     Alert,
     Body,
+    Clone,
     Enrol,
     Evidence,
+    Gap,
     Incident,
     PackBody,
+    ReinstateDevice,
     Release,
     Request,
     Response,
@@ -33,6 +34,7 @@ from fog_node.protocol.transactions import (
 )
 from fog_node.protocol.votes import Vote, parse_certificate
 
+from .governance_views import governance_body
 from .models import (
     BlockSummary,
     BlockView,
@@ -45,26 +47,17 @@ from .models import (
     ReleaseView,
     TransactionView,
 )
+from .times import iso
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KIND_OF_TYPE = {content_type(kind): kind for kind in KINDS} | {senml.CONTENT_TYPE: "pack"}
-_BEYOND_MS = 253_402_300_800_000  # the year 10000
 
 
-def iso(time_ms: float) -> str | None:
-    """ISO 8601 of a time in ms since 1970; None after the year 9999."""
-    if time_ms >= _BEYOND_MS:
-        return None
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def block_summary(info: BlockInfo, founding: Founding) -> BlockSummary:
+def block_summary(info: BlockInfo, state: State) -> BlockSummary:
     """A block without its content."""
-    return BlockSummary(**_summary(info, founding))
+    return BlockSummary(**_summary(info, state))
 
 
-def block_view(info: BlockInfo, raw: bytes, certificate: bytes, founding: Founding) -> BlockView:
+def block_view(info: BlockInfo, raw: bytes, certificate: bytes, state: State) -> BlockView:
     """A block with what is in it, from its bytes as the ledger keeps them.
 
     Only envelopes are read: the readings of thousands of packs would take seconds.
@@ -73,7 +66,7 @@ def block_view(info: BlockInfo, raw: bytes, certificate: bytes, founding: Foundi
     parsed_header = Header.decode(header)
     made_final = parse_certificate(certificate)
     return BlockView(
-        **_summary(info, founding),
+        **_summary(info, state),
         merkle_root=parsed_header.merkle_root.hex(),
         state_root=info.state.hex(),
         nonce=parsed_header.nonce,
@@ -95,8 +88,7 @@ def _entry(raw: bytes) -> Entry:
     )
 
 
-def _summary(info: BlockInfo, founding: Founding) -> dict[str, Any]:
-    member = founding.member(info.miner) if info.miner else None
+def _summary(info: BlockInfo, state: State) -> dict[str, Any]:
     return {
         "height": info.height,
         "hash": hash_hex(info.hash),
@@ -105,7 +97,7 @@ def _summary(info: BlockInfo, founding: Founding) -> dict[str, Any]:
         "round": info.round,
         "bits": info.bits,
         "miner": kid_hex(info.miner) if info.miner else None,
-        "miner_name": member.name if member else None,
+        "miner_name": state.name_of(info.miner) if info.miner else None,
         "transactions": info.transactions,
         "size": info.size,
     }
@@ -193,6 +185,19 @@ def _body(body: Body, with_readings: bool) -> dict[str, Any]:
             "content": None if body.content is None else _content(body.content),
             "time": iso(body.time),
         }
+    if isinstance(body, Gap):
+        return {"from": body.first, "reason": body.reason}
+    if isinstance(body, Clone):
+        messages = [body.first.id.hex(), body.second.id.hex()]
+        return {
+            "device": kid_hex(body.device),
+            "sequence": body.sequence,
+            "messages": messages,
+        }
+    if isinstance(body, ReinstateDevice):
+        return {"device": kid_hex(body.device), "reason": body.reason, "time": iso(body.time)}
+    if (governance := governance_body(body)) is not None:
+        return governance
     assert isinstance(body, Evidence)
     return {"votes": [_vote(body.first), _vote(body.second)]}
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from fog_node.errors import Cause, LedgerError
+from fog_node.errors import Cause, ConflictError, LedgerError
 from fog_node.ledger import Admission as Answer
 from fog_node.ledger import Device, Ledger, State
 from fog_node.protocol.cose import Sign1, parse_sign1
 from fog_node.protocol.errors import ProtocolError, SignatureError
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.transactions import (
+    MAX_PLAIN_BYTES,
     MAX_TEXT_CHARS,
-    MAX_TRANSACTION_BYTES,
     Transaction,
     interpret,
 )
@@ -81,12 +81,14 @@ class Outcome(NamedTuple):
         device: the board that signed it, or says so where deferred; None where refused.
         transaction: where admitted.
         refusal: where refused.
+        clone: where it was refused as a `conflict`: it, and the message that came first.
     """
 
     kind: Literal["admitted", "repeated", "deferred", "refused"]
     device: bytes | None = None
     transaction: Transaction | None = None
     refusal: Refusal | None = None
+    clone: tuple[Transaction, Transaction] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +158,8 @@ class Admission:
     def _examine(self, message: Message, state: State) -> Transaction | Outcome:
         """All that needs no signature check; a transaction goes on to the ledger."""
         size = len(message.data)
-        if size > MAX_TRANSACTION_BYTES:
-            detail = f"message: {size} bytes, at most {MAX_TRANSACTION_BYTES} are allowed"
+        if size > MAX_PLAIN_BYTES:
+            detail = f"message: {size} bytes, at most {MAX_PLAIN_BYTES} are allowed"
             return _refused(Refusal(message, "oversized", detail, message.claimed))
         pack = self._ledger.read_pack(message.data)
         try:
@@ -173,6 +175,9 @@ class Admission:
         if device.status == "revoked":
             detail = f"transaction.kid: {kid_hex(envelope.kid)} is revoked for good"
             return _against(message, envelope, "revoked_device", detail)
+        if device.status == "quarantined":
+            detail = f"transaction.kid: two hold the key of {kid_hex(envelope.kid)}"
+            return _against(message, envelope, "quarantined", detail)
         try:
             transaction = pack or interpret(envelope)
         except ProtocolError as error:
@@ -242,7 +247,10 @@ class Admission:
         if error.cause == "bad_signature":
             return self._badly_signed(message, envelope, str(error))
         cause = "malformed" if error.cause in _AS_MALFORMED else error.cause
-        return _against(message, envelope, cause, str(error))
+        outcome = _against(message, envelope, cause, str(error))
+        if isinstance(error, ConflictError):
+            return replace(outcome, clone=(transaction, error.existing))
+        return outcome
 
     def _forget_final_watermarks(self, state: State) -> None:
         for kid, dropped in list(self._dropped.items()):

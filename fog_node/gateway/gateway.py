@@ -74,6 +74,7 @@ class GatewayParts:
             not block or raise.
         admitted: takes what was admitted, to pass it on to the other nodes; called in the
             event loop, must not block or raise.
+        cloned: takes two messages of one board with one number; as `admitted`.
         is_current: whether the node knows what is final by now; called in any thread.
     """
 
@@ -84,6 +85,7 @@ class GatewayParts:
     quarantine: Path
     submit: Callable[[Incident], None]
     admitted: Callable[[Sequence[Transaction]], None]
+    cloned: Callable[[Transaction, Transaction], None]
     is_current: Callable[[], bool] = lambda: True
 
 
@@ -99,6 +101,7 @@ class Gateway:
             GatewayError: the quarantine's directory cannot be used.
         """
         self._admitted = parts.admitted
+        self._cloned = parts.cloned
         self._executor = ThreadPoolExecutor(1, "gateway")
         self._intake = Intake(
             Admission(parts.ledger, parts.is_current), self._executor, self._settled
@@ -198,6 +201,8 @@ class Gateway:
         if admitted:
             self._admitted(admitted)
         for outcome in outcomes:
+            if outcome.clone is not None:
+                self._cloned(*outcome.clone)
             if outcome.device is not None:
                 self._receipts.seen(outcome.device)
                 if outcome.kind != "admitted":

@@ -1,9 +1,11 @@
 """The ledger: agreement, state, validation, mempool and store."""
 
+from fog_node.protocol.member_records import MemberRecord
+
 from .chain import BlockInfo
 from .ledger import Admission, Committed, Ledger, Snapshot
 from .mempool import Limits
-from .records import Device, MemberRecord, ReleaseRecord
+from .records import Device, ReleaseRecord
 from .state import State
 from .store import Fork, Place
 from .validation import MAX_FUTURE_MS, MAX_SEQUENCE_AHEAD, check_proposal

@@ -101,11 +101,13 @@ class Consensus:
         self._settle()
         return self._take_actions()
 
-    def advance(self, setting: HeightSetting) -> list[Action]:
+    def advance(self, setting: HeightSetting, timing: Timing | None = None) -> list[Action]:
         """Go on to a later height, once the blocks below it are final and on disk.
 
-        Says StopMining if need be. There is no work until WorkAvailable says so.
+        Says StopMining if need be. There is no work until WorkAvailable says so. `timing` is
+        given where the chain's parameters or validators have changed it.
         """
+        self._timing = timing or self._timing
         self._stop_mining()
         follows = setting.height == self.setting.height + 1
         round_ = max(self._book.decisions, default=self.round)

@@ -32,6 +32,7 @@ from fog_node.protocol.proof import MAX_SUBJECTS, Proof
 from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.transactions import (
     Body,
+    Clone,
     Enrol,
     Revoke,
     Transaction,
@@ -240,12 +241,16 @@ class Ledger:
         """
         if not 1 <= first <= last < first + MAX_SUBJECTS:
             raise ValueError(f"first, last: {first}, {last} are not 1 to {MAX_SUBJECTS} numbers")
-        places = []
+        places: list[Located] = []
         for number in range(first, last + 1):
             spot = self._store.spot(signer, number)
             if spot is None:
-                return None
-            places.append(Located(*spot))
+                gap = self._gap_over(signer, number)
+                if gap is None:
+                    return None
+                spot = (gap.height, gap.index)
+            if not places or places[-1] != Located(*spot):
+                places.append(Located(*spot))
         return ProofMaker(self).range(signer, first, last, places)
 
     def prove_enrolment(self, device: bytes) -> Proof | None:
@@ -265,8 +270,17 @@ class Ledger:
 
     def introduction(self, kid: bytes) -> tuple[Located, bytes] | None:
         """Where a key came in that the founding file lacks, and who signed that: a ProofSource."""
-        device = self.state.devices.get(kid)
-        return None if device is None else self._enrolment(device)
+        state = self.state
+        device = state.devices.get(kid)
+        if device is not None:
+            return self._enrolment(device)
+        member = state.membership.members.get(kid) or state.membership.retired.get(kid)
+        if member is None or not member.introduced:
+            return None
+        place = self._store.find(member.introduced)
+        if place is None:
+            raise self._store.damaged(f"ids: the proposal of {kid.hex()} is missing")
+        return Located(place.height, place.index), place.signer
 
     def _enrolment(self, device: Device) -> tuple[Located, bytes]:
         place = self._store.find(device.enrolment_id)
@@ -530,7 +544,7 @@ class Ledger:
             return Snapshot(self._genesis, state)
         try:
             coinbase = self._stored(head.height).coinbase
-            state = State.from_entries(self.founding, self._store.state_entries())
+            state = State.from_entries(self.founding, self._store.state_entries(), head.time)
         except ProtocolError as error:
             raise self._store.damaged(f"block {head.height}: {error}") from error
         if state.root() != coinbase.state:
@@ -594,6 +608,12 @@ class Ledger:
         signer, sequence = transaction.signer, transaction.sequence
         spot = self._store.spot(signer, sequence)
         if spot is None:
+            if (gap := self._gap_over(signer, sequence)) is not None:
+                raise LedgerError(
+                    "sequence",
+                    f"transaction.sequence: {sequence} was given up as lost by the signer's "
+                    f"number {gap.sequence}",
+                )
             if self._store.meta.base:
                 raise LedgerError(
                     "sequence",
@@ -620,6 +640,20 @@ class Ledger:
             f"{sequence}, final in block {place.height}",
             parse_transaction(place.raw),
         )
+
+    def _gap_over(self, signer: bytes, sequence: int) -> Place | None:
+        """Return the signer's final gap that gave up this number; LedgerError where pruned."""
+        try:
+            following = self._store.first_above(signer, sequence)
+        except PrunedError as error:
+            raise LedgerError(
+                "sequence",
+                f"transaction.sequence: what became of {sequence} was pruned here with block "
+                f"{error.height}; ask a node that keeps all",
+            ) from error
+        if following is None or following.kind != "gap":
+            return None
+        return following if parse_transaction(following.raw).first <= sequence else None
 
     def _take(self, transaction: Transaction) -> Admission:
         try:
@@ -698,6 +732,13 @@ class Ledger:
         for transaction in block.transactions:
             if isinstance(transaction.body, Revoke):
                 found.update(dict.fromkeys(self._pool.waiting_of(transaction.body.subject)))
+            elif isinstance(transaction.body, Clone):
+                found.update(dict.fromkeys(self._pool.waiting_of(transaction.body.device)))
+        if any(transaction.kind in ("propose", "approve") for transaction in block.transactions):
+            for signer in self._pool.signers():
+                record = state.signer(signer)
+                if record is None or record.status == "revoked":  # removed, or its key replaced
+                    found.update(dict.fromkeys(self._pool.waiting_of(signer)))
         # What a member signs depends on more than its own record; a device's does not.
         for kid, member in state.members.items():
             waiting = self._pool.at(kid, member.next)

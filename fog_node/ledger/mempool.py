@@ -9,15 +9,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fog_node.errors import ConflictError, LedgerError
-from fog_node.protocol.transactions import Transaction, parse_transaction
+from fog_node.protocol.transactions import BOARD_KINDS, Transaction, parse_transaction
 
 from .state import State
 
 # The head of a byte string of up to MAX_TRANSACTION_BYTES, in CBOR.
 ENTRY_OVERHEAD_BYTES = 3
 # Kinds that decide who may sign: they go first, so that a stolen key is stopped at once.
-URGENT_KINDS = ("revoke", "enrol", "evidence")
-DEVICE_KINDS = ("pack", "alert")
+URGENT_KINDS = (
+    "revoke",
+    "enrol",
+    "evidence",
+    "propose",
+    "approve",
+    "withdraw",
+    "clone",
+    "reinstate-device",
+)
 # Part of the room that devices cannot take: a full pool must not keep a revocation out.
 MEMBER_SHARE = 8
 
@@ -43,6 +51,7 @@ class Limits:
 class _Entry:
     id: bytes
     signer: bytes
+    first: int
     sequence: int
     kind: str
     raw: bytes
@@ -61,8 +70,14 @@ class _Entry:
 class _Queue:
     signer: bytes
     entries: dict[int, _Entry] = field(default_factory=dict)
+    # By the first number that each gives up.
+    gaps: dict[int, _Entry] = field(default_factory=dict)
     size: int = 0
     urgent: int = 0
+
+    def at(self, sequence: int) -> _Entry | None:
+        """What may come next where this is the signer's next number."""
+        return self.entries.get(sequence) or self.gaps.get(sequence)
 
 
 class Mempool:
@@ -141,12 +156,15 @@ class Mempool:
         entry = _Entry(
             transaction.id,
             transaction.signer,
+            transaction.first,
             transaction.sequence,
             transaction.kind,
             transaction.raw,
             self._keep_parsed(transaction),
         )
         queue.entries[entry.sequence] = entry
+        if entry.first != entry.sequence:
+            queue.gaps.setdefault(entry.first, entry)
         queue.size += entry.size
         queue.urgent += entry.kind in URGENT_KINDS
         self._entries[entry.id] = entry
@@ -164,6 +182,8 @@ class Mempool:
                 self._parsed_bytes -= entry.size
             queue = self._queues.pop(entry.signer)
             del queue.entries[entry.sequence]
+            if queue.gaps.get(entry.first) is entry:
+                del queue.gaps[entry.first]
             queue.size -= entry.size
             queue.urgent -= entry.kind in URGENT_KINDS
             if queue.entries:
@@ -174,15 +194,17 @@ class Mempool:
         return [entry.raw for entry in self._entries.values()]
 
     def waiting_of(self, signer: bytes, below: int | None = None) -> list[bytes]:
-        """Ids of all that wait of this signer, or of those with a number under `below`."""
+        """Ids of all that wait of this signer, or of those for a next number under `below`."""
         queue = self._queues.get(signer)
         if queue is None:
             return []
         return [
-            entry.id
-            for sequence, entry in queue.entries.items()
-            if below is None or sequence < below
+            entry.id for entry in queue.entries.values() if below is None or entry.first < below
         ]
+
+    def signers(self) -> list[bytes]:
+        """Key ids of all of whom something waits."""
+        return list(self._queues)
 
     def ids(self) -> list[bytes]:
         """Ids of all that wait."""
@@ -199,7 +221,8 @@ class Mempool:
     def is_ready(self, state: State) -> bool:
         """Whether any signer's next transaction waits."""
         return any(
-            state.next_sequence(signer) in queue.entries for signer, queue in self._queues.items()
+            queue.at(state.next_sequence(signer)) is not None
+            for signer, queue in self._queues.items()
         )
 
     def candidates(self, state: State, max_bytes: int, max_count: int) -> Iterator[Transaction]:
@@ -235,7 +258,7 @@ class Mempool:
                 f"{limits.signer_bytes} may; send again after the next block",
             )
         count, in_all = limits.count, limits.total_bytes
-        if transaction.kind in DEVICE_KINDS:
+        if transaction.kind in BOARD_KINDS:
             count -= count // MEMBER_SHARE
             in_all -= in_all // MEMBER_SHARE
         if len(self._entries) >= count or self._size + size > in_all:
@@ -270,24 +293,26 @@ class _Choice:
     def take_next(self, queue: _Queue) -> bool:
         """Take the signer's next one; False where it lacks, or does not fit."""
         sequence = self._next.get(queue.signer) or self._state.next_sequence(queue.signer)
-        entry = queue.entries.get(sequence)
+        entry = queue.at(sequence)
         if entry is None or self.is_full:
             return False
         size = entry.size + ENTRY_OVERHEAD_BYTES
         if size > self._room:
             return False
         self._room -= size
-        self._next[queue.signer] = sequence + 1
+        self._next[queue.signer] = entry.sequence + 1
         self.entries.append(entry)
         return True
 
     def take_until_urgent(self, queue: _Queue) -> None:
         """Take an unbroken run that ends with the signer's last urgent transaction."""
-        sequence = last = self._state.next_sequence(queue.signer)
-        while entry := queue.entries.get(sequence):
-            sequence += 1
+        sequence = self._state.next_sequence(queue.signer)
+        count = needed = 0
+        while entry := queue.at(sequence):
+            sequence = entry.sequence + 1
+            count += 1
             if entry.kind in URGENT_KINDS:
-                last = sequence
-        for _ in range(self._state.next_sequence(queue.signer), last):
+                needed = count
+        for _ in range(needed):
             if not self.take_next(queue):
                 return

@@ -13,12 +13,15 @@ from functools import cached_property
 PERMILLE = 1000
 
 
-def mining_spacing(quorum: int, diversity_permille: int) -> int:
+def mining_spacing(miners: int, quorum: int, diversity_permille: int) -> int:
     """How many of the latest blocks must be another's before a validator may mine again.
 
-    Stays below the quorum: of any validators that can finalise a block, one may mine it.
+    MultiChain's mining diversity: of those who may mine, rounded up, so many must take turns;
+    whoever mined one of the latest blocks, one fewer than that, waits. Unlike there it stays
+    below the quorum: of any validators that can finalise a block, one may mine it.
     """
-    return min(quorum * diversity_permille // PERMILLE, quorum - 1)
+    taking_turns = -(-miners * diversity_permille // PERMILLE)
+    return max(0, min(taking_turns, quorum) - 1)
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,28 @@ wants to go on from it takes a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from fog_node.errors import LedgerError
-from fog_node.protocol.founding import Founding, Parameters, quorum_of
+from fog_node.protocol import decisions
+from fog_node.protocol.errors import RuleError
+from fog_node.protocol.founding import Founding, Parameters
+from fog_node.protocol.governance import Approve, Propose, Withdraw
 from fog_node.protocol.keys import PublicKey
+from fog_node.protocol.member_records import Gone, MemberRecord
+from fog_node.protocol.membership import Membership
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.senml import Reading
 from fog_node.protocol.transactions import (
     Alert,
     Channel,
+    Clone,
     Enrol,
     Evidence,
     PackBody,
+    ReinstateDevice,
     Release,
     Request,
     Revoke,
@@ -31,11 +38,9 @@ from fog_node.protocol.validators import ValidatorSet
 
 from .records import (
     Device,
-    MemberRecord,
     Record,
     ReleaseRecord,
     Signer,
-    Status,
     parse_entry,
 )
 from .tree import SortedTree
@@ -48,6 +53,11 @@ ROLE_OF_KIND = {
     "evidence": "validator",
     "request": "customer",
     "response": "provider",
+    "propose": "validator",
+    "approve": "validator",
+    "withdraw": "validator",
+    "clone": "gateway",
+    "reinstate-device": "operator",
 }
 
 
@@ -78,62 +88,83 @@ class State:
 
     Attributes:
         founding: the founding file it began with.
+        membership: members, settings and proposals; not to be changed from outside.
+        time: of the block, ms since 1970.
     """
 
     def __init__(
         self,
         founding: Founding,
-        members: Mapping[bytes, MemberRecord],
+        membership: Membership,
         devices: Mapping[bytes, Device],
         releases: Mapping[tuple[str, str], ReleaseRecord],
         tree: SortedTree,
+        time: int,
     ) -> None:
         """Put a state together; `at_founding`, `from_entries` and `copy` are the usual ways."""
         self.founding = founding
-        self._members = dict(members)
+        self.membership = membership
+        self.time = time
         self._devices = dict(devices)
         self._releases = dict(releases)
         self._tree = tree
-        self._validator_set: ValidatorSet | None = None
-        self._changes: dict[bytes, bytes] = {}
-        self._unhashed: dict[bytes, Record] = {}
+        self._changes: dict[bytes, bytes | None] = {}
+        self._unhashed: dict[bytes, Record | Gone] = {}
 
     @classmethod
     def at_founding(cls, founding: Founding) -> State:
-        """Make the state of height 0: members only."""
-        return cls.from_entries(founding, ())
+        """Make the state of height 0: members and settings only."""
+        return cls.from_entries(founding, (), founding.time)
 
     @classmethod
-    def from_entries(cls, founding: Founding, entries: Iterable[bytes]) -> State:
+    def from_entries(cls, founding: Founding, entries: Iterable[bytes], time: int) -> State:
         """Build a state from the entries that differ from the founding's.
+
+        Args:
+            founding: the founding file.
+            entries: in any order.
+            time: of the block that they are the state after.
 
         Raises:
             ProtocolError: one is damaged.
         """
-        members = {member.kid: MemberRecord(member) for member in founding.members}
+        membership = Membership.at_founding(founding)
         devices: dict[bytes, Device] = {}
         releases: dict[tuple[str, str], ReleaseRecord] = {}
         for entry in entries:
-            record = parse_entry(entry, founding)
+            record = parse_entry(entry)
             if isinstance(record, Device):
                 devices[record.kid] = record
-            elif isinstance(record, MemberRecord):
-                members[record.kid] = record
-            else:
+            elif isinstance(record, ReleaseRecord):
                 releases[record.name] = record
-        records: list[Record] = [*members.values(), *devices.values(), *releases.values()]
+            else:
+                membership.put(record)
+        records = [*membership.records(), *devices.values(), *releases.values()]
         leaves = {record.entry_key: leaf_hash(record.entry()) for record in records}
-        return cls(founding, members, devices, releases, SortedTree(leaves))
+        return cls(founding, membership, devices, releases, SortedTree(leaves), time)
 
     def copy(self) -> State:
         """Return an independent state with the same content and no changes yet."""
         self.root()
-        return State(self.founding, self._members, self._devices, self._releases, self._tree.copy())
+        return State(
+            self.founding,
+            self.membership.copy(),
+            self._devices,
+            self._releases,
+            self._tree.copy(),
+            self.time,
+        )
+
+    def advance(self, height: int, time: int) -> None:
+        """Begin the block of this height and time: proposals whose term is over expire."""
+        self.time = time
+        for change in decisions.expired(self.membership, height, time):
+            self._put(change)
 
     @property
     def members(self) -> Mapping[bytes, MemberRecord]:
-        """Members by key id, in file order."""
-        return MappingProxyType(self._members)
+        """Members by key id, removed ones included."""
+        return MappingProxyType(self.membership.members)
 
     @property
     def devices(self) -> Mapping[bytes, Device]:
@@ -147,47 +178,58 @@ class State:
 
     @property
     def suspended(self) -> frozenset[bytes]:
-        """Validators whose votes and blocks no longer count, revoked ones included."""
-        return frozenset(
-            record.kid
-            for record in self._members.values()
-            if "validator" in record.roles and not record.votes
-        )
+        """Validators whose votes and blocks do not count."""
+        return frozenset(record.kid for record in self.validators if not record.votes)
 
     @property
     def parameters(self) -> Parameters:
         """The chain's parameters."""
-        return self.founding.parameters
+        return self.membership.parameters
 
     @property
     def quorum_rule(self) -> str:
         """One of QUORUM_RULES."""
-        return self.founding.quorum_rule
+        return self.membership.settings.quorum_rule
 
     @property
     def quorum(self) -> int:
         """Votes that make a block final; also approvals that decide a proposal."""
-        return quorum_of(self.quorum_rule, len(self.validators))
+        return self.membership.quorum
 
     @property
     def validators(self) -> tuple[MemberRecord, ...]:
         """Those that the quorum is counted of, suspended ones included, in their order."""
-        return tuple(record for record in self._members.values() if "validator" in record.roles)
+        return self.membership.validators
 
     @property
     def validator_set(self) -> ValidatorSet:
         """Who votes on the next block, and how many votes make it final."""
-        if self._validator_set is None:
-            self._validator_set = ValidatorSet(self.quorum, tuple(self.voters().values()))
-        return self._validator_set
+        return self.membership.validator_set
+
+    @property
+    def revoked_certificates(self) -> Container[bytes]:
+        """Serial numbers of the authority's certificates that open no connection any more."""
+        return self.membership.certificates
 
     def voters(self) -> dict[bytes, PublicKey]:
         """Return validators whose votes count, in their order."""
-        return {record.kid: record.key for record in self.validators if record.votes}
+        return self.membership.voters()
+
+    def name_of(self, kid: bytes) -> str | None:
+        """Name of the member that signs, or signed, with this key."""
+        while (retired := self.membership.retired.get(kid)) is not None:
+            kid = retired.successor
+        record = self.membership.members.get(kid)
+        return None if record is None else record.name
+
+    def member_named(self, name: str) -> MemberRecord | None:
+        """Return the member with this name, removed or not."""
+        found = (record for record in self.membership.members.values() if record.name == name)
+        return next(found, None)
 
     def signer(self, kid: bytes) -> Signer | None:
         """Return the member or device with this key id, revoked or not."""
-        return self._members.get(kid) or self._devices.get(kid)
+        return self.membership.members.get(kid) or self._devices.get(kid)
 
     def key_of(self, kid: bytes) -> PublicKey | None:
         """Return the public key with this key id."""
@@ -202,6 +244,10 @@ class State:
     def root(self) -> bytes:
         """RFC 9162 root over the entries in bytewise order; only changed ones are hashed."""
         for key, record in self._unhashed.items():
+            if isinstance(record, Gone):
+                self._changes[key] = None
+                self._tree.remove(key)
+                continue
             entry = record.entry()
             self._changes[key] = entry
             self._tree.set(key, leaf_hash(entry))
@@ -212,8 +258,8 @@ class State:
         """Return a record's entry, its index, the number of entries, and its path to the root."""
         return (record.entry(), *self._tree.prove(record.entry_key))
 
-    def changes(self) -> dict[bytes, bytes]:
-        """Entries that came or changed since this state was copied, by their keys."""
+    def changes(self) -> dict[bytes, bytes | None]:
+        """Entries that came or changed since this state was copied, by their keys; None: went."""
         self.root()
         return dict(self._changes)
 
@@ -221,6 +267,11 @@ class State:
         """Return the signer's record; LedgerError for an unknown or a revoked one."""
         record = self.signer(transaction.signer)
         who = transaction.signer.hex()
+        if record is None and transaction.signer in self.membership.retired:
+            raise LedgerError(
+                "revoked_device",
+                f"transaction.kid: {who} was replaced by another key of its member",
+            )
         if record is None:
             raise LedgerError(
                 "unknown_device",
@@ -229,6 +280,11 @@ class State:
             )
         if record.status == "revoked":
             raise LedgerError("revoked_device", f"transaction.kid: {who} is revoked for good")
+        if record.status == "quarantined":
+            raise LedgerError(
+                "quarantined",
+                f"transaction.kid: two hold the key of {who}; an operator reinstates or revokes it",
+            )
         return record
 
     def permit(self, transaction: Transaction) -> Signer:
@@ -245,7 +301,8 @@ class State:
         if isinstance(record, Device):
             if role is not None:
                 raise LedgerError(
-                    "role", f"transaction: a device signs packs and alerts, no {transaction.kind}"
+                    "role",
+                    f"transaction: a device signs packs, alerts and gaps, no {transaction.kind}",
                 )
             self._permit_device(record, transaction)
         elif role is None:
@@ -276,30 +333,50 @@ class State:
         for record in self._outcome(transaction, height):
             self._put(record)
 
-    def _outcome(self, transaction: Transaction, height: int) -> list[Record]:
-        """Return the records that the transaction changes or makes, the signer's first."""
+    def _outcome(self, transaction: Transaction, height: int) -> Sequence[Record | Gone]:
+        """Return the records that the transaction changes, makes or ends."""
         signer = self.permit(transaction)
-        if transaction.sequence != signer.next:
+        if transaction.first != signer.next:
             raise LedgerError(
                 "sequence",
                 f"transaction.sequence: is {transaction.sequence}, the next of "
                 f"{signer.kid.hex()} is {signer.next}",
             )
-        body = transaction.body
         if isinstance(signer, Device):
             dropped = max(signer.dropped, transaction.message.dropped or 0)
-            return [replace(signer, next=signer.next + 1, dropped=dropped)]
-        signer = replace(signer, next=signer.next + 1)
-        if isinstance(body, Enrol):
-            return [signer, self._enrolled(body, transaction, height)]
-        if isinstance(body, Revoke):
-            return self._revoked(signer, body)
-        if isinstance(body, Release):
-            return [signer, self._released(body, transaction, height)]
-        if isinstance(body, Evidence):
-            return self._accused(signer, body)
-        if isinstance(body, Request):
-            self._check_request(body)
+            return [replace(signer, next=transaction.sequence + 1, dropped=dropped)]
+        try:
+            return self._of_member(replace(signer, next=signer.next + 1), transaction, height)
+        except RuleError as error:
+            raise LedgerError("rule", str(error)) from error
+
+    def _of_member(
+        self, signer: MemberRecord, transaction: Transaction, height: int
+    ) -> Sequence[Record | Gone]:
+        """Return what a member's transaction changes; `signer` is as after it."""
+        match transaction.body:
+            case Propose():
+                return decisions.proposed(
+                    self.membership, signer, transaction, height, self.time, self._devices
+                )
+            case Approve() as approve:
+                return decisions.approved(self.membership, signer, approve, height, self._devices)
+            case Withdraw() as withdraw:
+                return decisions.withdrawn(self.membership, signer, withdraw, height)
+            case Evidence() as evidence:
+                return decisions.accused(self.membership, signer, evidence)
+            case Enrol() as enrol:
+                return [signer, self._enrolled(enrol, transaction, height)]
+            case Revoke() as revoke:
+                return [signer, self._revoked(revoke)]
+            case Release() as release:
+                return [signer, self._released(release, transaction, height)]
+            case Clone() as clone:
+                return [signer, self._quarantined(clone)]
+            case ReinstateDevice() as reinstate:
+                return [signer, self._reinstated(reinstate)]
+            case Request() as request:
+                self._check_request(request)
         return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
@@ -328,9 +405,10 @@ class State:
             check_readings(device.channels, body.pack.readings)
 
     def _enrolled(self, enrol: Enrol, transaction: Transaction, height: int) -> Device:
-        known = self.signer(enrol.device)
-        if known is not None:
-            what = "a member's key" if isinstance(known, MemberRecord) else known.status
+        known = self._devices.get(enrol.device)
+        is_members = self.membership.key_of(enrol.device) is not None
+        if known is not None or is_members:
+            what = "a member's key" if known is None else known.status
             raise LedgerError(
                 "rule",
                 f"enrol.device: {enrol.device.hex()} is {what} already; make a new key on the "
@@ -338,30 +416,48 @@ class State:
             )
         if not any(
             record.name == enrol.owner and record.status != "revoked"
-            for record in self._members.values()
+            for record in self.membership.members.values()
         ):
             raise LedgerError("rule", f"enrol.owner: {enrol.owner!r} is no member")
         return Device.enrolled(enrol, transaction.message.payload, transaction.id, height)
 
-    def _revoked(self, signer: MemberRecord, revoke: Revoke) -> list[Record]:
-        subject = self.signer(revoke.subject)
+    def _revoked(self, revoke: Revoke) -> Device:
+        subject = self._devices.get(revoke.subject)
         if subject is None:
+            remedy = ""
+            if revoke.subject in self.membership.members:
+                remedy = "; members are removed by vote: fogline consortium propose"
             raise LedgerError(
-                "rule", f"revoke.subject: {revoke.subject.hex()} is no device and no member"
+                "rule", f"revoke.subject: {revoke.subject.hex()} is no device{remedy}"
             )
         if subject.status == "revoked":
             raise LedgerError("rule", f"revoke.subject: {subject.kid.hex()} is revoked already")
-        if isinstance(subject, Device):
-            return [signer, replace(subject, status="revoked")]
-        if subject.votes and not self._can_spare_a_voter():
+        return replace(subject, status="revoked")
+
+    def _quarantined(self, clone: Clone) -> Device:
+        device = self._devices.get(clone.device)
+        if device is None or device.status == "revoked":
+            raise LedgerError(
+                "rule", f"clone.messages: {clone.device.hex()} is no device, or is revoked"
+            )
+        if device.status == "active" and clone.sequence <= device.disputed:
             raise LedgerError(
                 "rule",
-                f"revoke.subject: without {subject.name} fewer validators than the quorum "
-                "would be left, and no block could follow; found the consortium anew instead",
+                f"clone.messages: {clone.device.hex()} was reinstated after number "
+                f"{clone.sequence}",
             )
-        if subject.kid == signer.kid:
-            return [replace(signer, status="revoked")]
-        return [signer, replace(subject, status="revoked")]
+        # Several gateways may say it, each with what it saw; none is wrong.
+        disputed = max(device.disputed, clone.sequence)
+        return replace(device, status="quarantined", disputed=disputed)
+
+    def _reinstated(self, reinstate: ReinstateDevice) -> Device:
+        device = self._devices.get(reinstate.device)
+        if device is None or device.status != "quarantined":
+            raise LedgerError(
+                "rule", f"reinstate-device.device: {reinstate.device.hex()} is not quarantined"
+            )
+        disputed = max(device.disputed, device.next - 1)
+        return replace(device, status="active", disputed=disputed)
 
     def _released(self, release: Release, transaction: Transaction, height: int) -> ReleaseRecord:
         latest = self._releases.get((release.device_type, release.name))
@@ -378,23 +474,10 @@ class State:
             )
         return ReleaseRecord(release, transaction.message.payload, transaction.id, height)
 
-    def _accused(self, signer: MemberRecord, evidence: Evidence) -> list[Record]:
-        offender = self._members.get(evidence.offender)
-        if offender is None or "validator" not in offender.roles:
-            raise LedgerError("rule", f"evidence.votes: {evidence.offender.hex()} is no validator")
-        if offender.status != "active":
-            raise LedgerError(
-                "rule", f"evidence.votes: {offender.name} is {offender.status} already"
-            )
-        status: Status = "suspended" if self._can_spare_a_voter() else "accused"
-        if offender.kid == signer.kid:
-            return [replace(signer, status=status)]
-        return [signer, replace(offender, status=status)]
-
     def _check_request(self, request: Request) -> None:
         if request.provider is None:
             return
-        asked = self._members.get(request.provider)
+        asked = self.membership.members.get(request.provider)
         if asked is None or asked.status == "revoked" or "provider" not in asked.roles:
             raise LedgerError(
                 "rule",
@@ -402,15 +485,11 @@ class State:
                 "ask one of /v1/members, or any with null",
             )
 
-    def _can_spare_a_voter(self) -> bool:
-        return len(self.voters()) > self.quorum
-
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record | Gone) -> None:
         if isinstance(record, Device):
             self._devices[record.kid] = record
-        elif isinstance(record, MemberRecord):
-            self._members[record.kid] = record
-            self._validator_set = None
-        else:
+        elif isinstance(record, ReleaseRecord):
             self._releases[record.name] = record
+        else:
+            self.membership.put(record)
         self._unhashed[record.entry_key] = record

@@ -95,7 +95,7 @@ class Store(StoreReader):
         self,
         block: Block,
         certificate: Certificate,
-        changes: Mapping[bytes, bytes],
+        changes: Mapping[bytes, bytes | None],
         settled: Iterable[bytes],
         handover: ValidatorSet | None = None,
     ) -> BlockInfo:
@@ -104,7 +104,7 @@ class Store(StoreReader):
         Args:
             block: the next one.
             certificate: that makes it final.
-            changes: entries of the state by key.
+            changes: entries of the state by key; None for one that is no more.
             settled: ids that leave the mempool.
             handover: who votes from the next block on, where it is another set.
         """
@@ -116,9 +116,10 @@ class Store(StoreReader):
                 "INSERT INTO bodies VALUES (?, ?, ?)", (info.height, check_of(body), body)
             )
             self._insert_places(database, block)
-            database.executemany(
-                "INSERT OR REPLACE INTO state VALUES (?, ?)", sorted(changes.items())
-            )
+            kept = [(key, entry) for key, entry in sorted(changes.items()) if entry is not None]
+            gone = [(key,) for key, entry in sorted(changes.items()) if entry is None]
+            database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", kept)
+            database.executemany("DELETE FROM state WHERE key = ?", gone)
             self._settle(database, meta, settled)
             database.execute("DELETE FROM votes WHERE height <= ?", (info.height,))
             database.execute("DELETE FROM lock WHERE height <= ?", (info.height,))
@@ -132,8 +133,6 @@ class Store(StoreReader):
             for transaction in block.transactions:
                 meta.kinds[transaction.kind] = meta.kinds.get(transaction.kind, 0) + 1
         return info
-
-    # Transactions
 
     # Mempool
 

@@ -220,6 +220,16 @@ class StoreReader:
                 return height, position
         return None
 
+    def first_above(self, signer: bytes, sequence: int) -> Place | None:
+        """Return a signer's lowest final transaction above this number; raises PrunedError."""
+        query = (
+            "SELECT height, positions FROM runs WHERE signer = ? AND first > ? "
+            "ORDER BY first LIMIT 1"
+        )
+        for height, positions in self.rows(query, (self._signers.get(signer), sequence), "ib"):
+            return self._place(height, position_in(positions, 0))
+        return None
+
     def has_id_at(self, transaction_id: bytes, spot: tuple[int, int]) -> bool:
         """Whether the transaction at this spot has this id, as far as the index tells."""
         height, position = spot

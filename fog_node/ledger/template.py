@@ -51,8 +51,8 @@ def make_template(
             "not_eligible",
             f"miner: {key.kid.hex()} may not mine block {height} in round {round_}",
         )
-    after, chosen = _seal(state, candidates, height)
     time = max(now_ms, earliest_time(head, parameters.rest_ms))
+    after, chosen = _seal(state, candidates, height, time)
     sets = (state.validator_set.hash, after.validator_set.hash)
     chain_id = state.founding.chain_id
     coinbase = sign_coinbase(key, height, round_, after.root(), sets, time, chain_id)
@@ -67,10 +67,11 @@ def make_template(
 
 
 def _seal(
-    state: State, candidates: Iterable[Transaction], height: int
+    state: State, candidates: Iterable[Transaction], height: int, time: int
 ) -> tuple[State, list[Transaction]]:
     """Apply candidates in order, as far as each signer's fit."""
     after = state.copy()
+    after.advance(height, time)
     chosen = []
     stopped = set()
     for transaction in candidates:

@@ -12,8 +12,8 @@ from fog_node.protocol.merkle import EMPTY_ROOT, node_hash
 class SortedTree:
     """RFC 9162 tree over leaf hashes in bytewise order of their keys.
 
-    A changed leaf costs one hash per level. New keys cost one pass over the inner nodes,
-    at the next `root`; leaves are not hashed again.
+    A changed leaf costs one hash per level. Keys that come or go cost one pass over the
+    inner nodes, at the next `root`; leaves are not hashed again.
     """
 
     def __init__(
@@ -40,6 +40,11 @@ class SortedTree:
         else:
             self._grown = True
         self._leaves[key] = leaf
+
+    def remove(self, key: bytes) -> None:
+        """Take a leaf away, where there is one."""
+        if self._leaves.pop(key, None) is not None:
+            self._grown = True
 
     def root(self) -> bytes:
         """Return the root; of no leaves, the hash of the empty string."""

@@ -53,7 +53,7 @@ def check_transaction(
     signer = state.trusted_signer(transaction)
     # The signature comes before all that could be held against the signer.
     verifier.verify(transaction, signer.key, state)
-    if transaction.sequence == signer.next:
+    if transaction.first == signer.next:
         state.check(transaction, height)
         return
     state.permit(transaction)
@@ -150,6 +150,7 @@ def check_header(
 def apply_transactions(block: Block, state: State, verifier: Verifier) -> State:
     """Check the transactions in their order; returns the state after the block."""
     after = state.copy()
+    after.advance(block.height, block.coinbase.time)
     for index, transaction in enumerate(block.transactions, start=1):
         try:
             signer = after.trusted_signer(transaction)
@@ -168,14 +169,19 @@ def next_bits(chain: Chain, parameters: Parameters) -> int:
     """Compact target of the block after `chain.head`.
 
     Anew at each height that `retarget_blocks` divides, from the times of as many blocks
-    before it; at most MAX_RETARGET_FACTOR up or down, and never easier than at the founding.
+    before it; at most MAX_RETARGET_FACTOR up or down, and never easier than the parameter `bits`.
     """
     height = chain.head.height + 1
-    if not parameters.retarget_blocks or height % parameters.retarget_blocks:
-        return chain.head.bits
+    if not parameters.retarget_blocks:
+        return parameters.bits
+    easiest = target_from_bits(parameters.bits)
+    if height % parameters.retarget_blocks:
+        # Only a vote on `bits` leaves the head's easier than that.
+        is_easier = target_from_bits(chain.head.bits) > easiest
+        return parameters.bits if is_easier else chain.head.bits
     times = chain.times(max(0, height - 1 - parameters.retarget_blocks), height - 1)
     if len(times) < 2:
-        return chain.head.bits
+        return parameters.bits
     longest = MAX_COUNTED_INTERVALS * parameters.block_interval_ms
     observed = sum(min(later - earlier, longest) for earlier, later in pairwise(times))
     expected = parameters.block_interval_ms * (len(times) - 1)
@@ -184,14 +190,15 @@ def next_bits(chain: Chain, parameters: Parameters) -> int:
         max(old * observed // expected, old // MAX_RETARGET_FACTOR, 1),
         old * MAX_RETARGET_FACTOR,
     )
-    if target >= target_from_bits(parameters.bits):
+    if target >= easiest:
         return parameters.bits
     return bits_from_target(target)
 
 
 def spacing(state: State) -> int:
     """How many blocks must be another's before a validator may mine again."""
-    return mining_spacing(state.quorum, state.parameters.mining_diversity)
+    diversity = state.parameters.mining_diversity
+    return mining_spacing(len(state.voters()), state.quorum, diversity)
 
 
 def eligible(miner: bytes, round_: int, chain: Chain, state: State) -> bool:

@@ -9,7 +9,7 @@ from fog_node.errors import LedgerError
 from fog_node.protocol.block import Coinbase
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import PublicKey
-from fog_node.protocol.transactions import Evidence, Transaction
+from fog_node.protocol.transactions import Clone, Evidence, Transaction
 from fog_node.protocol.votes import verify_vote
 
 from .state import State
@@ -40,7 +40,7 @@ class Verifier:
                 self._ids.popitem(last=False)
 
     def verify(self, transaction: Transaction, key: PublicKey, state: State) -> None:
-        """Check the signature, and for evidence the votes'; LedgerError `bad_signature`."""
+        """Check the signature, and those inside evidence; LedgerError `bad_signature`, `rule`."""
         if transaction.id in self._ids:
             return
         try:
@@ -49,6 +49,8 @@ class Verifier:
             raise LedgerError("bad_signature", f"transaction: {error}") from error
         if isinstance(transaction.body, Evidence):
             self._verify_votes(transaction.body, state)
+        if isinstance(transaction.body, Clone):
+            self._verify_messages(transaction.body, state)
         self.remember(transaction.id)
 
     def verify_coinbase(self, coinbase: Coinbase, key: PublicKey) -> None:
@@ -67,3 +69,13 @@ class Verifier:
             verify_vote(evidence.second, key, self._chain_id)
         except ProtocolError as error:
             raise LedgerError("rule", f"evidence.votes: {error}") from error
+
+    def _verify_messages(self, clone: Clone, state: State) -> None:
+        key = state.key_of(clone.device)
+        if key is None:
+            raise LedgerError("rule", f"clone.messages: {clone.device.hex()} is unknown")
+        try:
+            clone.first.verify(key, self._chain_id)
+            clone.second.verify(key, self._chain_id)
+        except ProtocolError as error:
+            raise LedgerError("rule", f"clone.messages: {error}") from error

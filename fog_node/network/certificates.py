@@ -11,6 +11,7 @@ import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fog_node.errors import ConfigurationError, NetworkError
 from fog_node.protocol.errors import FormatError
+from fog_node.protocol.governance import serial_bytes
 from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
 
 MEMBER_URI = "urn:fogline:member:"
@@ -178,13 +180,31 @@ def member_of(certificate: x509.Certificate) -> bytes | None:
     return None
 
 
-def peer_member(tls: ssl.SSLObject) -> bytes:
-    """Key id of the member at the far end; raises NetworkError where it shows none."""
+@dataclass(frozen=True)
+class PeerCertificate:
+    """What the TLS certificate at the far end of a connection says; TLS has checked its issuer.
+
+    Attributes:
+        kid: key id of the member.
+        name: that it was issued to.
+        serial: as a `revoke-certificate` would name it.
+    """
+
+    kid: bytes
+    name: str
+    serial: bytes
+
+
+def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate:
+    """Read the certificate at the far end; raises NetworkError where it names no member."""
     der = tls.getpeercert(binary_form=True)
-    kid = member_of(x509.load_der_x509_certificate(der)) if der else None
-    if kid is None:
+    certificate = x509.load_der_x509_certificate(der) if der else None
+    kid = member_of(certificate) if certificate else None
+    if certificate is None or kid is None:
         raise NetworkError("peer: its certificate names no member; have the authority issue one")
-    return kid
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    name = str(names[0].value) if names else ""
+    return PeerCertificate(kid, name, serial_bytes(certificate.serial_number))
 
 
 def server_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:

@@ -20,7 +20,7 @@ from fog_node.errors import FogNodeError, NetworkError
 from fog_node.protocol.errors import ProtocolError
 
 from . import score, wire
-from .certificates import SERVER_NAME, peer_member
+from .certificates import SERVER_NAME, PeerCertificate, peer_certificate
 from .score import Ban, Gate, LogLimit, Offence, Scores
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,25 @@ class Handler(Protocol):
         """A parsed message; raising ProtocolError or NetworkError bans the peer."""
 
 
+class Directory(Protocol):
+    """Who is a member, as this node knows it now."""
+
+    def authorise(self, certificate: PeerCertificate, dialled: bool) -> str | None:
+        """The name of the member who shows a certificate; None where it may not connect.
+
+        `dialled`: whether this node called an address that its operator has configured.
+        """
+
+    def kid_of(self, name: str) -> bytes | None:
+        """Key id of the member with this name; None where it is not known here (yet)."""
+
+
 class Peer:
     """One live connection to another node.
 
     Attributes:
-        kid: key id of the member at the far end, shown by its certificate.
+        certificate: of the member at the far end.
+        kid: its key id, which the certificate names.
         name: as it calls itself.
         status: where it last said it stands.
         frame_bytes: size of the message that was read last.
@@ -74,13 +88,14 @@ class Peer:
 
     def __init__(
         self,
-        kid: bytes,
+        certificate: PeerCertificate,
         name: str,
         dialled: bool,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         scores: Scores | None = None,
     ) -> None:
-        self.kid = kid
+        self.certificate = certificate
+        self.kid = certificate.kid
         self.name = name
         self.dialled = dialled
         self.status: wire.Status | None = None
@@ -175,9 +190,9 @@ class PeerNetwork:
         own: bytes,
         hello: wire.Hello,
         contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-        addresses: Mapping[bytes, Address],
+        addresses: Mapping[str, Address],
         handler: Handler,
-        authorise: Callable[[bytes], str | None],
+        directory: Directory,
         status: Callable[[], wire.Status],
     ) -> None:
         """Prepare; nothing is opened before `start`.
@@ -186,9 +201,9 @@ class PeerNetwork:
             own: this node's key id.
             hello: what it says first.
             contexts: TLS contexts for listening and for dialling.
-            addresses: whom to dial, by key id.
+            addresses: whom to dial, by the members' names.
             handler: gets what happens.
-            authorise: a member's name, or None where it may not connect (any more).
+            directory: who is a member.
             status: what to tell peers of where this node stands.
         """
         self._own = own
@@ -196,7 +211,7 @@ class PeerNetwork:
         self._server_context, self._client_context = contexts
         self._addresses = dict(addresses)
         self._handler = handler
-        self._authorise = authorise
+        self._directory = directory
         self._peers: dict[bytes, Peer] = {}
         self.scores = Scores()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -233,8 +248,8 @@ class PeerNetwork:
             ) from error
         for listener in self._listeners:
             self._spawn(self._accept_for_ever(listener, self._gate))
-        for kid in self._addresses:
-            self._spawn(self._dial_for_ever(kid))
+        for name in self._addresses:
+            self._spawn(self._dial_for_ever(name))
         self._spawn(self._send_status())
 
     async def stop(self) -> None:
@@ -255,8 +270,8 @@ class PeerNetwork:
     def drop_unauthorised(self) -> None:
         """Cut off who may not connect any more; call after each block."""
         for peer in self.peers:
-            if self._authorise(peer.kid) is None:
-                peer.close("is revoked")
+            if self._directory.authorise(peer.certificate, peer.dialled) is None:
+                peer.close("is no member any more, or its certificate is revoked")
 
     def broadcast(self, message: wire.Message, but: Iterable[bytes] = ()) -> None:
         """Queue a message to every peer, except to those in `but`."""
@@ -276,10 +291,10 @@ class PeerNetwork:
             await asyncio.sleep(STATUS_INTERVAL_S)
             self.announce()
 
-    async def _dial_for_ever(self, kid: bytes) -> None:
-        host, port = self._addresses[kid]
+    async def _dial_for_ever(self, name: str) -> None:
+        host, port = self._addresses[name]
         delay = DIAL_BACKOFF_S[0]
-        if self._own > kid:
+        if self._own > (self._directory.kid_of(name) or b""):
             await asyncio.sleep(STATUS_INTERVAL_S)  # the other side dials first
 
         def greeted() -> None:
@@ -288,7 +303,8 @@ class PeerNetwork:
             delay = DIAL_BACKOFF_S[0]
 
         while True:
-            if kid not in self._peers and not self._is_banned(kid):
+            kid = self._directory.kid_of(name)  # it changes where the member's key is rotated
+            if kid is None or (kid not in self._peers and not self._is_banned(kid)):
                 try:
                     async with asyncio.timeout(DIAL_TIMEOUT_S):
                         streams = await asyncio.open_connection(
@@ -297,7 +313,7 @@ class PeerNetwork:
                 except (OSError, TimeoutError) as error:
                     log.debug("peer %s:%d: not reached: %s", host, port, error)
                 else:
-                    await self._converse(streams, kid, greeted)
+                    await self._converse(streams, name, greeted)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads redials
             delay = min(delay * 2, DIAL_BACKOFF_S[1])
 
@@ -347,7 +363,7 @@ class PeerNetwork:
     async def _converse(
         self,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        expected: bytes | None,
+        expected: str | None,
         greeted: Callable[[], None],
     ) -> None:
         """Greet, then read until the connection ends; never raises what the peer caused."""
@@ -355,11 +371,12 @@ class PeerNetwork:
         kid: bytes | None = None
         peer: Peer | None = None
         try:
-            kid = peer_member(writer.get_extra_info("ssl_object"))
-            self._check_identity(kid, expected)
+            certificate = peer_certificate(writer.get_extra_info("ssl_object"))
+            kid = certificate.kid
+            self._check_identity(certificate, expected)
             hello = await self._greet(kid, reader, writer)
             greeted()
-            peer = Peer(kid, hello.name, expected is not None, streams, self.scores)
+            peer = Peer(certificate, hello.name, expected is not None, streams, self.scores)
             if not self._register(peer):
                 return
             try:
@@ -425,16 +442,18 @@ class PeerNetwork:
         if (more := self._refusals.line(_now())) is not None:
             log.warning("peer %s: refused: %s%s", who, reason, more)
 
-    def _check_identity(self, kid: bytes, expected: bytes | None) -> None:
+    def _check_identity(self, certificate: PeerCertificate, expected: str | None) -> None:
+        kid = certificate.kid
         if kid == self._own:
             raise NetworkError("peer: shows this node's own certificate; correct [peer] peers")
-        if expected is not None and kid != expected:
-            raise NetworkError(f"peer: is {kid.hex()}, {expected.hex()} is configured there")
-        if self._authorise(kid) is None:
+        name = self._directory.authorise(certificate, expected is not None)
+        if name is None:
             raise NetworkError(
-                f"peer: {kid.hex()} is no member of this consortium, is revoked, or has no role "
-                "that reads the whole chain"
+                f"peer: {kid.hex()} is no member of this consortium, is removed or has a revoked "
+                "certificate, or has no role that reads the whole chain"
             )
+        if expected is not None and name != expected:
+            raise NetworkError(f"peer: is {name}, {expected} is configured there")
         if self._is_banned(kid):
             raise NetworkError(f"peer: {kid.hex()} is banned for what it sent before")
         if expected is None and not self.scores.may_join(kid, _now()):

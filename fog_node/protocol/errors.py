@@ -4,7 +4,8 @@ ProtocolError               anything that is not as SPEC.md says
 ├── EncodingError           not deterministic CBOR, or over a size limit
 ├── FormatError             well-formed, but a field is missing, unknown or out of range
 ├── SignatureError          a signature or MAC does not verify
-└── ProofError              a proof, certificate or inclusion path does not hold
+├── ProofError              a proof, certificate or inclusion path does not hold
+└── RuleError               a proposal or an approval that what is on the chain speaks against
 """
 
 from __future__ import annotations
@@ -40,3 +41,7 @@ class SignatureError(ProtocolError):
 
 class ProofError(ProtocolError):
     """A proof does not show what it claims."""
+
+
+class RuleError(ProtocolError):
+    """Well-formed and signed, but what is on the chain speaks against it."""

@@ -10,6 +10,15 @@ from .block import MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, Header, target_from_
 from .cbor import decode, encode
 from .errors import FormatError
 from .keys import PublicKey
+from .members import (
+    MAX_MEMBERS,
+    MAX_NAME_CHARS,
+    ROLES,
+    Member,
+    check_name,
+    check_roles,
+    parse_roles,
+)
 from .merkle import leaf_hash
 from .validate import array, text, text_map, time_ms, uint
 from .validators import ValidatorSet
@@ -17,12 +26,8 @@ from .votes import MAX_VALIDATORS
 
 FORMAT = 1
 MAX_FOUNDING_BYTES = 1024 * 1024
-MAX_MEMBERS = 1024
-MAX_NAME_CHARS = 32
 MAX_CERTIFICATE_BYTES = 4096
-ROLES = ("customer", "gateway", "operator", "provider", "regulator", "trainer", "validator")
 QUORUM_RULES = ("majority", "two-thirds")
-_MEMBER_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def quorum_of(rule: str, validators: int) -> int:
@@ -62,7 +67,7 @@ class Parameters:
     max_block_transactions: int = 4096
     enterprise_number: int = 32473
 
-    def validate(self) -> None:
+    def validate(self, field: str = "founding.parameters") -> None:
         """Raise FormatError where a parameter is out of range."""
         hour = 3_600_000
         limits = {
@@ -78,24 +83,10 @@ class Parameters:
             "enterprise_number": (0, 2**32 - 1),
         }
         for name, (least, most) in limits.items():
-            uint(getattr(self, name), f"founding.parameters.{name}", most, least)
+            uint(getattr(self, name), f"{field}.{name}", most, least)
         if self.rest_ms > self.block_interval_ms:
-            raise FormatError("founding.parameters.rest_ms", "is longer than block_interval_ms")
+            raise FormatError(f"{field}.rest_ms", "is longer than block_interval_ms")
         target_from_bits(self.bits)
-
-
-@dataclass(frozen=True)
-class Member:
-    """An organisation or person of the consortium."""
-
-    name: str
-    key: PublicKey
-    roles: frozenset[str]
-
-    @property
-    def kid(self) -> bytes:
-        """Key id of the member."""
-        return self.key.kid
 
 
 @dataclass(frozen=True)
@@ -194,14 +185,11 @@ def parse_founding(data: bytes) -> Founding:
     ):
         where = f"founding.members[{index}]"
         entry = text_map(item, {"name", "key", "roles"}, where)
-        roles = array(entry["roles"], f"{where}.roles", at_most=len(ROLES))
-        if not all(isinstance(role, str) for role in roles) or roles != sorted(set(roles)):
-            raise FormatError(f"{where}.roles", "are not text, in order, each once")
         members.append(
             Member(
                 name=text(entry["name"], f"{where}.name", MAX_NAME_CHARS),
                 key=PublicKey.from_cose_key(entry["key"], f"{where}.key"),
-                roles=frozenset(roles),
+                roles=parse_roles(entry["roles"], f"{where}.roles"),
             )
         )
     founding = Founding(
@@ -223,16 +211,25 @@ def validate_founding(founding: Founding) -> None:
     kids: set[bytes] = set()
     for index, member in enumerate(founding.members):
         where = f"founding.members[{index}]"
-        if not member.name or not _MEMBER_NAME.issuperset(member.name):
-            raise FormatError(f"{where}.name", "may hold a-z, 0-9 and '-' only")
-        if len(member.name) > MAX_NAME_CHARS:
-            raise FormatError(f"{where}.name", f"is longer than {MAX_NAME_CHARS} characters")
+        check_name(member.name, f"{where}.name")
+        check_roles(member.roles, f"{where}.roles")
         if member.name in names or member.kid in kids:
             raise FormatError(where, "has a name or key id that another member has")
-        if unknown := member.roles - set(ROLES):
-            raise FormatError(f"{where}.roles", f"{min(unknown)!r} is not a role")
         names.add(member.name)
         kids.add(member.kid)
     if not 1 <= len(founding.validators) <= MAX_VALIDATORS:
         raise FormatError("founding.members", f"1 to {MAX_VALIDATORS} must be validators")
     quorum_of(founding.quorum_rule, len(founding.validators))
+
+
+__all__ = [
+    "MAX_FOUNDING_BYTES",
+    "QUORUM_RULES",
+    "ROLES",
+    "Founding",
+    "Member",
+    "Parameters",
+    "parse_founding",
+    "quorum_of",
+    "validate_founding",
+]

@@ -15,6 +15,7 @@ from .block import Block
 from .cbor import decode, encode
 from .errors import FormatError, ProofError, ProtocolError
 from .founding import Founding
+from .governance import AddMember, Propose, RotateKey
 from .keys import KID_BYTES, PublicKey
 from .merkle import HASH_BYTES, inclusion_proof, leaf_hash, verify_inclusion
 from .sealed_header import MAX_LEAVES, SealedHeader, hash_path
@@ -246,7 +247,11 @@ class Proof:
             transaction = inclusion.transaction
             if transaction.signer != claim.signer:
                 raise ProofError(where, "is not of the claimed signer")
-            if expected > claim.last or transaction.sequence != expected:
+            # A gap is its signer's own statement that the numbers below it are lost.
+            starts_here = transaction.first == expected
+            if not number and transaction.first < expected <= transaction.sequence:
+                starts_here = True
+            if expected > claim.last or not starts_here:
                 raise ProofError(
                     where,
                     f"has the number {transaction.sequence}, where {expected} is needed",
@@ -346,6 +351,10 @@ def _introduced(transaction: Transaction, where: str) -> Iterator[PublicKey]:
     body = transaction.body
     if isinstance(body, Enrol):
         yield body.key
+    elif isinstance(body, Propose):
+        for change in body.changes:
+            if isinstance(change, (AddMember, RotateKey)):
+                yield change.key
     else:
         raise ProofError(where, f"a transaction of the kind {transaction.kind} brings in no key")
 

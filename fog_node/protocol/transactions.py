@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from . import native_reading, senml
 from .cbor import decode, encode
 from .cose import Sign1, parse_sign1, sign1
-from .errors import FormatError
+from .errors import EncodingError, FormatError
+from .governance import Approve, Propose, Withdraw
 from .keys import KID_BYTES, PublicKey, SigningKey
 from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
     Tables = dict[bytes, Channels]
 
-MAX_TRANSACTION_BYTES = 24 * 1024
+# A clone holds two messages of a board, of which none is over MAX_MESSAGE_BYTES.
+MAX_TRANSACTION_BYTES = 36 * 1024
+MAX_MESSAGE_BYTES = 17 * 1024
+# All other kinds.
+MAX_PLAIN_BYTES = 24 * 1024
+# Numbers that one gap may give up.
+MAX_GAP = 2**20
 MAX_NAME_CHARS = 64
 MAX_TEXT_CHARS = 200
 MAX_METRICS = 64
@@ -37,6 +44,7 @@ CAUSES = (
     "implausible",
     "oversized",
     "wrong_topic",
+    "quarantined",
 )
 
 
@@ -431,11 +439,131 @@ class Evidence:
         return encode({"votes": [self.first.raw, self.second.raw]})
 
 
-_DECODERS: dict[str, Callable[[bytes], Body]] = {
+@dataclass(frozen=True)
+class Gap:
+    """A board states that its transactions from `first` up to this one are lost for good.
+
+    Attributes:
+        first: the first number that is lost; the gap's own number is the one behind the last.
+        reason: in words.
+    """
+
+    kind: ClassVar[str] = "gap"
+    first: int
+    reason: str
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Gap:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"from", "reason"}, "gap")
+        return cls(
+            first=uint(value["from"], "gap.from", at_least=1),
+            reason=text(value["reason"], "gap.reason", MAX_TEXT_CHARS),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode({"from": self.first, "reason": self.reason})
+
+
+@dataclass(frozen=True)
+class Clone:
+    """Two messages of one board with one number: two hold its key, so it is quarantined.
+
+    The two signatures are checked by the ledger, which knows the board's key.
+    """
+
+    kind: ClassVar[str] = "clone"
+    first: Transaction
+    second: Transaction
+
+    @property
+    def device(self) -> bytes:
+        """Key id of the board."""
+        return self.first.signer
+
+    @property
+    def sequence(self) -> int:
+        """The number that both have."""
+        return self.first.sequence
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Clone:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"messages"}, "clone")
+        messages = []
+        for raw in array(value["messages"], "clone.messages", length=2):
+            if not isinstance(raw, bytes):
+                raise FormatError("clone.messages", "are not byte strings")
+            message = parse_sign1(raw, MAX_MESSAGE_BYTES, "clone.messages")
+            if message.content_type not in _BOARD_DECODERS:
+                raise FormatError("clone.messages", "are not of the kinds that boards sign")
+            messages.append(interpret(message))
+        first, second = messages
+        if (first.signer, first.sequence) != (second.signer, second.sequence):
+            raise FormatError("clone.messages", "are not of one board with one number")
+        if first.id >= second.id:
+            raise FormatError("clone.messages", "are the same, or not in order of their ids")
+        return cls(first, second)
+
+    @classmethod
+    def of(cls, one: Transaction, other: Transaction) -> Clone:
+        """Put two such messages in order."""
+        first, second = sorted((one, other), key=lambda message: message.id)
+        return cls(first, second)
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode({"messages": [self.first.raw, self.second.raw]})
+
+
+@dataclass(frozen=True)
+class ReinstateDevice:
+    """Ends a board's quarantine: its key is in one hand (again)."""
+
+    kind: ClassVar[str] = "reinstate-device"
+    device: bytes
+    reason: str
+    time: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> ReinstateDevice:
+        """Parse; raises EncodingError, FormatError."""
+        value = _map(payload, {"device", "reason", "time"}, "reinstate-device")
+        return cls(
+            device=octets(value["device"], "reinstate-device.device", KID_BYTES),
+            reason=text(value["reason"], "reinstate-device.reason", MAX_TEXT_CHARS),
+            time=time_ms(value["time"], "reinstate-device.time"),
+        )
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the payload."""
+        return encode({"device": self.device, "reason": self.reason, "time": self.time})
+
+
+_BOARD_DECODERS: dict[str, Callable[[bytes], Body]] = {
     senml.CONTENT_TYPE: PackBody.decode,
+    content_type("alert"): Alert.decode,
+    content_type("gap"): Gap.decode,
+}
+_DECODERS: dict[str, Callable[[bytes], Body]] = {
+    **_BOARD_DECODERS,
     **{
         content_type(kind.kind): kind.decode
-        for kind in (Alert, Enrol, Revoke, Incident, Release, Evidence, Request, Response)
+        for kind in (
+            Enrol,
+            Revoke,
+            Incident,
+            Release,
+            Evidence,
+            Request,
+            Response,
+            Propose,
+            Approve,
+            Withdraw,
+            Clone,
+            ReinstateDevice,
+        )
     },
 }
 # Stores number the kinds in this order: new ones come last.
@@ -449,7 +577,15 @@ KINDS = (
     "evidence",
     "request",
     "response",
+    "propose",
+    "approve",
+    "withdraw",
+    "gap",
+    "clone",
+    "reinstate-device",
 )
+# What boards sign; the rest is for members.
+BOARD_KINDS = ("pack", "alert", "gap")
 
 
 class Transaction(NamedTuple):
@@ -486,9 +622,19 @@ class Transaction(NamedTuple):
         assert self.message.sequence is not None
         return self.message.sequence
 
+    @property
+    def first(self) -> int:
+        """The signer's next number before this transaction: its own, but of a gap."""
+        return self.body.first if isinstance(self.body, Gap) else self.sequence
+
     def verify(self, key: PublicKey, chain_id: bytes) -> None:
-        """Raise SignatureError unless `key` signed it for this ledger."""
+        """Raise SignatureError unless `key` signed it for this ledger.
+
+        So must the new keys of a proposal have signed that they are to be members'.
+        """
         self.message.verify(key, chain_id)
+        if isinstance(self.body, Propose):
+            self.body.verify_keys(chain_id)
 
 
 def parse_transaction(data: bytes, tables: Tables | None = None) -> Transaction:
@@ -525,10 +671,15 @@ def interpret(message: Sign1) -> Transaction:
         raise FormatError("transaction.content type", f"{message.content_type[:80]!r} is unknown")
     if not message.sequence:
         raise FormatError("transaction.sequence", "is missing or 0; numbers start at 1")
+    if len(message.raw) > MAX_PLAIN_BYTES and decoder is not _DECODERS[content_type("clone")]:
+        raise EncodingError(
+            "transaction", f"{len(message.raw)} bytes, at most {MAX_PLAIN_BYTES} are allowed"
+        )
     body = decoder(message.payload)
-    by_board = isinstance(body, (PackBody, Alert))
-    if by_board != (message.dropped is not None):
-        raise FormatError("transaction.dropped", "stands in packs and alerts, and only there")
+    if (body.kind in BOARD_KINDS) != (message.dropped is not None):
+        raise FormatError("transaction.dropped", "stands in what boards sign, and only there")
+    if isinstance(body, Gap) and not body.first < message.sequence <= body.first + MAX_GAP:
+        raise FormatError("gap.from", f"is not 1 to {MAX_GAP} below the gap's own number")
     if isinstance(body, PackBody) and body.device != message.kid:
         raise FormatError("pack[0].bn", "names another device than the signer")
     return Transaction(leaf_hash(message.raw), message, body)
@@ -552,23 +703,33 @@ def _map(payload: bytes, names: set[str], field: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "BOARD_KINDS",
     "CAUSES",
     "KINDS",
+    "MAX_GAP",
+    "MAX_MESSAGE_BYTES",
+    "MAX_PLAIN_BYTES",
     "MAX_TRANSACTION_BYTES",
     "Alert",
+    "Approve",
     "Body",
     "Channel",
     "ChannelTable",
+    "Clone",
     "DatasetReference",
     "Enrol",
     "Evidence",
+    "Gap",
     "Incident",
     "PackBody",
+    "Propose",
+    "ReinstateDevice",
     "Release",
     "Request",
     "Response",
     "Revoke",
     "Transaction",
+    "Withdraw",
     "content_type",
     "interpret",
     "parse_transaction",

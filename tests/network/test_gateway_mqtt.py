@@ -45,6 +45,7 @@ class Station:
         self.blobs = BlobStore(directory / "blobs", 10_000_000)
         self.quarantine = directory / "quarantine"
         self.passed_on = []
+        self.cloned = []
         self._parts = GatewayParts(
             name=GATEWAY_NAME,
             key=chain.gateway,
@@ -53,6 +54,7 @@ class Station:
             quarantine=self.quarantine,
             submit=lambda body: chain.admit(chain.sign(chain.gateway, body)),
             admitted=self.passed_on.extend,
+            cloned=lambda one, other: self.cloned.append((one, other)),
         )
         self._broker = broker
         self._grace_s = grace_s

@@ -21,7 +21,8 @@ from support.small_chain import bundle_of
 from fog_node.client import ClientError
 from fog_node.ledger import Ledger
 from fog_node.network import certificates
-from fog_node.protocol.transactions import Revoke, Transaction, sign_transaction
+from fog_node.protocol.governance import Approve, Propose, RemoveMember
+from fog_node.protocol.transactions import Transaction, sign_transaction
 from tools.consortium import Consortium, load_key
 from tools.demo.processes import free_port
 
@@ -197,7 +198,7 @@ async def test_a_bundle_put_at_one_node_reaches_the_others(three) -> None:
         assert await daemon.client.get_blob(body.bundle) == data
 
 
-async def test_a_member_that_is_revoked_loses_its_connections(three) -> None:
+async def test_a_member_that_is_removed_loses_its_connections(three) -> None:
     consortium, daemons = three
     outcast = consortium.signing_key("daegu").kid
 
@@ -205,9 +206,16 @@ async def test_a_member_that_is_revoked_loses_its_connections(three) -> None:
         return [len((await d.client.status()).peers) for d in daemons] == [2, 2, 2]
 
     await until(connected, "all are connected")
-    body = Revoke(outcast, "left the consortium", time.time_ns() // 1_000_000)
-    operator = consortium.signing_key("operator")
-    await accept(daemons[0], sign_transaction(operator, body, consortium.founding.chain_id, 1))
+    chain_id = consortium.founding.chain_id
+    until_ms = time.time_ns() // 1_000_000 + 3_600_000
+    body = Propose((RemoveMember(outcast),), "left the consortium", until_ms)
+    proposal = sign_transaction(consortium.signing_key("seoul"), body, chain_id, 1)
+    await accept(daemons[0], proposal)
+    await until(lambda: has_final(daemons[1], "propose", 1), "the proposal is final")
+    approval = Approve(proposal.id)
+    await accept(
+        daemons[1], sign_transaction(consortium.signing_key("busan"), approval, chain_id, 1)
+    )
 
     async def apart() -> bool:
         names = [{p.name for p in (await d.client.status()).peers} for d in daemons[:2]]

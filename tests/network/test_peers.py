@@ -62,9 +62,9 @@ class Endpoint:
             self.kid,
             hello(self._founding.chain_id, self.name),
             self._contexts,
-            {other.kid: (HOST, other.port) for other in dials},
+            {other.name: (HOST, other.port) for other in dials},
             self,
-            self._authorise,
+            self,
             lambda: STATUS,
         )
 
@@ -76,9 +76,12 @@ class Endpoint:
         await self.network.start(HOST, self.port)
         return self
 
-    def _authorise(self, kid: bytes) -> str | None:
-        member = self._founding.member(kid)
-        return member.name if member and kid not in self.revoked else None
+    def authorise(self, certificate: certificates.PeerCertificate, dialled: bool) -> str | None:
+        member = self._founding.member(certificate.kid)
+        return member.name if member and certificate.kid not in self.revoked else None
+
+    def kid_of(self, name: str) -> bytes | None:
+        return next((m.kid for m in self._founding.members if m.name == name), None)
 
     def peer_joined(self, peer: Peer) -> None:
         self.joined.append(peer.name)

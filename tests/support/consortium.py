@@ -54,12 +54,12 @@ class Node:
                 certificates.client_context(authority, *files),
             ),
             {
-                member.kid: ("127.0.0.1", ports[member.name])
+                member.name: ("127.0.0.1", ports[member.name])
                 for member in self.founding.validators
                 if member.name != name
             },
             self,
-            lambda kid: member.name if (member := self.founding.member(kid)) else None,
+            self,
             self.agreement.status,
         )
         self.agreement.connect(self.network)
@@ -91,6 +91,13 @@ class Node:
 
     def _submit(self, body: object) -> None:
         raise AssertionError(f"nobody voted twice here, yet: {body}")
+
+    def authorise(self, certificate: certificates.PeerCertificate, dialled: bool) -> str | None:
+        member = self.founding.member(certificate.kid)
+        return member.name if member else None
+
+    def kid_of(self, name: str) -> bytes | None:
+        return next((m.kid for m in self.founding.members if m.name == name), None)
 
     def peer_joined(self, peer: Peer) -> None: ...
 

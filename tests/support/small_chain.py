@@ -13,9 +13,11 @@ from fog_node.protocol import senml
 from fog_node.protocol.block import Block
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
+from fog_node.protocol.governance import Approve, Change, Propose
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
 from fog_node.protocol.transactions import (
+    BOARD_KINDS,
     Alert,
     Body,
     Channel,
@@ -79,7 +81,7 @@ class SmallChain:
         """Sign as the key's next transaction, or under another number."""
         if sequence is None:
             sequence = self.ledger.next_sequence(key.kid)
-        by_board = body.kind in ("pack", "alert")
+        by_board = body.kind in BOARD_KINDS
         chain_id = self.founding.chain_id
         return sign_transaction(key, body, chain_id, sequence, dropped if by_board else None)
 
@@ -99,6 +101,14 @@ class SmallChain:
 
     def revoke(self, subject: bytes) -> Block:
         return self.seal(self.sign(self.operator, Revoke(subject, "lost", START_MS)))
+
+    def decide(self, *changes: Change) -> Block:
+        """Have the validators decide on changes; returns the block that did."""
+        first, second, _ = self.validators
+        until = self.ledger.head.time + 3_600_000
+        proposal = self.sign(first, Propose(changes, "why", until))
+        self.seal(proposal)
+        return self.seal(self.sign(second, Approve(proposal.id)))
 
     def pack(
         self,

@@ -19,7 +19,7 @@ from typing import Any
 import cbor2
 
 from fog_node.protocol import block as blocks
-from fog_node.protocol import cose, manifest, receipt, senml, votes
+from fog_node.protocol import cose, governance, manifest, receipt, senml, votes
 from fog_node.protocol import transactions as tx
 from fog_node.protocol.errors import ProofError, ProtocolError
 from fog_node.protocol.founding import Founding, Member, Parameters
@@ -125,6 +125,10 @@ class World:
         request = sign(self.customer, order, self.chain_id, 1)
         drawing = Content(hashlib.sha256(b"drawing").digest(), 1024 * 1024)
         response = tx.Response(request.id, "accepted", drawing, TIME_MS + 1)
+        propose = sign(self.validators[1], self.proposal(), self.chain_id, 1)
+        gap = tx.Gap(3, "flash was erased")
+        clone = tx.Clone.of(self.pack(), self.pack(with_verdict=False))
+        reinstate = tx.ReinstateDevice(self.board.kid, "the copy was found", TIME_MS)
         return {
             "pack": self.pack(),
             "alert": sign(self.board, alert, self.chain_id, 2, dropped=1),
@@ -135,7 +139,37 @@ class World:
             "evidence": sign(gateway, tx.Evidence(first, second), self.chain_id, 2),
             "request": request,
             "response": sign(self.provider, response, self.chain_id, 1),
+            "propose": propose,
+            "approve": sign(gateway, tx.Approve(propose.id), self.chain_id, 3),
+            "withdraw": sign(self.validators[1], tx.Withdraw(propose.id), self.chain_id, 2),
+            "gap": sign(self.board, gap, self.chain_id, 7, dropped=7),
+            "clone": sign(gateway, clone, self.chain_id, 4),
+            "reinstate-device": sign(self.operator, reinstate, self.chain_id, 3),
         }
+
+    def proposal(self) -> tx.Propose:
+        """A proposal with a change of each kind."""
+        new, fresh = SigningKey.from_secret(6000), SigningKey.from_secret(6001)
+
+        def proof(key: SigningKey, name: str) -> cose.Sign1:
+            raw = governance.prove_key(key, name, self.chain_id)
+            return governance.parse_key_proof(raw, key.public, "proof")[0]
+
+        validator = frozenset({"gateway", "validator"})
+        trainer = self.trainer.kid
+        return tx.Propose(
+            (
+                governance.AddMember("ulsan", new.public, validator, proof(new, "ulsan")),
+                governance.RemoveMember(self.validators[0].kid),
+                governance.SetRoles(trainer, frozenset({"provider", "trainer"})),
+                governance.RotateKey(trainer, fresh.public, "trainer", proof(fresh, "trainer")),
+                governance.SetParameters((("heartbeat_ms", 60_000),), "two-thirds"),
+                governance.RevokeCertificate(bytes.fromhex("0badcafe")),
+                governance.Reinstate(self.validators[2].kid),
+            ),
+            "a change of each kind",
+            TIME_MS + 86_400_000,
+        )
 
     def manifest(self) -> manifest.Manifest:
         """A manifest for a payload of the bytes `model`."""

@@ -180,7 +180,7 @@ class Scenario:
             validators=count,
             rule=rule,
             quorum=quorum,
-            spacing=mining_spacing(quorum, rng.choice((0, 500, 1000))),
+            spacing=mining_spacing(count, quorum, rng.choice((0, 500, 1000))),
             timing=timing,
             observer=observer,
             mean_block_ms=rng.choice((50, 300, 1000)),

@@ -20,6 +20,7 @@ from fog_node.api.server import ApiServer
 from fog_node.client import Client, ClientError, RefusedError, UnreachableError
 from fog_node.errors import ConfigurationError
 from fog_node.network.certificates import SERVER_NAME, client_context
+from fog_node.protocol.governance import RemoveMember
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.requests import Content, Request, Response
 from fog_node.protocol.transactions import Evidence
@@ -366,7 +367,7 @@ class TestCertificates:
                 height = 0
                 while height < consortium.chain.ledger.height:
                     height = (await anext(blocks)).height
-                block = consortium.chain.revoke(consortium.kid("trainer"))
+                block = consortium.chain.decide(RemoveMember(consortium.kid("trainer")))
                 consortium.world.feed.announce(block.height)
                 with pytest.raises(RefusedError, match="revoked"):
                     await anext(blocks)

@@ -8,6 +8,9 @@ from support.small_chain import DEVICE_TYPE, GATEWAY_NAME
 
 from fog_node.protocol.block import hash_hex, parse_block
 from fog_node.protocol.founding import parse_founding
+from fog_node.protocol.governance import (
+    SetParameters,
+)
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import parse_proof
 from fog_node.protocol.sealed_header import LightChain, SealedHeader
@@ -189,12 +192,15 @@ class TestTransactions:
         release, _ = chain.bundle()
         world.seal(chain.pack(board, 1), chain.alert(board, 2), chain.incident(), release)
         chain.revoke(board.kid)
+        chain.decide(SetParameters((("stagger_ms", 9),)))
         for kind, keys in {
             "alert": {"model", "score", "threshold", "pack", "time"},
             "enrol": {"device", "key", "owner", "type", "board", "channels", "time"},
             "revoke": {"subject", "reason", "time"},
             "incident": {"cause", "device", "sequence", "digest", "size", "detail", "time"},
             "release": {"name", "version", "bundle", "dataset", "metrics"},
+            "propose": {"changes", "note", "until"},
+            "approve": {"proposal"},
         }.items():
             page = (await ok(http, "/v1/transactions", kind=kind)).json()
             (view,) = page["transactions"]

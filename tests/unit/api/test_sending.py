@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from fog_node.blobs import BlobStore
+from fog_node.protocol.governance import RemoveMember
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES
 
@@ -165,7 +166,7 @@ class TestBlobs:
     async def test_a_bundle_that_no_trainer_signed_is_refused(self, http, chain, release):
         transaction, data = release
         chain.seal(transaction)
-        chain.revoke(chain.trainer.kid)
+        chain.decide(RemoveMember(chain.trainer.kid))
         error = error_of(await self.put(http, data), 422)
         assert "may not release" in error["problem"]
 

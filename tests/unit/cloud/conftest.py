@@ -52,6 +52,14 @@ class Chain(World):
         keys = (key for key in self.founding.validator_set.keys if key.kid not in self.suspended)
         return ValidatorSet(self.founding.quorum, tuple(keys))
 
+    def _after(self, content: Sequence[tx.Transaction]) -> ValidatorSet:
+        """Who votes once `content` is sealed: evidence suspends who can be spared."""
+        before = self.voters
+        gone = {item.body.offender for item in content if isinstance(item.body, tx.Evidence)}
+        if len(before.keys) <= before.quorum:
+            return before
+        return ValidatorSet(before.quorum, tuple(k for k in before.keys if k.kid not in gone))
+
     def sign(self, key: SigningKey, body: tx.Body) -> tx.Transaction:
         """The signer's next transaction."""
         number = self._numbers.get(key.kid, 0) + 1
@@ -88,7 +96,7 @@ class Chain(World):
             height,
             0,
             hashlib.sha256(b"state").digest(),
-            (self.voters.hash,) * 2,
+            (self.voters.hash, self._after(content).hash),
             TIME_MS + 2000 * height,
             self.chain_id,
         )

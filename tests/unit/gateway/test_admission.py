@@ -14,7 +14,7 @@ from fog_node.protocol import senml
 from fog_node.protocol.cbor import encode
 from fog_node.protocol.cose import sign1
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.transactions import MAX_TEXT_CHARS, MAX_TRANSACTION_BYTES, Incident
+from fog_node.protocol.transactions import MAX_PLAIN_BYTES, MAX_TEXT_CHARS, Incident
 
 
 @pytest.fixture
@@ -95,16 +95,16 @@ def test_nothing_is_lost_in_silence_when_the_disk_is_full(chain, board, admissio
 
 class TestCauses:
     def test_oversized(self, board, admission):
-        data = bytes(MAX_TRANSACTION_BYTES + 1)
+        data = bytes(MAX_PLAIN_BYTES + 1)
         outcome = judge(admission, data, board.kid)
         assert outcome.refusal.cause == "oversized"
-        assert str(MAX_TRANSACTION_BYTES) in outcome.refusal.detail
+        assert str(MAX_PLAIN_BYTES) in outcome.refusal.detail
 
     def test_malformed_garbage(self, board, admission):
         seed = 20260101
         print(f"seed {seed}")
         generator = random.Random(seed)
-        for size in (0, 1, 2, 10, 1000, MAX_TRANSACTION_BYTES):
+        for size in (0, 1, 2, 10, 1000, MAX_PLAIN_BYTES):
             assert cause(admission, generator.randbytes(size), board.kid) == "malformed"
 
     def test_malformed_though_the_board_signed_it(self, chain, board, admission):

@@ -8,21 +8,27 @@ from dataclasses import replace
 import pytest
 
 from fog_node.ledger import Admission, Committed, Ledger
-from fog_node.protocol import senml
+from fog_node.protocol import governance, senml
 from fog_node.protocol.block import Block, block_leaves, sign_coinbase
+from fog_node.protocol.cose import Sign1
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
+from fog_node.protocol.governance import Change
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.merkle import root
 from fog_node.protocol.requests import Content
 from fog_node.protocol.transactions import (
+    BOARD_KINDS,
     Body,
     Channel,
+    Clone,
     DatasetReference,
     Enrol,
     Evidence,
+    Gap,
     Incident,
     PackBody,
+    ReinstateDevice,
     Release,
     Request,
     Response,
@@ -81,7 +87,7 @@ class Consortium:
         """Sign as the key's next transaction, or under a number of the test's choice."""
         if sequence is None:
             sequence = next(self._numbers.setdefault(key.kid, itertools.count(1)))
-        by_board = body.kind in ("pack", "alert")
+        by_board = body.kind in BOARD_KINDS
         return sign_transaction(key, body, self.chain_id, sequence, dropped if by_board else None)
 
     def enrol(
@@ -138,6 +144,55 @@ class Consortium:
         first = sign_vote(offender, 7, 0, PREVOTE, None, self.chain_id)
         second = sign_vote(signer or offender, 7, 0, PREVOTE, bytes(32), self.chain_id)
         return self.sign(by, Evidence(first, second))
+
+    def member_key(self, name: str) -> SigningKey:
+        """A key that no member has yet, always the same for a name."""
+        return SigningKey.from_secret(int.from_bytes(name.encode(), "big") + 10**6)
+
+    def proof(self, key: SigningKey, name: str) -> Sign1:
+        raw = governance.prove_key(key, name, self.chain_id)
+        return governance.parse_key_proof(raw, key.public, "proof")[0]
+
+    def adding(self, name: str, *roles: str, key: SigningKey | None = None) -> Change:
+        key = key or self.member_key(name)
+        return governance.AddMember(name, key.public, frozenset(roles), self.proof(key, name))
+
+    def rotating(self, old: SigningKey, name: str, key: SigningKey) -> Change:
+        return governance.RotateKey(old.kid, key.public, name, self.proof(key, name))
+
+    def removing(self, key: SigningKey) -> Change:
+        return governance.RemoveMember(key.kid)
+
+    def propose(
+        self, by: SigningKey, *changes: Change, until: int = START_MS + 10**9, **other: int
+    ) -> Transaction:
+        return self.sign(by, governance.Propose(changes, "why", until), **other)
+
+    def approve(self, by: SigningKey, proposal: Transaction, **other: int) -> Transaction:
+        return self.sign(by, governance.Approve(proposal.id), **other)
+
+    def withdraw(self, by: SigningKey, proposal: Transaction, **other: int) -> Transaction:
+        return self.sign(by, governance.Withdraw(proposal.id), **other)
+
+    def decision(
+        self, *changes: Change, by: list[SigningKey] | None = None, count: int | None = None
+    ) -> list[Transaction]:
+        """A proposal and the approvals that decide it, the last one included."""
+        first, *others = (by or self.validators)[: count or self.founding.quorum]
+        proposal = self.propose(first, *changes)
+        return [proposal, *(self.approve(key, proposal) for key in others)]
+
+    def clone(self, by: SigningKey, one: Transaction, other: Transaction, **n: int) -> Transaction:
+        return self.sign(by, Clone.of(one, other), **n)
+
+    def reinstate(self, device: bytes, by: SigningKey | None = None, **other: int) -> Transaction:
+        return self.sign(by or self.operator, ReinstateDevice(device, "found", START_MS), **other)
+
+    def gap(
+        self, device: SigningKey, first: int, sequence: int, dropped: int | None = None
+    ) -> Transaction:
+        body = Gap(first, "flash was erased")
+        return self.sign(device, body, sequence, sequence if dropped is None else dropped)
 
     def certify(self, block: Block, voters: list[SigningKey] | None = None) -> Certificate:
         """Precommits of just a quorum."""

@@ -371,14 +371,16 @@ class TestFork:
 
     def test_is_judged_by_the_voters_of_its_height(self, consortium, enrolled, rival):
         first = consortium.validators[0]
-        consortium.seal(enrolled, consortium.revoke(first.kid))
+        proposal, *approvals = consortium.decision(consortium.removing(first))
+        consortium.seal(enrolled, proposal)
+        consortium.seal(enrolled, *approvals)
         block = consortium.next_block(enrolled, miner=1)
         enrolled.commit(block, consortium.certify(block, consortium.validators[1:]))
-        assert first.kid in enrolled.validator_set_at(3).by_kid
-        assert first.kid not in enrolled.validator_set_at(4).by_kid
-        assert enrolled.validator_set_at(5) == enrolled.state.validator_set
-        assert enrolled.handovers(4) == [3]
-        assert enrolled.handovers(2) == []
+        assert first.kid in enrolled.validator_set_at(4).by_kid
+        assert first.kid not in enrolled.validator_set_at(5).by_kid
+        assert enrolled.validator_set_at(6) == enrolled.state.validator_set
+        assert enrolled.handovers(5) == [4]
+        assert enrolled.handovers(3) == []
         with pytest.raises(ForkError):
             enrolled.commit(rival, consortium.certify(rival, consortium.validators[:3]))
 

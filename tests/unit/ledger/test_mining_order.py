@@ -17,18 +17,29 @@ def order(recent=(), spacing=0, parent=b"p" * 32, candidates=VALIDATORS):
 
 
 @pytest.mark.parametrize(
-    ("quorum", "permille", "expected"),
-    [(3, 0, 0), (3, 500, 1), (3, 1000, 2), (5, 1000, 4), (1, 1000, 0)],
+    ("miners", "quorum", "permille", "expected"),
+    [
+        (10, 10, 300, 2),  # MultiChain's own example: spacing 3, so 2 blocks are others'
+        (5, 3, 0, 0),
+        (5, 3, 200, 0),
+        (5, 3, 201, 1),  # rounded up
+        (5, 3, 400, 1),
+        (5, 3, 600, 2),
+        (5, 3, 1000, 2),  # MultiChain's 4 would need all five
+        (5, 4, 1000, 3),
+        (3, 3, 1000, 2),  # two of five are suspended
+        (1, 1, 1000, 0),
+    ],
 )
-def test_spacing_stays_below_the_quorum(quorum, permille, expected):
-    assert mining_spacing(quorum, permille) == expected
+def test_spacing_is_that_of_multichain_but_below_the_quorum(miners, quorum, permille, expected):
+    assert mining_spacing(miners, quorum, permille) == expected
 
 
 @pytest.mark.parametrize("rule", QUORUM_RULES)
 @pytest.mark.parametrize("count", [3, 4, 5])
 def test_any_quorum_has_somebody_who_may_mine(rule, count):
     quorum = quorum_of(rule, count)
-    spacing = mining_spacing(quorum, 1000)
+    spacing = mining_spacing(count, quorum, 1000)
     validators = VALIDATORS[:count]
     for recent in itertools.product(validators, repeat=spacing):
         draw = order(recent, spacing, candidates=validators)

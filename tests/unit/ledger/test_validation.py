@@ -220,7 +220,8 @@ class TestBlock:
         assert "coinbase: signature" in self.refusal(bad, chain, state, verifier)
 
     def test_miner_must_be_a_voter(self, consortium, block, chain, state, verifier, mine):
-        state.apply(consortium.revoke(consortium.validators[0].kid), 1)
+        for transaction in consortium.decision(consortium.removing(consortium.validators[0])):
+            state.apply(transaction, 1)
         assert "coinbase.validators" in self.refusal(block, chain, state, verifier)
         known = self.remade(consortium, block, mine, validators=state.validator_set.hash)
         assert "coinbase.miner" in self.refusal(known, chain, state, verifier)
@@ -365,7 +366,7 @@ class TestMiningDiversity:
         ("permille", "mined_ago", "round_", "may"),
         [
             (0, 1, 0, True),
-            (400, 1, 0, False),  # 400 permille of a quorum of 3 is 1 block
+            (400, 1, 0, False),  # 400 permille of 5 miners: two take turns, so 1 block
             (400, 2, 0, True),
             (1000, 2, 0, False),  # at most the quorum less one, so 2
             (1000, 3, 0, True),
