@@ -38,7 +38,20 @@ COSE = "application/cose"
 OCTETS = "application/octet-stream"
 TRANSACTIONS_PAGE = 50
 ListedKind = Literal[
-    "alert", "enrol", "revoke", "incident", "release", "evidence", "request", "response"
+    "alert",
+    "enrol",
+    "revoke",
+    "incident",
+    "release",
+    "evidence",
+    "request",
+    "response",
+    "propose",
+    "approve",
+    "withdraw",
+    "gap",
+    "clone",
+    "reinstate-device",
 ]
 
 router = APIRouter(tags=["transactions"])
