@@ -90,7 +90,11 @@ class Node:
             self.founding,
             Limits(count=limits.mempool_transactions, total_bytes=limits.mempool_mib * MIB),
         )
-        self._warn_of_limits()
+        try:
+            self._standing = check_member(self.ledger.state, self.name, self.key)
+        except ConfigurationError:
+            self.ledger.close()
+            raise
         self._blobs = BlobStore(data / "blobs", limits.blob_mib * MIB)
         self._payloads = PayloadStore(
             data / "payloads", limits.payload_mib * MIB, limits.payload_member_mib * MIB
@@ -150,12 +154,7 @@ class Node:
         ]
         if self._gateway is not None:
             tasks.append(self._gateway.run())
-        if self._authorise(self.key.kid) is None:
-            log.warning(
-                "%s: is revoked, or has none of the roles %s that may run a node; peers refuse it",
-                self.member.name,
-                ", ".join(sorted(CHAIN_ROLES)),
-            )
+        self._warn_of_limits()
         log.info(
             "%s: height %d, API on port %d, peers on port %d",
             self.name,
@@ -307,9 +306,16 @@ class Node:
         self._submit_own(Clone.of(one, other))
 
     def _warn_of_limits(self) -> None:
-        reason = check_member(self.ledger.state, self.name, self.key)
-        if reason is not None:
-            log.warning("%s: only follows the chain for now: %s", self.name, reason)
+        """Say in the log what this node cannot do, as its member stands on the chain."""
+        if self._standing is not None:
+            log.warning("%s: only follows the chain for now: %s", self.name, self._standing)
+        member = self.ledger.state.members.get(self.key.kid)
+        if member is not None and not CHAIN_ROLES & member.roles:
+            log.warning(
+                "%s: has none of the roles %s that may run a node; peers refuse it",
+                self.name,
+                ", ".join(sorted(CHAIN_ROLES)),
+            )
 
     async def _sign_own(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from fog_node.client import Client, ClientError, SealedBlock
 from fog_node.config import Config, load, split_address
 from fog_node.credentials import Credentials
 from fog_node.errors import NetworkError, StoreError
-from fog_node.identity import find_member, load_founding, load_key
+from fog_node.identity import load_founding
 from fog_node.ledger.repair import BlockSource, NoSource, repair_store
 from fog_node.ledger.verification import verify_store
 from fog_node.network import certificates, wire
@@ -69,8 +69,6 @@ def repair(
     """
     config = load(config_file)
     founding = load_founding(config.node.founding)
-    key = load_key(config.node.key)
-    member = find_member(founding, config.node.member, key)
     directory = config.node.data_dir / LEDGER
     if not directory.is_dir():
         raise StoreError(f"{directory}: is missing; start the node to begin a ledger")
@@ -79,7 +77,7 @@ def repair(
             directory,
             founding,
             nodes or NoSource(),
-            votes="validator" in member.roles,
+            votes=True,  # whether it is, or ever was, a validator, only the whole chain tells
             forget_votes=forget_votes,
             progress=progress,
         )

@@ -139,7 +139,7 @@ class _Verification:
         head = self._reader.head()
         if head is None:
             return
-        state = State.from_entries(self._founding, self._reader.state_entries())
+        state = State.from_entries(self._founding, self._reader.state_entries(), head.time)
         if state.root() != head.state:
             raise self._reader.damaged(f"state: is not the one after block {head.height}")
 
