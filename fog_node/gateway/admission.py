@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from fog_node.errors import Cause, ConflictError, LedgerError
@@ -249,7 +249,7 @@ class Admission:
         cause = "malformed" if error.cause in _AS_MALFORMED else error.cause
         outcome = _against(message, envelope, cause, str(error))
         if isinstance(error, ConflictError):
-            return replace(outcome, clone=(transaction, error.existing))
+            return outcome._replace(clone=(transaction, error.existing))
         return outcome
 
     def _forget_final_watermarks(self, state: State) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 
 from fog_node.network import certificates
 from fog_node.protocol.block import parse_block
-from fog_node.protocol.founding import MAX_MEMBERS
+from fog_node.protocol.members import MAX_MEMBERS
 from tools import consortium as consortiums
 from tools.bench import machine
 from tools.bench.daemons import PARAMETERS, Daemons
