@@ -271,9 +271,9 @@ class TestAddMember:
     def test_needs_the_new_keys_own_signature(self, consortium, state):
         stranger, key = consortium.member_key("jeju"), consortium.member_key("ulsan")
         good = consortium.adding("ulsan", "trainer")
-        forged = replace(good.proof, signature=consortium.proof(stranger, "ulsan").signature)
+        forged = good.proof._replace(signature=consortium.proof(stranger, "ulsan").signature)
         raw = good.proof.raw[: -len(forged.signature)] + forged.signature
-        forged = replace(forged, raw=raw)
+        forged = forged._replace(raw=raw)
         proposal = consortium.propose(consortium.validators[0], replace(good, proof=forged))
         with pytest.raises(ProtocolError, match="does not verify"):
             parse_transaction(proposal.raw).verify(

@@ -215,7 +215,7 @@ class TestBlock:
     def test_coinbase_signature(self, consortium, block, chain, state, verifier, mine):
         message = block.coinbase.message
         flipped = message.signature[:-1] + bytes([message.signature[-1] ^ 1])
-        forged = replace(block.coinbase, message=replace(message, signature=flipped))
+        forged = replace(block.coinbase, message=message._replace(signature=flipped))
         bad = mine(Block(block.header, forged, block.transactions))
         assert "coinbase: signature" in self.refusal(bad, chain, state, verifier)
 
