@@ -77,7 +77,7 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "transaction": transaction.id.hex(),
         "kind": transaction.kind,
-        "signer": _name(transaction.signer, founding),
+        "signer": _name(transaction.signer, founding, proof),
         "sequence": transaction.sequence,
         **_shown_block(proof, founding),
     }
@@ -98,10 +98,13 @@ def _shown_range(proof: Proof, claim: RangeClaim, founding: Founding) -> dict[st
     transactions = [inclusion.transaction for inclusion in proof.subjects]
     packs = [t.body.pack for t in transactions if isinstance(t.body, PackBody)]
     return {
-        "signer": _name(claim.signer, founding),
+        "signer": _name(claim.signer, founding, proof),
         "first": claim.first,
         "last": claim.last,
         "complete": "nothing is left out between the two",
+        "lost": [
+            f"{first} to {last}, by the signer's own statement" for first, last in proof.lost()
+        ],
         "transactions": len(transactions),
         "kinds": dict(sorted(Counter(t.kind for t in transactions).items())),
         "readings": sum(len(pack.readings) for pack in packs),
@@ -125,7 +128,7 @@ def _shown_enrolment(proof: Proof, founding: Founding) -> dict[str, Any]:
             {"name": c.name, "unit": c.unit, "minimum": c.minimum, "maximum": c.maximum}
             for c in enrol.channels
         ],
-        "enrolled_by": _name(proof.subject.transaction.signer, founding),
+        "enrolled_by": _name(proof.subject.transaction.signer, founding, proof),
         **_shown_block(proof, founding),
         "status": standing.status,
         "next_sequence": standing.next,
@@ -142,15 +145,18 @@ def _shown_block(proof: Proof, founding: Founding) -> dict[str, Any]:
         "block": hash_hex(block.hash),
         "height": block.height,
         "sealed": _iso(block.coinbase.time / 1000),
-        "agreed_by": sorted(_name(vote.validator, founding) for vote in votes),
+        "agreed_by": sorted(_name(vote.validator, founding, proof) for vote in votes),
         "quorum": voters.quorum,
         "validators": len(voters.keys),
     }
 
 
-def _name(kid: bytes, founding: Founding) -> str:
+def _name(kid: bytes, founding: Founding, proof: Proof | None = None) -> str:
+    """Return a member's name as the founding file or the proof says, or the key id."""
     member = founding.member(kid)
-    return member.name if member else kid.hex()
+    if member is not None:
+        return member.name
+    return (proof.introduced() if proof else {}).get(kid, kid.hex())
 
 
 def _iso(seconds: float) -> str:

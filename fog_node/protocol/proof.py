@@ -192,6 +192,26 @@ class Proof:
             _verify_signed(inclusion, keys, founding, where)
         self._verify_claim()
 
+    def lost(self) -> list[tuple[int, int]]:
+        """Return the numbers within a range that its signer has declared lost: (first, last)."""
+        if not isinstance(self.claim, RangeClaim):
+            return []
+        stated = [
+            (max(t.first, self.claim.first), min(t.sequence - 1, self.claim.last))
+            for t in (inclusion.transaction for inclusion in self.subjects)
+        ]
+        return [(first, last) for first, last in stated if first <= last]
+
+    def introduced(self) -> dict[bytes, str]:
+        """Return by key id the names of members who came in by vote, as their proposals say."""
+        return {
+            change.key.kid: change.name
+            for body in (inclusion.transaction.body for inclusion in self.introductions)
+            if isinstance(body, Propose)
+            for change in body.changes
+            if isinstance(change, (AddMember, RotateKey))
+        }
+
     def standing(self) -> DeviceStanding | None:
         """Return how the device of an enrolment stood after the last block."""
         if self.record is None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.small_chain import START_MS, SmallChain
+from support.small_chain import CHANNELS, DEVICE_TYPE, START_MS, SmallChain
 
+from fog_node.protocol import governance
 from fog_node.protocol.errors import ProofError, ProtocolError
 from fog_node.protocol.founding import parse_founding
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import MAX_SUBJECTS, EnrolmentClaim, TransactionClaim, parse_proof
 from fog_node.protocol.sealed_header import LightChain, SealedHeader
-from fog_node.protocol.transactions import Evidence, Revoke
+from fog_node.protocol.transactions import Enrol, Evidence, Gap, Revoke
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import PREVOTE, parse_certificate, sign_vote
 
@@ -292,3 +293,77 @@ class TestLightChain:
         few = replace(second.certificate, votes=second.certificate.votes[:1])
         with pytest.raises(ProofError, match="has 1 votes, 2 are needed"):
             after.after(replace(second, certificate=few))
+
+
+class TestVotes:
+    """Who came in by vote is known to nobody who holds the founding file alone."""
+
+    def added(self, chain, name, key, *roles):
+        proof, _ = governance.parse_key_proof(
+            governance.prove_key(key, name, chain.founding.chain_id), key.public, "proof"
+        )
+        return governance.AddMember(name, key.public, frozenset(roles), proof)
+
+    def test_a_board_enrolled_by_a_newcomer(self, chain, founding):
+        newcomer, board = SigningKey.from_secret(300), SigningKey.from_secret(301)
+        chain.decide(self.added(chain, "ulsan", newcomer, "operator"))
+        body = Enrol(board.public, "ulsan", DEVICE_TYPE, "unix", CHANNELS, START_MS)
+        chain.seal(chain.sign(newcomer, body))
+        chain.seal(chain.pack(board, 1))
+        proof = read_back(chain.ledger.prove_range(board.kid, 1, 1))
+        proof.verify(founding)
+        assert [i.transaction.kind for i in proof.introductions] == ["propose", "enrol"]
+        with pytest.raises(
+            ProofError, match=rf"introductions\[0\]: the key of {newcomer.kid.hex()}"
+        ):
+            replace(proof, introductions=proof.introductions[1:]).verify(founding)
+        read_back(chain.ledger.prove_enrolment(board.kid)).verify(founding)
+
+    def test_none_of_the_founding_validators_is_left(self, chain, founding):
+        newcomers = [SigningKey.from_secret(310 + i) for i in range(3)]
+        for number, key in enumerate(newcomers):
+            gone = chain.validators[0]
+            chain.decide(
+                self.added(chain, f"new-{number}", key, "validator"),
+                governance.RemoveMember(gone.kid),
+            )
+            chain.validators = [*chain.validators[1:], key]
+        chain.seal(chain.pack(BOARD, 6))
+        proof = read_back(chain.ledger.prove_range(BOARD.kid, 1, 6))
+        proof.verify(founding)
+        assert sum(block.next is not None for block in proof.blocks) == 3
+        voters = proof.voters(founding)[proof.blocks[-1].height]
+        assert set(voters.by_kid) == {key.kid for key in newcomers}
+        assert not set(voters.by_kid) & set(founding.validator_set.by_kid)
+        light = LightChain.at_founding(founding)
+        for height in range(1, chain.ledger.height + 1):
+            light = light.after(SealedHeader.decode(chain.ledger.sealed_header(height).encode()))
+        assert light.validators == voters
+
+    def test_a_rotated_key(self, chain, founding):
+        old, new = chain.operator, SigningKey.from_secret(320)
+        proof, name = governance.parse_key_proof(
+            governance.prove_key(new, "operator", chain.founding.chain_id), new.public, "proof"
+        )
+        chain.decide(governance.RotateKey(old.kid, new.public, name, proof))
+        revoke = chain.sign(new, Revoke(OTHER.kid, "stolen", START_MS))
+        chain.seal(revoke)
+        shown = read_back(chain.ledger.prove(revoke.id))
+        shown.verify(founding)
+        assert [i.transaction.kind for i in shown.introductions] == ["propose"]
+        # What the old key signed stays proven, by the founding file.
+        read_back(chain.ledger.prove_range(old.kid, 1, 2)).verify(founding)
+
+    def test_a_range_over_numbers_that_the_board_declared_lost(self, chain, founding):
+        chain.seal(chain.sign(BOARD, Gap(6, "flash was erased"), 9, dropped=9))
+        chain.seal(chain.pack(BOARD, 10))
+        for first, last in ((5, 10), (6, 6), (7, 8), (8, 10), (9, 9)):
+            proof = read_back(chain.ledger.prove_range(BOARD.kid, first, last))
+            proof.verify(founding)
+            assert proof.lost() == [(max(first, 6), min(last, 8))][: first <= 8]
+        whole = chain.ledger.prove_range(BOARD.kid, 5, 10)
+        without = tuple(i for i in whole.subjects if i.transaction.kind != "gap")
+        with pytest.raises(
+            ProofError, match=r"subjects\[1\]: has the number 10, where 6 is needed"
+        ):
+            replace(whole, subjects=without).verify(founding)
