@@ -112,7 +112,7 @@ class MiningSection(Section):
         default_factory=proof_of_work.best,
         description="SHA-256 kernel; see `fogline bench pow` for those of this machine",
     )
-    threads: int = Field(1, ge=1, le=256, description="how many threads mine")
+    threads: int = Field(1, ge=1, le=256, description="how many threads mine; one per core at most")
 
     @field_validator("kernel")
     @classmethod
