@@ -118,7 +118,8 @@ def _rate_of_hashlib(seconds: float) -> float:
     hashes = 0
     begin = perf_counter()
     begin_core = process_time()
-    while perf_counter() - begin < seconds:
+    # On a busy machine the time may be over before the first hash.
+    while hashes == 0 or perf_counter() - begin < seconds:
         for nonce in range(hashes, hashes + _LOOP_HASHES):
             sha256(sha256(_HEADER + nonce.to_bytes(4, "little")).digest()).digest()
         hashes += _LOOP_HASHES
@@ -126,14 +127,17 @@ def _rate_of_hashlib(seconds: float) -> float:
 
 
 def _rate_of_kernel(name: str, threads: int, seconds: float) -> _Rate:
-    token = proof_of_work.CancelToken()
-    timer = Timer(seconds, token.cancel)
-    timer.start()
+    hashes = 0
     begin, begin_core = perf_counter(), process_time()
-    result = proof_of_work.mine(_HEADER, _NO_HASH, kernel=name, threads=threads, cancel=token)
+    while hashes == 0:
+        token = proof_of_work.CancelToken()
+        timer = Timer(seconds, token.cancel)
+        timer.start()
+        result = proof_of_work.mine(_HEADER, _NO_HASH, kernel=name, threads=threads, cancel=token)
+        hashes = result.hashes
+        timer.cancel()
     spent, spent_core = perf_counter() - begin, process_time() - begin_core
-    timer.cancel()
-    return _Rate(result.hashes / spent_core, result.hashes / spent)
+    return _Rate(hashes / spent_core, hashes / spent)
 
 
 def _cancel_ms(name: str, threads: int) -> float:
