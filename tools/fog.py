@@ -73,7 +73,9 @@ WantedBy=multi-user.target
 """
 
 
-def overrides(peers: Sequence[str], broker: str | None) -> dict[str, dict[str, Any]]:
+def overrides(
+    peers: Sequence[str], broker: str | None, api_tls: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Configuration values from `NAME=HOST:PORT` and `HOST:PORT`; raises UsageError."""
     values: dict[str, dict[str, Any]] = {}
     for text in peers:
@@ -83,6 +85,9 @@ def overrides(peers: Sequence[str], broker: str | None) -> dict[str, dict[str, A
     if broker is not None:
         _check_address("--broker", broker)
         values["mqtt"] = {"broker": broker}
+    if api_tls is not None:
+        _check_address("--api-tls", api_tls)
+        values["api"] = {"listen": api_tls, "tls": True}
     return values
 
 

@@ -8,6 +8,7 @@ listens without TLS, which is on a loopback address only, whoever reads is the l
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -189,11 +190,34 @@ class Gate:
 
     def _reader(self, scope: Scope) -> Reader:
         if not self._tls:
+            _check_host(scope)
             return LOCAL_OPERATOR
         certificate = scope.get("state", {}).get("certificate")
         if certificate is None:
             raise _refused("is missing", "connect with a member's certificate and key")
         return reader_of(certificate, self._ledger.state, _now())
+
+
+def _check_host(scope: Scope) -> None:
+    """Refuse what asks under another name than this machine's own.
+
+    A web page whose name was made to lead to the loopback address, or a proxy, would else have
+    its visitors read as the local operator.
+    """
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    text = hosts[0] if hosts else ""
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    try:
+        is_own = ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        is_own = name.lower() == "localhost"
+    if not is_own:
+        raise RequestError(
+            HTTPStatus.FORBIDDEN,
+            "Host",
+            f"is {text[:80]!r}, and only this machine's own user is served without TLS",
+            "ask 127.0.0.1 or localhost; for others, set tls = true in [api]",
+        )
 
 
 async def _any_reader(request: Request) -> Reader:

@@ -66,6 +66,9 @@ class Status(Model):
     final: dict[str, int] = Field(description="final transactions by kind; `all` of them")
     devices: int
     blobs: Blobs
+    payloads: Blobs | None = Field(
+        None, description="contents of requests and responses; null if not told"
+    )
     gateway: dict[str, Any] | None = Field(
         description="counters since the start; null without a gateway"
     )

@@ -68,6 +68,7 @@ def status(node: Node, reader: AnyReader) -> Status:
         final=ledger.counts(),
         devices=len(snapshot.state.devices),
         blobs=Blobs(count=len(node.blobs), bytes=node.blobs.total_bytes),
+        payloads=Blobs(count=len(node.payloads), bytes=node.payloads.total_bytes),
         gateway=gateway,
         fork=None if fork is None else str(fork),
         abstains_until=ledger.abstain if ledger.abstain > snapshot.head.height else None,

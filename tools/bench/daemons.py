@@ -20,6 +20,8 @@ from tools.nodes import credentials_in
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 120.0
+# Many nodes that end at once on few cores take their time.
+STOP_TIMEOUT_S = 120.0
 POLL_S = 0.05
 # A search of some ms of one core: several miners must leave room on two cores.
 PARAMETERS = Parameters(
@@ -120,7 +122,7 @@ class Daemons:
 
     async def stop(self, name: str) -> None:
         """End a node in order."""
-        code = await self._children[name].stop()
+        code = await self._children[name].stop(STOP_TIMEOUT_S)
         if code:
             tail = self._children[name].tail()
             raise ToolError(f"{name}: ended with code {code}; its last lines:\n{tail}")

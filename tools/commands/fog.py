@@ -39,6 +39,13 @@ def fog_init(
     broker: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="MQTT broker, spoken to over TLS.")
     ] = None,
+    api_tls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the API here, over TLS, to members; else without, to this machine only.",
+        ),
+    ] = None,
 ) -> None:
     """Write a configuration that holds every key with its meaning, and a systemd unit.
 
@@ -47,7 +54,7 @@ def fog_init(
     """
     from tools import fog
 
-    overrides = fog.overrides(peer or [], broker)
+    overrides = fog.overrides(peer or [], broker, api_tls)
     configuration, unit = fog.init(
         out, member, founding, keys, data_dir=data_dir, overrides=overrides
     )

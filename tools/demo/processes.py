@@ -83,7 +83,7 @@ class Child:
             self._process.kill()
             await self.wait()
 
-    async def stop(self) -> int | None:
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
         """SIGTERM, then SIGKILL if it does not end; returns the exit code."""
         if self._process is None:
             return None
@@ -91,7 +91,7 @@ class Child:
         if self.running:
             self._process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
+                async with asyncio.timeout(timeout_s):
                     return await self.wait()
             except TimeoutError:
                 await self.kill()

@@ -108,5 +108,5 @@ def make_world(chain, directory) -> World:
 async def http(world):
     """A client that talks to the application without a socket."""
     transport = httpx.ASGITransport(create_app(world.services()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client

@@ -405,6 +405,27 @@ def test_without_tls_only_this_machine_is_listened_to(consortium, host):
         ApiServer(consortium.world.services(), host, 0)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:7480", 200),
+        ("[::1]:7480", 200),
+        ("localhost", 200),
+        ("evil.example:7480", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.0.2.1", 403),
+        ("", 403),
+    ],
+)
+async def test_without_tls_a_name_that_leads_here_is_refused(consortium, host, status):
+    """A page in a browser could have its own name lead to 127.0.0.1, and read what it likes."""
+    async with consortium.world.served() as url, httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.get(f"{url}/v1/status", headers={"Host": host})
+        assert answer.status_code == status
+        if status == 403:
+            assert answer.json()["error"]["field"] == "Host"
+
+
 class TestConnections:
     async def test_many_more_than_there_are_places_for_are_served(self, consortium, monkeypatch):
         monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)

@@ -191,6 +191,70 @@ class TestFailOver:
             Client(addresses)
 
 
+class TestPatience:
+    """A node that has no room is asked again, later, and not by all at once."""
+
+    @pytest.fixture(autouse=True)
+    def _slept(self, monkeypatch):
+        self.slept = []
+
+        async def sleep(seconds):
+            self.slept.append(seconds)
+
+        monkeypatch.setattr(module.asyncio, "sleep", sleep)
+
+    @staticmethod
+    def _full(retry_after="7"):
+        error = {"field": "mempool", "problem": "is full", "remedy": "send it again"}
+        return httpx.Response(503, json={"error": error}, headers={"Retry-After": retry_after})
+
+    def _client(self, answers, patience_s):
+        transport = httpx.MockTransport(lambda request: next(answers))
+        return Client(["http://fake"], transport=transport, patience_s=patience_s)
+
+    async def test_it_waits_as_long_as_the_node_says_and_a_random_while_more(self):
+        founding = httpx.Response(200, content=b"founding")
+        answers = iter([self._full(), self._full(), self._full("soon"), founding])
+        async with self._client(answers, 1000) as client:
+            assert await client.founding() == b"founding"
+        first, second, third = self.slept
+        assert 7 <= first <= 7 + module.RETRY_S
+        assert 7 <= second <= 7 + 2 * module.RETRY_S
+        assert 0 <= third <= 4 * module.RETRY_S  # what is no number of seconds counts for nothing
+
+    async def test_no_node_makes_it_wait_for_hours(self):
+        answers = iter([self._full("999999"), httpx.Response(200, content=b"founding")])
+        async with self._client(answers, 1000) as client:
+            await client.founding()
+        assert self.slept[0] <= module.MAX_RETRY_AFTER_S + module.RETRY_S
+
+    async def test_patience_ends(self):
+        answers = iter([self._full()] * 100)
+        async with self._client(answers, 5) as client:
+            with pytest.raises(UnreachableError, match="is full"):
+                await client.founding()
+        assert not self.slept
+
+    async def test_a_refusal_is_final(self):
+        error = {"field": "id", "problem": "is unknown", "remedy": "check it"}
+        answers = iter([httpx.Response(404, json={"error": error})])
+        async with self._client(answers, 1000) as client:
+            with pytest.raises(RefusedError, match="unknown"):
+                await client.founding()
+
+    async def test_a_connection_that_was_closed_while_idle_is_no_failure(self):
+        answers = iter([httpx.RemoteProtocolError("closed"), b"founding"])
+
+        def answer(request):
+            item = next(answers)
+            if isinstance(item, Exception):
+                raise item
+            return httpx.Response(200, content=item)
+
+        async with Client(["http://fake"], transport=httpx.MockTransport(answer)) as client:
+            assert await client.founding() == b"founding"
+
+
 class TestDistrust:
     @pytest.mark.parametrize(
         "body",

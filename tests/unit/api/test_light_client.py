@@ -27,7 +27,7 @@ def founding(chain):
 
 def asking(world):
     """A client that talks to this node without a socket."""
-    return Client(["http://node"], transport=httpx.ASGITransport(create_app(world.services())))
+    return Client(["http://localhost"], transport=httpx.ASGITransport(create_app(world.services())))
 
 
 @contextlib.asynccontextmanager

@@ -79,7 +79,7 @@ async def test_a_reader_that_does_not_read_is_not_read_for(world, chain, monkeyp
     async with asyncio.timeout(DEADLINE_S), world.served() as url:
         address = httpx.URL(url)
         async with connection(address) as (reader, writer):
-            writer.write(b"GET /v1/stream?from=1 HTTP/1.1\r\nHost: node\r\n\r\n")
+            writer.write(b"GET /v1/stream?from=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
                 for _ in range(50):
@@ -92,8 +92,8 @@ async def test_a_reader_that_does_not_read_is_not_read_for(world, chain, monkeyp
     [
         b"\x00\x01\x02 garbage\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /v1/status HTTP/1.1\r\nHost: node\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
-        b"POST /v1/transactions HTTP/1.1\r\nHost: node\r\nContent-Length: -1\r\n\r\n",
+        b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
+        b"POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
     ],
 )
 async def test_garbage_on_the_port_ends_the_connection_only(world, request_):
@@ -113,7 +113,7 @@ async def test_a_large_body_is_refused_before_it_is_sent(world):
         address = httpx.URL(url)
         async with connection(address) as (reader, writer):
             writer.write(
-                b"POST /v1/transactions HTTP/1.1\r\nHost: node\r\n"
+                b"POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\n"
                 b"Content-Type: application/cose\r\nContent-Length: 10000000000\r\n\r\n"
             )
             assert (await reader.read(64)).startswith(b"HTTP/1.1 413")

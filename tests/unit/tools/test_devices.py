@@ -24,7 +24,7 @@ from tools.nodes import Nodes
 
 BOARD = SigningKey.from_secret(7)
 CHANNELS = ("pressure,bar,-1,10", "flow,L/min,0,200")
-APIS = Nodes(("http://node",))
+APIS = Nodes(("http://localhost",))
 
 
 @pytest.fixture

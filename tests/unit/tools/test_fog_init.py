@@ -149,19 +149,27 @@ def test_a_stranger_gets_no_node(founded, tmp_path) -> None:
 
 
 def test_peers_and_broker_go_into_the_configuration() -> None:
-    values = fog.overrides(["busan=fog2.example:7420", "jeju=[::1]:1"], "broker.example:8883")
+    values = fog.overrides(
+        ["busan=fog2.example:7420", "jeju=[::1]:1"], "broker.example:8883", "[::]:7480"
+    )
     assert values == {
+        "api": {"listen": "[::]:7480", "tls": True},
         "peer": {"peers": {"busan": "fog2.example:7420", "jeju": "[::1]:1"}},
         "mqtt": {"broker": "broker.example:8883"},
     }
 
 
 @pytest.mark.parametrize(
-    ("peers", "broker", "option"),
-    [(["busan"], None, "--peer"), (["busan=fog2"], None, "--peer"), ([], "here", "--broker")],
+    ("peers", "broker", "api", "option"),
+    [
+        (["busan"], None, None, "--peer"),
+        (["busan=fog2"], None, None, "--peer"),
+        ([], "here", None, "--broker"),
+        ([], None, "everywhere", "--api-tls"),
+    ],
 )
 def test_an_address_that_is_none_is_refused(
-    peers: list[str], broker: str | None, option: str
+    peers: list[str], broker: str | None, api: str | None, option: str
 ) -> None:
     with pytest.raises(UsageError, match=f"{option}: .* is not HOST:PORT"):
-        fog.overrides(peers, broker)
+        fog.overrides(peers, broker, api)

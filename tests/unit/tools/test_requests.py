@@ -20,7 +20,7 @@ from tools import requests
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
 
-NODES = Nodes(("http://node",))
+NODES = Nodes(("http://localhost",))
 OTHERS = {
     "buyer": frozenset({"customer"}),
     "foundry": frozenset({"provider"}),
