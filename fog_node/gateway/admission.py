@@ -8,6 +8,7 @@ fog_node/protocol/SPEC.md, "incident".
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -25,6 +26,8 @@ from fog_node.protocol.transactions import (
     interpret,
 )
 
+# Boards whose watermark is remembered; who was heard longest ago is forgotten first.
+MAX_WATERMARKS = 65_536
 # Refusals of the ledger that say nothing ill of the sender: it may send again later.
 _NOT_NOW: tuple[Cause, ...] = ("full", "sequence")
 # What a board cannot rightly sign at all counts as not being as the formats say.
@@ -117,8 +120,9 @@ class Admission:
         """
         self._ledger = ledger
         self._is_current = is_current
-        # The boards' highest watermarks that wait for a block; final ones are in the state.
-        self._dropped: dict[bytes, int] = {}
+        # Each board's highest watermark that came its own way to this gateway. What other gateways
+        # have heard does not count: a copy may have been under way to us since before that.
+        self._dropped: OrderedDict[bytes, int] = OrderedDict()
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Judge a group; what is admitted is on the disk when this returns.
@@ -136,13 +140,12 @@ class Admission:
     def judge(self, messages: Sequence[Message]) -> Judged:
         """Judge a group; what it says counts once it was given to `keep`. Raises StoreError."""
         state = self._ledger.state
-        self._forget_final_watermarks(state)
         judged = [self._examine(message, state) for message in messages]
         offered = [item for item in judged if isinstance(item, Transaction)]
         answers = self._ledger.admit(offered, durable=False) if offered else []
         following = iter(answers)
         outcomes = [
-            item if isinstance(item, Outcome) else self._conclude(message, next(following), state)
+            item if isinstance(item, Outcome) else self._conclude(message, next(following))
             for message, item in zip(messages, judged, strict=True)
         ]
         return Judged(outcomes, answers)
@@ -224,19 +227,26 @@ class Admission:
             return _against(message, envelope, "tampered", detail)
         return _against(message, envelope, "bad_signature", detail)
 
-    def _conclude(self, message: Message, answer: Answer, state: State) -> Outcome:
+    def _conclude(self, message: Message, answer: Answer) -> Outcome:
         transaction = answer.transaction
         device = transaction.signer
         if answer.error is not None:
             return self._after_refusal(message, transaction, answer.error)
-        watermark = max(self._dropped.get(device, 0), state.devices[device].dropped)
-        if answer.status == "admitted":
-            self._dropped[device] = max(watermark, transaction.message.dropped or 0)
-            return Outcome("admitted", device, transaction)
-        if transaction.sequence < watermark and not message.redelivered:
-            detail = f"transaction.sequence: the board has dropped all below {watermark}"
-            return _against(message, transaction.message, "replayed", detail)
-        return Outcome("repeated", device)
+        watermark = self._dropped.get(device, 0)
+        if answer.status != "admitted":
+            if transaction.sequence < watermark and not message.redelivered:
+                detail = f"transaction.sequence: the board has dropped all below {watermark}"
+                return _against(message, transaction.message, "replayed", detail)
+            self._heard(device, max(watermark, transaction.message.dropped or 0))
+            return Outcome("repeated", device)
+        self._heard(device, max(watermark, transaction.message.dropped or 0))
+        return Outcome("admitted", device, transaction)
+
+    def _heard(self, device: bytes, watermark: int) -> None:
+        self._dropped[device] = watermark
+        self._dropped.move_to_end(device)
+        if len(self._dropped) > MAX_WATERMARKS:
+            self._dropped.popitem(last=False)
 
     def _after_refusal(
         self, message: Message, transaction: Transaction, error: LedgerError
@@ -251,12 +261,6 @@ class Admission:
         if isinstance(error, ConflictError):
             return outcome._replace(clone=(transaction, error.existing))
         return outcome
-
-    def _forget_final_watermarks(self, state: State) -> None:
-        for kid, dropped in list(self._dropped.items()):
-            device = state.devices.get(kid)
-            if device is None or device.dropped >= dropped:
-                del self._dropped[kid]
 
 
 def _against(message: Message, envelope: Sign1, cause: str, detail: str) -> Outcome:

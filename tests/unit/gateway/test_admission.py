@@ -224,8 +224,15 @@ class TestRepetitions:
     def test_a_copy_below_a_final_watermark_is_a_replay(self, chain, board, admission):
         first, second = chain.pack(board, 1), chain.pack(board, 2, dropped=2)
         chain.seal(first, second)
+        assert judge(admission, second.raw, board.kid).kind == "repeated"
         assert cause(admission, first.raw, board.kid) == "replayed"
         assert judge(admission, second.raw, board.kid).kind == "repeated"
+
+    def test_a_copy_that_was_long_under_way_is_no_replay(self, chain, board, admission):
+        # The board has turned to another gateway, and dropped there what is on its way to us.
+        first, second = chain.pack(board, 1), chain.pack(board, 2, dropped=2)
+        chain.seal(first, second)
+        assert judge(admission, first.raw, board.kid).kind == "repeated"
 
     def test_a_watermark_that_was_refused_does_not_count(self, chain, board, admission):
         first = chain.pack(board, 1)
@@ -248,11 +255,11 @@ class TestRepetitions:
             outcome = judge(admission, first.raw, claimed, redelivered=True)
             assert outcome.kind == "repeated"
 
-    def test_watermarks_are_forgotten_when_they_are_final(self, chain, board, admission):
-        judge(admission, chain.pack(board, 1, dropped=1).raw, board.kid)
-        chain.seal()
-        judge(admission, b"", board.kid)
-        assert not admission._dropped
+    def test_watermarks_are_bounded(self, chain, board, other_board, admission, monkeypatch):
+        monkeypatch.setattr("fog_node.gateway.admission.MAX_WATERMARKS", 1)
+        for key in (board, other_board):
+            judge(admission, chain.pack(key, 1, dropped=1).raw, key.kid)
+        assert list(admission._dropped) == [other_board.kid]
 
 
 class TestSequenceWindow:
