@@ -167,9 +167,7 @@ class SimulatedBoard:
                 before = self.receipted
                 with contextlib.suppress(OSError, aiomqtt.MqttError):
                     await self._converse(host, port, context, source)
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError  # aiomqtt may lose it, up to Python 3.11
+                _check_cancelled()
                 delay = BACKOFF_S[0] if self.receipted > before else min(2 * delay, BACKOFF_S[1])
                 if not self.done:
                     await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
@@ -262,6 +260,7 @@ class SimulatedBoard:
                 continue
             topic, payload, retain, sequence = message
             await client.publish(topic, payload, qos=1, retain=retain)
+            _check_cancelled()
             self._pending.discard(sequence)
 
     def _next_message(self) -> tuple[str, bytes, bool, int] | None:
@@ -310,6 +309,13 @@ class SimulatedBoard:
 
     def _status(self, state: str) -> bytes:
         return encode({"state": state, "next": self.last + 1, "model": None, "firmware": "test"})
+
+
+def _check_cancelled() -> None:
+    """Raise CancelledError where aiomqtt has lost it, as it may up to Python 3.11."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _now() -> float:
