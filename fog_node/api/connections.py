@@ -9,9 +9,11 @@ is idle is closed at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
+from collections import Counter
 
 import h11
 import uvicorn
@@ -28,6 +30,11 @@ BACKLOG = 1024
 HANDSHAKE_TIMEOUT_S = 10.0
 # For the other side to take note that a connection ends; its place is taken as long.
 FAREWELL_TIMEOUT_S = 1.0
+# For a handshake while all places are taken, and how often that is looked at.
+CROWDED_HANDSHAKE_S = 2.0
+MAKE_ROOM_S = 0.25
+# Of the places, for one member: no one of them can take all.
+MAX_MEMBER_CONNECTIONS = 32
 # For the head of a request, from the connection or from the head's first byte.
 HEAD_TIMEOUT_S = 10.0
 # How long to pause where the system has no descriptor or memory left for one more.
@@ -50,13 +57,20 @@ class Acceptor:
         self._state = state
         self._tls = tls
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._greeting: set[asyncio.Task[None]] = set()
+        # Handshakes under way, and when they began; in this order.
+        self._greeting: dict[asyncio.Task[None], float] = {}
+        self.of_members: Counter[bytes] = Counter()
         self._task = asyncio.create_task(self._accept())
 
     @property
     def is_full(self) -> bool:
         """Whether all places are taken."""
         return self._places.locked()
+
+    def check(self) -> None:
+        """Raise what ended the acceptor, if anything did."""
+        if self._task.done():
+            self._task.result()
 
     async def close(self) -> None:
         """Take in no more, and give up the handshakes under way."""
@@ -68,9 +82,7 @@ class Acceptor:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if self.is_full:
-                self._close_idle()
-            await self._places.acquire()
+            await self._take_place()
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
@@ -79,8 +91,16 @@ class Acceptor:
                 await asyncio.sleep(EXHAUSTED_S)
                 continue
             task = asyncio.create_task(self._greet(connection))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            self._greeting[task] = loop.time()
+            task.add_done_callback(self._greeting.pop)
+
+    async def _take_place(self) -> None:
+        while True:
+            if self.is_full:
+                self._make_room()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._places.acquire(), MAKE_ROOM_S)
+                return
 
     async def _greet(self, connection: socket.socket) -> None:
         """Shake hands; the place is free again when the connection ends, or does not begin."""
@@ -100,7 +120,12 @@ class Acceptor:
             place.leave()
             raise
 
-    def _close_idle(self) -> None:
+    def _make_room(self) -> None:
+        """End what is idle, and handshakes that others could have finished by now."""
+        late = asyncio.get_running_loop().time() - CROWDED_HANDSHAKE_S
+        for task, began in list(self._greeting.items()):
+            if self._tls is not None and began < late:
+                task.cancel()
         for connection in list(self._state.connections):
             if isinstance(connection, Connection):
                 connection.close_if_idle()
@@ -130,6 +155,7 @@ class Connection(H11Protocol):
         super().__init__(config, state, {})
         self._acceptor = acceptor
         self._place = place
+        self._member: bytes | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -137,7 +163,14 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            self.app_state = {"certificate": Certificate.of_peer(tls)}
+            certificate = Certificate.of_peer(tls)
+            self.app_state = {"certificate": certificate}
+            self._member = certificate.member if certificate else None
+        if self._member is not None:
+            self._acceptor.of_members[self._member] += 1
+            if self._acceptor.of_members[self._member] > MAX_MEMBER_CONNECTIONS:
+                transport.abort()
+                return
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -159,6 +192,10 @@ class Connection(H11Protocol):
         self._end_timer()
         super().connection_lost(exc)
         self._place.leave()
+        if self._member is not None:
+            self._acceptor.of_members[self._member] -= 1
+            if not self._acceptor.of_members[self._member]:
+                del self._acceptor.of_members[self._member]
 
     def close_if_idle(self) -> None:
         """Close unless a request is under way, or its head still has time to come."""

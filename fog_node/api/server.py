@@ -90,6 +90,12 @@ class _Server(uvicorn.Server):
         self._acceptor = Acceptor(self._listener, self.config, self.server_state, self._tls)
         self.started = True
 
+    async def on_tick(self, counter: int) -> bool:
+        """Go on, unless no connections are taken in any more."""
+        assert self._acceptor is not None
+        self._acceptor.check()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: Any = None) -> None:
         """Accept no more, then end what is under way."""
         if self._acceptor is not None:

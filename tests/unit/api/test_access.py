@@ -462,3 +462,35 @@ class TestConnections:
             asked = Client([url], credentials=consortium.credentials("buyer") if tls else None)
             async with asked:
                 assert (await asked.status()).height == consortium.chain.ledger.height
+
+    async def test_handshakes_that_stall_do_not_keep_others_out(self, consortium, monkeypatch):
+        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+        monkeypatch.setattr(connections, "CROWDED_HANDSHAKE_S", 0.1)
+        monkeypatch.setattr(connections, "MAKE_ROOM_S", 0.05)
+        async with consortium.served() as url, asyncio.timeout(DEADLINE_S):
+            port = int(url.rpartition(":")[2])
+            stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+            async with Client([url], credentials=consortium.credentials("buyer")) as asked:
+                assert (await asked.signer(consortium.kid("buyer"))).next == 2
+            for _, writer in stalled:
+                writer.close()
+
+    async def test_a_member_does_not_take_all_places(self, consortium, monkeypatch):
+        monkeypatch.setattr(connections, "MAX_MEMBER_CONNECTIONS", 2)
+        mine = consortium.credentials("rival")
+        async with consortium.served() as url, asyncio.timeout(DEADLINE_S):
+            clients = [Client([url], credentials=mine) for _ in range(3)]
+            for asked in clients[:2]:
+                await asked.status()  # and keeps its connection
+            with pytest.raises(UnreachableError):
+                await clients[2].status()
+            async with Client([url], credentials=consortium.credentials("buyer")) as other:
+                assert (await other.status()).height
+            await clients[0].__aexit__(None, None, None)
+            while True:
+                with suppress(UnreachableError):
+                    assert (await clients[2].status()).height
+                    break
+                await asyncio.sleep(0.02)
+            for asked in clients[1:]:
+                await asked.__aexit__(None, None, None)
