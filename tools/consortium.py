@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -30,6 +30,9 @@ from fog_node.protocol.founding import (
 from fog_node.protocol.keys import SigningKey
 
 from .errors import ToolError
+
+if TYPE_CHECKING:
+    from .membership_request import MembershipRequest
 
 FOUNDING_FILE = "founding.cbor"
 VALIDATOR_ROLES = frozenset({"validator", "gateway"})
@@ -160,6 +163,35 @@ def issue_certificate(
         days=days,
     )
     write_secret(out / "tls.key", tls_key.to_pem())
+    write_file(out / "tls.crt", _pem(certificate))
+    return out / "tls.crt"
+
+
+def issue_requested(
+    consortium: Consortium,
+    request: MembershipRequest,
+    out: Path,
+    *,
+    hosts: Sequence[str] = (),
+    days: int = certificates.MEMBER_DAYS,
+) -> Path:
+    """Issue the TLS certificate that a membership request asks for, whose key stays there.
+
+    Writes `tls.crt` into `out`; returns its path. The certificate names the request's key id,
+    so it opens nothing before the validators have decided that the key is a member's.
+    """
+    authority_key = load_key(consortium.directory / "authority" / "ca.key")
+    authority = x509.load_der_x509_certificate(consortium.founding.authority)
+    certificate = certificates.issue(
+        authority,
+        authority_key,
+        request.tls_key,
+        request.name,
+        dt.datetime.now(dt.UTC),
+        member=request.key.kid,
+        hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, *request.hosts, *hosts))),
+        days=days,
+    )
     write_file(out / "tls.crt", _pem(certificate))
     return out / "tls.crt"
 

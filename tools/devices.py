@@ -1,4 +1,4 @@
-"""Boards on the chain: enrolling and revoking them."""
+"""Boards on the chain: enrolling, revoking and reinstating them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import PublicKey, SigningKey, parse_kid
-from fog_node.protocol.transactions import Channel, Enrol, Revoke
+from fog_node.protocol.transactions import Channel, Enrol, ReinstateDevice, Revoke
 from tools.errors import UsageError
 from tools.nodes import Nodes
 from tools.submit import submit
@@ -48,7 +48,7 @@ async def enroll(nodes: Nodes, founding: Founding, key: SigningKey, body: Enrol)
 async def revoke(
     nodes: Nodes, founding: Founding, key: SigningKey, kid: str, reason: str
 ) -> dict[str, Any]:
-    """Revoke a board's or member's key and wait until it is final."""
+    """Revoke a board's key and wait until it is final."""
     try:
         subject = parse_kid(kid)
     except ProtocolError as error:
@@ -57,3 +57,17 @@ async def revoke(
     async with nodes.client() as client:
         transaction = await submit(client, key, body, founding)
     return {"revoked": kid, "transaction": transaction.id.hex()}
+
+
+async def reinstate(
+    nodes: Nodes, founding: Founding, key: SigningKey, kid: str, reason: str
+) -> dict[str, Any]:
+    """End a board's quarantine and wait until that is final."""
+    try:
+        device = parse_kid(kid)
+    except ProtocolError as error:
+        raise UsageError(str(error)) from error
+    body = ReinstateDevice(device, reason, time.time_ns() // 1_000_000)
+    async with nodes.client() as client:
+        transaction = await submit(client, key, body, founding)
+    return {"reinstated": kid, "transaction": transaction.id.hex()}

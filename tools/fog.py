@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fog_node import config
+from fog_node.network import certificates
 
 from .consortium import FOUNDING_FILE, load_founding, write_file
 from .errors import UsageError
@@ -111,7 +112,7 @@ def init(
 
     Args:
         out: directory for the two files, which must not exist yet.
-        member: which member's node this is; must be in the founding file.
+        member: which member's node this is; in the founding file, or named by its certificate.
         founding: the founding file, or the directory that holds it.
         keys: directory with the member's signing.key, tls.key and tls.crt.
         data_dir: where the daemon keeps its ledger.
@@ -119,13 +120,17 @@ def init(
 
     Raises:
         ToolError: a file exists, or the founding file cannot be read.
-        UsageError: the member is not in the founding file.
+        UsageError: the member is not in the founding file, nor has it a certificate.
     """
     if founding.is_dir():
         founding = founding / FOUNDING_FILE
     names = [m.name for m in load_founding(founding).members]
-    if member not in names:
-        raise UsageError(f"--member {member}: is not in {founding}; it lists {', '.join(names)}")
+    # Who was added by vote later is not in it, but has a certificate of the authority.
+    if member not in names and certificates.name_in(keys / "tls.crt") != member:
+        raise UsageError(
+            f"--member {member}: is not in {founding}, which lists {', '.join(names)}, and "
+            f"{keys / 'tls.crt'} is no certificate for it"
+        )
     values = {**(overrides or {})}
     data_dir = data_dir.resolve()  # systemd takes no relative paths
     values["node"] = {"data_dir": data_dir, **values.get("node", {})}

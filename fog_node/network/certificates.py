@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fog_node.errors import ConfigurationError, NetworkError
@@ -68,7 +69,7 @@ def make_authority(key: SigningKey, name: str, now: dt.datetime) -> x509.Certifi
 def issue(
     authority: x509.Certificate,
     authority_key: SigningKey,
-    tls_key: SigningKey,
+    tls_key: SigningKey | ec.EllipticCurvePublicKey,
     name: str,
     now: dt.datetime,
     *,
@@ -80,13 +81,14 @@ def issue(
 
     Args:
         authority, authority_key: the consortium's authority.
-        tls_key: the holder's TLS key (never its signing key).
+        tls_key: the holder's TLS key (never its signing key), or its public half.
         name: common name.
         now: when it becomes valid, less an hour for skewed clocks.
         member: key id of the member; None for a server that is none (the broker).
         hosts: DNS names and IP addresses that it may serve under.
         days: how long it is valid.
     """
+    public_key = tls_key.private_key.public_key() if isinstance(tls_key, SigningKey) else tls_key
     names: list[x509.GeneralName] = []
     if member is not None:
         names.append(x509.UniformResourceIdentifier(MEMBER_URI + kid_hex(member)))
@@ -101,7 +103,7 @@ def issue(
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(authority.subject)
-        .public_key(tls_key.private_key.public_key())
+        .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + dt.timedelta(days=days))
@@ -195,6 +197,20 @@ class PeerCertificate:
     serial: bytes
 
 
+def name_in(path: Path) -> str | None:
+    """Name that the certificate in a PEM file was issued to; None where there is none."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return _name_of(certificate)
+
+
+def _name_of(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
 def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate:
     """Read the certificate at the far end; raises NetworkError where it names no member."""
     der = tls.getpeercert(binary_form=True)
@@ -202,9 +218,8 @@ def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate:
     kid = member_of(certificate) if certificate else None
     if certificate is None or kid is None:
         raise NetworkError("peer: its certificate names no member; have the authority issue one")
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    name = str(names[0].value) if names else ""
-    return PeerCertificate(kid, name, serial_bytes(certificate.serial_number))
+    serial = serial_bytes(certificate.serial_number)
+    return PeerCertificate(kid, _name_of(certificate), serial)
 
 
 def server_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:

@@ -53,6 +53,9 @@ MemberDirectory = Annotated[
 OperatorKey = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Signing key of a member who is operator.")
 ]
+ValidatorKey = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="Signing key of a member who is validator.")
+]
 DatasetDirectory = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Data set; what it lacks is collected.")
 ]

@@ -19,7 +19,7 @@ from tools.commands.common import (
 )
 from tools.nodes import Nodes
 
-app = new_app("Enrol, revoke and list boards.")
+app = new_app("Enrol, revoke, reinstate and list boards.")
 
 
 @app.command("enroll")
@@ -60,7 +60,7 @@ def device_enroll(
 
 @app.command("revoke")
 def device_revoke(
-    kid: Annotated[str, typer.Argument(help="Key id of the board, or of a member: 16 hex digits.")],
+    kid: Annotated[str, typer.Argument(help="Key id of the board: 16 hex digits.")],
     founding: FoundingFile,
     key: OperatorKey,
     reason: Annotated[str, typer.Option(help="Why; goes on the chain.")],
@@ -68,7 +68,7 @@ def device_revoke(
     member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
-    """End the trust in a key: at once, and for good.
+    """End the trust in a board's key: at once, and for good. Members are removed by vote.
 
     Example: fogline device revoke 0123456789abcdef --founding founding.cbor
     --key plant/signing.key --reason "stolen"
@@ -77,6 +77,37 @@ def device_revoke(
 
     result = run(
         devices.revoke(
+            Nodes.of(api, member),
+            consortiums.load_founding(founding),
+            consortiums.load_key(key),
+            kid,
+            reason,
+        )
+    )
+    report(result, json_file)
+
+
+@app.command("reinstate")
+def device_reinstate(
+    kid: Annotated[str, typer.Argument(help="Key id of the board: 16 hex digits.")],
+    founding: FoundingFile,
+    key: OperatorKey,
+    reason: Annotated[str, typer.Option(help="Why it is to be trusted again; on the chain.")],
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """End the quarantine of a board whose key was in two hands, once one of them is gone.
+
+    Where you cannot be sure of that, revoke it and enrol the board with a new key instead.
+
+    Example: fogline device reinstate 0123456789abcdef --founding founding.cbor
+    --key plant/signing.key --reason "the copied flash was destroyed"
+    """
+    from tools import devices
+
+    result = run(
+        devices.reinstate(
             Nodes.of(api, member),
             consortiums.load_founding(founding),
             consortiums.load_key(key),
