@@ -103,7 +103,7 @@ async def propose(
     async with nodes.client() as client:
         known = await client.members()
         changes = read_changes(wishes, founding, lambda name, at: _member(known, name, at))
-        until = time.time_ns() // 1_000_000 + round(days * DAY_MS)
+        until = _now_ms() + round(days * DAY_MS)
         body = Propose(changes, note, until)
         try:
             Propose.decode(body.encode())
@@ -210,6 +210,10 @@ def describe_proposal(view: ProposalView) -> dict[str, Any]:
         "note": view.note,
         "changes": view.changes,
     }
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _split(text: str, option: str, shape: str) -> tuple[str, str]:

@@ -319,7 +319,7 @@ class State:
 
     def check(self, transaction: Transaction, height: int) -> None:
         """Raise LedgerError unless `transaction` may come next, in a block of this height."""
-        self._outcome(transaction, height)
+        self._outcome(transaction, height, is_sealed=False)
 
     def apply(self, transaction: Transaction, height: int) -> None:
         """Take a transaction of the block at `height` into the state.
@@ -330,10 +330,12 @@ class State:
             LedgerError: unknown_device, revoked_device, role, malformed, implausible,
                 sequence, rule; the state is then unchanged.
         """
-        for record in self._outcome(transaction, height):
+        for record in self._outcome(transaction, height, is_sealed=True):
             self._put(record)
 
-    def _outcome(self, transaction: Transaction, height: int) -> Sequence[Record | Gone]:
+    def _outcome(
+        self, transaction: Transaction, height: int, *, is_sealed: bool
+    ) -> Sequence[Record | Gone]:
         """Return the records that the transaction changes, makes or ends."""
         signer = self.permit(transaction)
         if transaction.first != signer.next:
@@ -346,18 +348,25 @@ class State:
             dropped = max(signer.dropped, transaction.message.dropped or 0)
             return [replace(signer, next=transaction.sequence + 1, dropped=dropped)]
         try:
-            return self._of_member(replace(signer, next=signer.next + 1), transaction, height)
+            counted = replace(signer, next=signer.next + 1)
+            return self._of_member(counted, transaction, height, is_sealed=is_sealed)
         except RuleError as error:
             raise LedgerError("rule", str(error)) from error
 
     def _of_member(
-        self, signer: MemberRecord, transaction: Transaction, height: int
+        self, signer: MemberRecord, transaction: Transaction, height: int, *, is_sealed: bool
     ) -> Sequence[Record | Gone]:
         """Return what a member's transaction changes; `signer` is as after it."""
         match transaction.body:
             case Propose():
                 return decisions.proposed(
-                    self.membership, signer, transaction, height, self.time, self._devices
+                    self.membership,
+                    signer,
+                    transaction,
+                    height,
+                    self.time,
+                    self._devices,
+                    is_sealed=is_sealed,
                 )
             case Approve() as approve:
                 return decisions.approved(self.membership, signer, approve, height, self._devices)

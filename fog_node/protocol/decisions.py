@@ -76,6 +76,8 @@ def proposed(
     height: int,
     time: int,
     devices: Container[bytes],
+    *,
+    is_sealed: bool = True,
 ) -> list[Changed]:
     """What a `propose` changes.
 
@@ -85,6 +87,8 @@ def proposed(
         height: of the block that holds it.
         time: of that block, ms since 1970.
         devices: key ids of boards, which no member may have.
+        is_sealed: whether it is in that block; else it is to wait for a later one, and the
+            term that the block's time allows is seen then.
 
     Raises:
         RuleError: names the field.
@@ -96,10 +100,10 @@ def proposed(
         raise RuleError(
             "propose", f"{own} proposals of {signer.name} are open", "withdraw one first"
         )
-    if not time < body.until <= time + MAX_OPEN_MS:
-        raise RuleError(
-            "propose.until", f"is not within {MAX_OPEN_MS} ms after the block's time {time}"
-        )
+    if body.until <= time:
+        raise RuleError("propose.until", f"is not after the block's time {time}")
+    if is_sealed and body.until > time + MAX_OPEN_MS:
+        raise RuleError("propose.until", f"is over {MAX_OPEN_MS} ms after the block's time {time}")
     after = _after(membership, signer)
     try:
         _change_all(after, body.changes, _When(height, transaction.id, devices))

@@ -179,6 +179,17 @@ class TestDeciding:
         error = refusal(state, consortium.propose(key, change, until=state.time + ahead))
         assert "propose.until" in str(error)
 
+    def test_its_term_is_held_against_the_block_that_seals_it(self, consortium, state):
+        """While it waits, the latest block may be long ago."""
+        until = state.time + MAX_OPEN_MS + 5000
+        proposal = consortium.propose(
+            consortium.validators[0], consortium.adding("ulsan", "trainer"), until=until
+        )
+        state.check(proposal, HEIGHT)
+        assert "propose.until" in str(refusal(state, proposal))
+        state.advance(HEIGHT, state.time + 5000)
+        apply(state, proposal)
+
     def test_so_many_are_open_per_proposer(self, consortium, state):
         first, second = consortium.validators[:2]
         proposals = [

@@ -168,7 +168,7 @@ USAGE = {
     "unknown command": ("fog", "walk"),
     "unknown option": ("fog", "status", "--apy", "x"),
     "option left out": ("proof", "get", "ab" * 32),
-    "argument left out": ("consortium", "show"),
+    "argument left out": ("consortium", "approve"),
     "number out of range": ("demo", "--devices", "0"),
 }
 
