@@ -21,7 +21,7 @@ from tools.governance import Wishes
 from tools.membership_request import load_request, make_request
 from tools.nodes import Nodes
 
-APIS = Nodes(("http://node",))
+APIS = Nodes(("http://localhost",))
 
 
 @pytest.fixture(autouse=True)
