@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from .errors import LedgerError, StoreError
+from .errors import LedgerError, PrunedError, StoreError
 from .fair_inbox import FairInbox
 from .full_disk import when_there_is_room
 from .ledger.consensus import Consensus
@@ -76,6 +76,8 @@ MAX_INBOX = 64
 MAX_INBOX_BYTES = 8 * 1024 * 1024
 # Bytes of final blocks in one answer to a node that catches up.
 MAX_BLOCKS_BYTES = 4 * 1024 * 1024
+# The same of sealed headers.
+MAX_HEADERS_BYTES = 1024 * 1024
 # A node that asked for blocks asks another peer after so long.
 CATCH_UP_TIMEOUT_S = 5.0
 MAX_REMEMBERED_VOTES = 4096
@@ -346,6 +348,8 @@ class Agreement:
                     await self._take_candidate(message)
                 case wire.GetBlocks():
                     await self._send_blocks(peer, message.first)
+                case wire.GetHeaders():
+                    await self._send_headers(peer, message.first)
                 case wire.Blocks():
                     await self._take_blocks(peer, message)
         except ProtocolError as error:
@@ -464,7 +468,9 @@ class Agreement:
         ahead = [
             peer
             for peer in self._peers.peers
-            if peer.status and peer.status.height > self._consensus.setting.height
+            if peer.status
+            and peer.status.height > self._consensus.setting.height
+            and peer.lowest <= self._consensus.setting.height
         ]
         if not ahead or now < self._asked_until:
             return
@@ -480,7 +486,10 @@ class Agreement:
         blocks: list[list[bytes]] = []
         size = 0
         for height in range(first, min(self._ledger.height, first + wire.MAX_BLOCKS - 1) + 1):
-            stored = await self._apart(self._ledger.block, height)
+            try:
+                stored = await self._apart(self._ledger.block, height)
+            except PrunedError:
+                break
             if stored is None:
                 break
             block, certificate = stored
@@ -488,10 +497,26 @@ class Agreement:
             if blocks and size > MAX_BLOCKS_BYTES:
                 break
             blocks.append([block, certificate])
-        peer.send(wire.Blocks(first, blocks))
+        peer.send(wire.Blocks(first, blocks, max(1, self._ledger.pruned)))
+
+    async def _send_headers(self, peer: Peer, first: int) -> None:
+        headers: list[bytes] = []
+        size = 0
+        for height in range(first, min(self._ledger.height, first + wire.MAX_HEADERS - 1) + 1):
+            try:
+                sealed = await self._apart(self._ledger.sealed_header, height)
+            except PrunedError:
+                break
+            raw = sealed.encode()
+            size += len(raw)
+            if headers and size > MAX_HEADERS_BYTES:
+                break
+            headers.append(raw)
+        peer.send(wire.Headers(first, headers))
 
     async def _take_blocks(self, peer: Peer, message: wire.Blocks) -> None:
         before = self._ledger.height
+        peer.lowest = message.lowest
         for raw, raw_certificate in message.blocks:
             block = self._ledger.parse_block(raw)
             certificate = parse_certificate(raw_certificate)

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from . import pow as proof_of_work
 from .errors import ConfigurationError
@@ -123,6 +123,26 @@ class MiningSection(Section):
         return value
 
 
+class StorageSection(Section):
+    """How long the bodies of final blocks are kept; headers, index and state always are."""
+
+    keep_days: int | None = Field(
+        None, ge=1, le=36500, description="days after which a body goes; unset: all are kept"
+    )
+    archive: Path | None = Field(
+        None,
+        description="directory for Parquet files of what goes, with the original bytes",
+        strict=False,
+    )
+    discard: bool = Field(False, description="whether bodies may go without an archive")
+
+    @model_validator(mode="after")
+    def _whereto(self) -> StorageSection:
+        if self.keep_days is not None and self.archive is None and not self.discard:
+            raise ValueError("keep_days: give archive a directory, or set discard to true")
+        return self
+
+
 class LimitSection(Section):
     """Bounds on what others can make this node hold."""
 
@@ -147,6 +167,7 @@ class Config(Section):
     mqtt: MqttSection = Field(default_factory=MqttSection)
     api: ApiSection = Field(default_factory=ApiSection)
     mining: MiningSection = Field(default_factory=MiningSection)
+    storage: StorageSection = Field(default_factory=StorageSection)
     limits: LimitSection = Field(default_factory=LimitSection)
 
 

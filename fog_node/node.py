@@ -20,10 +20,11 @@ from fog_node.api.access import CHAIN_ROLES
 from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
 from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
+from fog_node.archive import ArchiveWriter
 from fog_node.blob_fetcher import BlobFetcher
 from fog_node.blobs import BlobStore
 from fog_node.config import Config, MqttSection, split_address
-from fog_node.errors import ConfigurationError, ConflictError
+from fog_node.errors import ConfigurationError, ConflictError, DiskFullError
 from fog_node.full_disk import when_there_is_room
 from fog_node.gateway.gateway import Gateway, GatewayParts
 from fog_node.gateway.mqtt import Broker, broker_context
@@ -49,6 +50,8 @@ MIB = 1024 * 1024
 # logged, and counts as suppressed.
 MAX_OWN_WAITING = 1024
 FETCH_INTERVAL_S = 1.0
+PRUNE_INTERVAL_S = 6 * 3600.0
+DAY_MS = 24 * 3600 * 1000
 # Pairs of messages of cloned keys that were reported once.
 MAX_CLONES_SAID = 1024
 # Waiting transactions that a node gets when it connects. The others are here, and are sealed from
@@ -85,6 +88,8 @@ class Node:
         }
         data = config.node.data_dir
         limits = config.limits
+        archive = config.storage.archive
+        self._archive = None if archive is None else ArchiveWriter(archive)
         self.ledger = Ledger.open(
             data / "ledger",
             self.founding,
@@ -150,6 +155,7 @@ class Node:
             self._sign_own(),
             self._submissions.run(),
             self._fetch_bundles(),
+            self._prune(),
             api.run(),
         ]
         if self._gateway is not None:
@@ -341,6 +347,21 @@ class Node:
         """Fetch a payload now; from any thread."""
         if self._fetcher.want(payload):
             self._loop.call_soon_threadsafe(self._wanted.set)
+
+    async def _prune(self) -> None:
+        """Let go of old bodies now and then, where the configuration says so."""
+        storage = self.config.storage
+        while storage.keep_days is not None:
+            before_ms = time.time_ns() // 1_000_000 - storage.keep_days * DAY_MS
+            try:
+                done = await asyncio.to_thread(self.ledger.prune, before_ms, self._archive)
+            except DiskFullError as error:
+                log.error("pruning: put off: %s", error)  # noqa: TRY400 - expected
+            else:
+                if done.blocks:
+                    log.info("pruning: bodies below block %d are gone", done.below)
+            await asyncio.sleep(PRUNE_INTERVAL_S)
+        await asyncio.Event().wait()
 
     def _stored(self) -> None:
         if self._gateway is not None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from fog_node.archive import ArchiveWriter
 from fog_node.client import Client, ClientError, SealedBlock
 from fog_node.config import Config, load, split_address
 from fog_node.credentials import Credentials
 from fog_node.errors import NetworkError, StoreError
 from fog_node.identity import load_founding
+from fog_node.ledger import Ledger
 from fog_node.ledger.repair import BlockSource, NoSource, repair_store
+from fog_node.ledger.schema import DATABASE
 from fog_node.ledger.verification import verify_store
 from fog_node.network import certificates, wire
 from fog_node.network.visit import VISIT_TIMEOUT_S, Visit
@@ -23,6 +27,7 @@ from fog_node.protocol.founding import Founding
 from .errors import ToolError, UsageError
 
 LEDGER = "ledger"
+DAY_MS = 24 * 3600 * 1000
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
@@ -86,6 +91,59 @@ def repair(
     if result.lost is None:
         del shown["lost"]
     return shown
+
+
+def prune(
+    config_file: Path,
+    keep: str | None,
+    archive: Path | None,
+    *,
+    discard: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Drop old bodies of a node that is stopped; what is not given, the configuration says.
+
+    Raises:
+        UsageError: how long, or whereto, is said nowhere.
+        StoreError: the node runs, or the disk is full.
+    """
+    config = load(config_file)
+    storage = config.storage
+    if archive is not None and discard:
+        raise UsageError("--archive and --discard: choose one")
+    archive = archive or (None if discard else storage.archive)
+    if archive is None and not (discard or storage.discard):
+        raise UsageError("give --archive DIR, or --discard to drop bodies for good")
+    if keep is None and storage.keep_days is None:
+        raise UsageError("--keep: say how long, as in 90d, or set [storage] keep_days")
+    days = storage.keep_days if keep is None else _days(keep)
+    assert days is not None  # one of the two says so
+    directory = config.node.data_dir / LEDGER
+    writer = None if archive is None else ArchiveWriter(archive)
+    before = _size(directory)
+    founding = load_founding(config.node.founding)
+    with closing(Ledger.open(directory, founding)) as ledger:
+        now_ms = time.time_ns() // 1_000_000
+        done = ledger.prune(now_ms - days * DAY_MS, writer, progress)
+    return {
+        "bodies_below": done.below,
+        "blocks": done.blocks,
+        "bytes": done.size,
+        "disk_before": before,
+        "disk_after": _size(directory),
+        "archive": str(archive) if archive else None,
+    }
+
+
+def _days(text: str) -> int:
+    number = text.removesuffix("d")
+    if not number.isascii() or not number.isdigit() or number == text or int(number) < 0:
+        raise UsageError(f"--keep {text}: give days, as in 90d")
+    return int(number)
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.glob(f"{DATABASE}*"))
 
 
 class OtherNodes(BlockSource):

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fog_node.errors import ApiError, LedgerError, StoreError
+from fog_node.errors import ApiError, LedgerError, PrunedError, StoreError
 from fog_node.protocol.errors import ProtocolError
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,12 @@ def install(app: FastAPI) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return RequestError(status, "ledger", str(error), _ASK_AGAIN, headers).response()
 
+    async def pruned(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, PrunedError)
+        problem = f"the body of block {error.height} is no longer kept here"
+        remedy = "ask a node that keeps all, or its archive: fogline proof get --archive DIR"
+        return RequestError(HTTPStatus.GONE, "height", problem, remedy).response()
+
     async def defect(_: Request, __: Exception) -> JSONResponse:
         # The server logs it, with its traceback, once this is sent.
         status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -138,6 +144,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(StoreError, store)
+    app.add_exception_handler(PrunedError, pruned)
     app.add_exception_handler(Exception, defect)
 
 

@@ -47,10 +47,11 @@ from .chain import BlockInfo
 from .consensus_messages import HeightSetting, Lock
 from .mempool import Limits, Mempool
 from .proofs import Located, ProofMaker
+from .pruning import Archive, Progress, Pruned, prune
 from .records import Device
 from .state import State
 from .store import Fork, Place, Store
-from .stored_block import StoredBlock
+from .stored_block import PrunedBlock, StoredBlock
 from .stored_chain import StoredChain
 from .template import BLOCK_OVERHEAD_BYTES, make_template
 from .validation import (
@@ -292,9 +293,22 @@ class Ledger:
         """Return a final block without its transactions; raises StoreError."""
         return self._stored(height).sealed_header(self.validator_set_at(height + 1))
 
-    def stored_block(self, height: int) -> StoredBlock:
+    def stored_block(self, height: int) -> StoredBlock | PrunedBlock:
         """Return a final block, parsed but for its transactions; raises StoreError."""
         return self._stored(height)
+
+    # Forgetting
+
+    @property
+    def pruned(self) -> int:
+        """Bodies of the blocks below this height are no longer here."""
+        return self._store.meta.pruned
+
+    def prune(
+        self, before_ms: int, archive: Archive | None, progress: Progress | None = None
+    ) -> Pruned:
+        """Drop the bodies of blocks that are older than a time; see `pruning`."""
+        return prune(self._store, before_ms, archive, progress)
 
     # What waits
 
@@ -317,11 +331,16 @@ class Ledger:
             return self._pool.raw()
 
     def transaction_at(self, signer: bytes, sequence: int) -> Transaction | None:
-        """Return the transaction of this signer and number, be it waiting or final."""
+        """Return the transaction of this signer and number, be it waiting or final.
+
+        None also where it was pruned.
+        """
         waiting = self._pool.at(signer, sequence)
         if waiting is not None:
             return waiting
-        place = self._store.find_sequence(signer, sequence)
+        place = None
+        with suppress(PrunedError):
+            place = self._store.find_sequence(signer, sequence)
         return None if place is None else parse_transaction(place.raw)
 
     def next_sequence(self, signer: bytes) -> int:
@@ -581,9 +600,17 @@ class Ledger:
             if isinstance(body, Enrol):
                 self._tables[body.device] = devices[body.device].table.prepared
 
-    def _stored(self, height: int) -> StoredBlock:
-        found = self._store.block(height)
+    def _stored(self, height: int) -> StoredBlock | PrunedBlock:
+        try:
+            found = self._store.block(height)
+        except PrunedError:
+            header = self._store.header(height)
+            assert header is not None  # its body was asked for
+            with self._store.readable(f"block {height}"):
+                return PrunedBlock(header, self._store.kept(height))
         if found is None:
+            if 0 < height <= self._store.meta.base:
+                raise PrunedError(height)
             raise self._store.damaged(f"block {height}: is missing")
         return StoredBlock(*found)
 

@@ -20,7 +20,7 @@ from fog_node.protocol.proof import (
 from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.validators import ValidatorSet
 
-from .stored_block import StoredBlock
+from .stored_block import PrunedBlock, StoredBlock
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ProofSource(Protocol):
     def founding(self) -> Founding:
         """What the chain began with."""
 
-    def stored_block(self, height: int) -> StoredBlock:
+    def stored_block(self, height: int) -> StoredBlock | PrunedBlock:
         """Return a final block; raises a FogNodeError where it is not at hand."""
 
     def validator_set_at(self, height: int) -> ValidatorSet:
@@ -61,7 +61,7 @@ class ProofMaker:
         self._source = source
         self._founding = source.founding
         # The latest one; a range has many of a block behind each other.
-        self._stored: tuple[int, StoredBlock] | None = None
+        self._stored: tuple[int, StoredBlock | PrunedBlock] | None = None
         self._sealed: dict[int, SealedHeader] = {}
 
     def transaction(self, id_: bytes, signer: bytes, at: Located) -> Proof:
@@ -134,7 +134,7 @@ class ProofMaker:
             self._sealed[height] = self._read(height).sealed_header(next_)
         return self._sealed[height]
 
-    def _read(self, height: int) -> StoredBlock:
+    def _read(self, height: int) -> StoredBlock | PrunedBlock:
         if self._stored is None or self._stored[0] != height:
             self._stored = height, self._source.stored_block(height)
         return self._stored[1]

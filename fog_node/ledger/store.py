@@ -29,7 +29,7 @@ from .consensus_messages import Lock
 from .directory_lock import lock_directory
 from .files import sync_directory, sync_file
 from .meta import Meta, Sum, check_of, check_of_id
-from .places import Place, ids_of, kinds_of, prefix_of, runs_of
+from .places import PLACES, Place, ids_of, kinds_of, prefix_of, runs_of
 from .schema import (
     DATABASE,
     SCHEMA_VERSION,
@@ -133,6 +133,38 @@ class Store(StoreReader):
             for transaction in block.transactions:
                 meta.kinds[transaction.kind] = meta.kinds.get(transaction.kind, 0) + 1
         return info
+
+    # Forgetting
+
+    def prune(self, below: int, kept: Mapping[tuple[int, int], bytes]) -> None:
+        """Drop the bodies of all blocks below a height, but for what is kept of them.
+
+        Args:
+            below: height of the lowest block whose body stays.
+            kept: by height and index, as `StoredBlock.kept` gives it.
+        """
+        with self._transaction(relied_on=False) as (database, meta):
+            rows = ((height * PLACES + index, value) for (height, index), value in kept.items())
+            database.executemany(
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
+                ((place, check_of(place, value), value) for place, value in rows),
+            )
+            database.execute("DELETE FROM bodies WHERE height < ?", (below,))
+            meta.pruned = max(meta.pruned, below)
+
+    def shrink(self, pages: int) -> bool:
+        """Give at most so many free pages back to the file system; returns whether some are left.
+
+        Others may write between two calls.
+        """
+        with self._write_lock, self._guarded():
+            self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            return bool(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def settle(self) -> None:
+        """Bring what is in the write-ahead log into the database file, which shrinks only then."""
+        with self._write_lock, self._guarded():
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # Mempool
 

@@ -21,7 +21,9 @@ from fog_node.protocol.block import Header, parse_coinbase
 from fog_node.protocol.cbor import decode
 from fog_node.protocol.cose import CHAIN_ID_BYTES
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.transactions import KINDS
+from fog_node.protocol.merkle import HASH_BYTES
+from fog_node.protocol.sealed_header import MAX_PATH
+from fog_node.protocol.transactions import KINDS, MAX_TRANSACTION_BYTES
 from fog_node.protocol.validate import array
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import MAX_CERTIFICATE_BYTES, Vote, parse_vote
@@ -40,6 +42,7 @@ from .schema import (
 )
 from .waiting_room import split_row
 
+MAX_KEPT_BYTES = MAX_TRANSACTION_BYTES + MAX_PATH * (HASH_BYTES + 2) + 64
 _BLOCK = "SELECT height, prefix, transactions, size, crc, header, coinbase, certificate FROM blocks"
 _BLOCK_TYPES = "iiiiibbb"
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -166,7 +169,7 @@ class StoreReader:
         """Return who votes at this height; None where it still is the founding's set."""
         query = "SELECT raw FROM validator_sets WHERE height <= ? ORDER BY height DESC LIMIT 1"
         for (raw,) in self.rows(query, (height,), "b"):
-            with self._readable("validator_sets"):
+            with self.readable("validator_sets"):
                 return ValidatorSet.decode(raw)
         return None
 
@@ -305,14 +308,14 @@ class StoreReader:
     def votes(self, height: int) -> list[Vote]:
         """Own votes of this height, in order of round and step."""
         query = "SELECT raw FROM votes WHERE height = ? ORDER BY round, step"
-        with self._readable("votes"):
+        with self.readable("votes"):
             return [parse_vote(row[0]) for row in self.rows(query, (height,), "b")]
 
     def lock(self, height: int) -> Lock | None:
         """Return what this validator is locked on at this height."""
         query = "SELECT round, hash, block, prevotes FROM lock WHERE height = ?"
         for round_, block_hash, block, prevotes in self.rows(query, (height,), "ibbb"):
-            with self._readable("lock"):
+            with self.readable("lock"):
                 votes = array(decode(prevotes, MAX_CERTIFICATE_BYTES, "prevotes"), "prevotes")
                 parsed = tuple(parse_vote(vote) for vote in votes)
             return Lock(height, round_, block_hash, block, parsed)
@@ -360,7 +363,7 @@ class StoreReader:
         height, prefix, transactions, size, check, header, coinbase, certificate = row
         if check_of(height, transactions, size, header, coinbase, certificate) != check:
             raise self.damaged(f"block {height}: is not what was written")
-        with self._readable(f"block {height}"):
+        with self.readable(f"block {height}"):
             parsed, mined = Header.decode(header), parse_coinbase(coinbase)
         if prefix_of(parsed.hash) != prefix or mined.height != height:
             raise self.damaged(f"block {height}: is another block")
@@ -395,18 +398,40 @@ class StoreReader:
         found = self.header(height)
         if found is None:
             raise self.damaged(f"block {height}: is missing")
-        with self._readable(f"block {height}"):
+        with self.readable(f"block {height}"):
             return split_body(self.body(height), found.info.transactions)
+
+    def kept(self, height: int) -> dict[int, bytes]:
+        """What stayed of a pruned block, by index; see `stored_block`."""
+        query = "SELECT place, crc, value FROM kept WHERE place BETWEEN ? AND ?"
+        start = height * PLACES
+        rows = self.rows(query, (start, start + PLACES - 1), "iib")
+        if any(check_of(place, value) != check for place, check, value in rows):
+            raise self.damaged(f"kept: a row of block {height} is not what was written")
+        return {place - start: value for place, _, value in rows}
 
     def _place(self, height: int, index: int) -> Place:
         return self._listed_in(height, [index])[0]
 
     def _listed_in(self, height: int, indexes: Sequence[int]) -> list[Place]:
-        entries = self.entries(height)
-        if not all(0 < index <= len(entries) for index in indexes):
+        try:
+            found = dict(enumerate(self.entries(height), start=1))
+        except PrunedError:
+            found = self._kept_entries(height)
+            if not found.keys() >= set(indexes):
+                raise
+        if not found.keys() >= set(indexes):
             raise self.damaged(f"block {height}: the index points beyond it")
-        with self._readable(f"block {height}"):
-            return [Place.of(entries[index - 1], height, index) for index in indexes]
+        with self.readable(f"block {height}"):
+            return [Place.of(found[index], height, index) for index in indexes]
+
+    def _kept_entries(self, height: int) -> dict[int, bytes]:
+        with self.readable(f"block {height}"):
+            return {
+                index: array(decode(value, MAX_KEPT_BYTES, "kept"), "kept", length=2)[1]
+                for index, value in self.kept(height).items()
+                if index
+            }
 
     def _listed(self, spots: Iterable[tuple[int, int]]) -> list[Place]:
         """Read transactions, each block once; the list ends where bodies were pruned."""
@@ -446,7 +471,8 @@ class StoreReader:
             raise explain(self.path, error) from error
 
     @contextmanager
-    def _readable(self, table: str) -> Iterator[None]:
+    def readable(self, table: str) -> Iterator[None]:
+        """Have what does not parse be damage."""
         try:
             yield
         except ProtocolError as error:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
+from fog_node.errors import PrunedError
 from fog_node.protocol.block import MAX_BLOCK_BYTES, Coinbase, Header, parse_coinbase
-from fog_node.protocol.cbor import decode
+from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.errors import FormatError, ProofError
-from fog_node.protocol.merkle import inclusion_proof, leaf_hash, root
+from fog_node.protocol.merkle import inclusion_proof, leaf_hash, root, verify_inclusion
 from fog_node.protocol.proof import Inclusion
-from fog_node.protocol.sealed_header import SealedHeader
+from fog_node.protocol.sealed_header import SealedHeader, hash_path
 from fog_node.protocol.transactions import parse_transaction
 from fog_node.protocol.validate import array
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, parse_certificate
+
+from .store_reader import MAX_KEPT_BYTES, StoredHeader
 
 
 class StoredBlock:
@@ -46,6 +50,64 @@ class StoredBlock:
         path = tuple(inclusion_proof(self._leaves, index))
         return Inclusion(block, parse_transaction(self._entries[index]), index, path)
 
+    def entry(self, index: int) -> bytes:
+        """Bytes of the transaction at `index`, from 1."""
+        entry: bytes = self._entries[index]
+        return entry
+
+    def kept(self, index: int) -> bytes:
+        """What is kept of the entry at `index`, where 0 is the coinbase, when the body goes.
+
+        Deterministic CBOR: `[path]` of the coinbase, `[path, transaction]` of another.
+        """
+        path = inclusion_proof(self._leaves, index)
+        return encode([path, self._entries[index]] if index else [path])
+
     @cached_property
     def _leaves(self) -> list[bytes]:
         return [leaf_hash(entry) for entry in self._entries]
+
+
+class PrunedBlock:
+    """A final block whose body is gone, but for what must stay.
+
+    Attributes:
+        header, coinbase, certificate: parsed.
+    """
+
+    def __init__(self, found: StoredHeader, kept: Mapping[int, bytes]) -> None:
+        """Parse what `StoredBlock.kept` gave, by index; raises ProtocolError."""
+        self.header: Header = Header.decode(found.header)
+        self.coinbase: Coinbase = parse_coinbase(found.coinbase)
+        self.certificate: Certificate = parse_certificate(found.certificate)
+        self._size = found.info.transactions + 1
+        self._paths: dict[int, tuple[bytes, ...]] = {}
+        self._transactions: dict[int, bytes] = {}
+        for index, value in kept.items():
+            path, *rest = array(decode(value, MAX_KEPT_BYTES, "kept"), "kept")
+            self._paths[index] = hash_path(path, "kept.path")
+            leaf = leaf_hash(rest[0] if index else found.coinbase)
+            root_ = self.header.merkle_root
+            verify_inclusion(leaf, index, self._size, self._paths[index], root_)
+            if index:
+                self._transactions[index] = rest[0]
+        if 0 not in self._paths:
+            raise FormatError("kept", f"lacks the coinbase's path of block {found.info.height}")
+
+    def sealed_header(self, next_: ValidatorSet) -> SealedHeader:
+        """Leave the transactions away; `next_` votes on the block after this one."""
+        handover = next_ if self.coinbase.next != self.coinbase.validators else None
+        return SealedHeader(
+            self.header, self.coinbase, self._size, self._paths[0], self.certificate, handover
+        )
+
+    def inclusion(self, index: int, block: SealedHeader) -> Inclusion:
+        """Return what shows that the transaction at `index` is in this block.
+
+        Raises:
+            PrunedError: it is not among those that are kept.
+        """
+        raw = self._transactions.get(index)
+        if raw is None:
+            raise PrunedError(self.coinbase.height)
+        return Inclusion(block, parse_transaction(raw), index, self._paths[index])

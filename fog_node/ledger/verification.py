@@ -24,6 +24,7 @@ from .places import PLACES, Place, Run, runs_of_places
 from .schema import DATABASE
 from .state import State
 from .store_reader import StoredHeader, StoreReader, inspect_store
+from .stored_block import PrunedBlock
 from .witness import WITNESS, read_witness
 
 # Further findings of SQLite's own check are left out.
@@ -167,6 +168,7 @@ class _Verification:
         self._findings.blocks += 1
         if height < self._reader.meta.pruned:
             self._findings.pruned += 1
+            self._note("block", lambda: PrunedBlock(found, self._reader.kept(height)), height)
             return found
         entries = self._note("block", lambda: self._check_body(found), height)
         if entries is not None:

@@ -83,6 +83,7 @@ class Peer:
         name: as it calls itself.
         status: where it last said it stands.
         frame_bytes: size of the message that was read last.
+        lowest: it keeps the bodies of blocks from this height on, as it said last.
         misses: how often in a row it had no use as a source of blocks, for who catches up.
     """
 
@@ -100,6 +101,7 @@ class Peer:
         self.dialled = dialled
         self.status: wire.Status | None = None
         self.frame_bytes = 0
+        self.lowest = 1
         self.misses = 0
         self.reader, self._writer = streams
         self._scores = scores or Scores()

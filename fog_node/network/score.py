@@ -40,6 +40,7 @@ KINDS = {
     "proposal": (8.0, 64.0),
     "candidate": (8.0, 64.0),
     "get-blocks": (20.0, 100.0),
+    "get-headers": (20.0, 100.0),
     "get-blob": (50.0, 200.0),
 }
 ANY_KIND = (1000.0, 4000.0)

@@ -15,6 +15,7 @@ from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.cose import CHAIN_ID_BYTES
 from fog_node.protocol.errors import FormatError
 from fog_node.protocol.merkle import HASH_BYTES
+from fog_node.protocol.sealed_header import MAX_SEALED_HEADER_BYTES
 from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES
 from fog_node.protocol.validate import array, octets, text, uint
 from fog_node.protocol.votes import (
@@ -25,13 +26,14 @@ from fog_node.protocol.votes import (
     NO_ROUND,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = MAX_BLOCK_BYTES + MAX_CERTIFICATE_BYTES + 64 * 1024
 MAX_TRANSACTIONS = 512
 MAX_TRANSACTIONS_BYTES = 4 * 1024 * 1024
 MAX_VOTES = 4 * MAX_VALIDATORS
 MAX_BLOCKS = 256
+MAX_HEADERS = 1024
 MAX_WANTED = 8
 MAX_STATUS_ROUNDS = 4
 BLOB_CHUNK_BYTES = 256 * 1024
@@ -186,16 +188,22 @@ class GetBlocks:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Final blocks with their certificates, from `first` on without a gap."""
+    """Final blocks with their certificates, from `first` on without a gap.
+
+    Attributes:
+        lowest: the sender keeps the bodies of blocks from this height on; none come of those
+            below.
+    """
 
     KIND: ClassVar[str] = "blocks"
     first: int
     blocks: list[list[bytes]] = field(repr=False)
+    lowest: int = 1
 
     @classmethod
     def parse(cls, items: list[Any]) -> Blocks:
         """Check the items behind the message's name."""
-        first, blocks = array(items, "blocks", length=2)
+        first, blocks, lowest = array(items, "blocks", length=3)
         pairs = []
         for pair in array(blocks, "blocks", at_most=MAX_BLOCKS):
             block, certificate = array(pair, "blocks", length=2)
@@ -205,7 +213,43 @@ class Blocks:
                     _byte_string(certificate, "blocks.certificate", MAX_CERTIFICATE_BYTES),
                 ]
             )
-        return cls(uint(first, "blocks.first", at_least=1), pairs)
+        return cls(
+            uint(first, "blocks.first", at_least=1),
+            pairs,
+            uint(lowest, "blocks.lowest", at_least=1),
+        )
+
+
+@dataclass(frozen=True)
+class GetHeaders:
+    """Asks for sealed headers from a height on; the answer holds as many as fit."""
+
+    KIND: ClassVar[str] = "get-headers"
+    first: int
+
+    @classmethod
+    def parse(cls, items: list[Any]) -> GetHeaders:
+        """Check the items behind the message's name."""
+        (first,) = array(items, "get-headers", length=1)
+        return cls(uint(first, "get-headers.first", at_least=1))
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Sealed headers from `first` on without a gap: headers, coinbases and certificates."""
+
+    KIND: ClassVar[str] = "headers"
+    first: int
+    raw: list[bytes] = field(repr=False)
+
+    @classmethod
+    def parse(cls, items: list[Any]) -> Headers:
+        """Check the items behind the message's name."""
+        first, raw = array(items, "headers", length=2)
+        return cls(
+            uint(first, "headers.first", at_least=1),
+            _byte_strings(raw, "headers", MAX_HEADERS, MAX_SEALED_HEADER_BYTES),
+        )
 
 
 @dataclass(frozen=True)
@@ -254,19 +298,26 @@ Message = (
     | Candidate
     | GetBlocks
     | Blocks
+    | GetHeaders
+    | Headers
     | GetBlob
     | Blob
 )
 _KINDS: dict[str, type[Message]] = {
     kind.KIND: kind
     for kind in (
-        Hello, Status, Transactions, Proposal, Votes, Candidate, GetBlocks, Blocks, GetBlob, Blob,
+        Hello, Status, Transactions, Proposal, Votes, Candidate, GetBlocks, Blocks, GetHeaders,
+        Headers, GetBlob, Blob,
     )
 }  # fmt: skip
 
 
 # What is only ever sent as an answer, by what asks for it.
-ANSWERS = {GetBlocks.KIND: Blocks.KIND, GetBlob.KIND: Blob.KIND}
+ANSWERS = {
+    GetBlocks.KIND: Blocks.KIND,
+    GetHeaders.KIND: Headers.KIND,
+    GetBlob.KIND: Blob.KIND,
+}
 
 
 def encode_message(message: Message) -> bytes:

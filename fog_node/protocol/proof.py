@@ -185,7 +185,7 @@ class Proof:
         keys: Keys = {member.kid: (member.key, (0, 0)) for member in founding.members}
         for where, inclusion in _in_order(self.introductions, "proof.introductions"):
             _verify_signed(inclusion, keys, founding, where)
-            for key in _introduced(inclusion.transaction, where):
+            for key in introduced(inclusion.transaction, where):
                 if keys.setdefault(key.kid, (key, inclusion.place))[0] != key:
                     raise ProofError(where, f"gives {key.kid.hex()} another key than it has")
         for where, inclusion in _in_order(self.subjects, "proof.subjects"):
@@ -366,7 +366,7 @@ def _verify_signed(inclusion: Inclusion, keys: Keys, founding: Founding, where: 
         raise type(error)(f"{where}.{error.field}", error.problem, error.remedy) from error
 
 
-def _introduced(transaction: Transaction, where: str) -> Iterator[PublicKey]:
+def introduced(transaction: Transaction, where: str) -> Iterator[PublicKey]:
     """Keys that a transaction brings in; that it was in order, the block's voters have checked."""
     body = transaction.body
     if isinstance(body, Enrol):

@@ -48,6 +48,7 @@ VALUES = {
     },
     "api": {"listen": "0.0.0.0:80", "tls": True},
     "mining": {"kernel": "python", "threads": 3},
+    "storage": {"keep_days": 90, "archive": Path("/mnt/archive"), "discard": True},
     "limits": {
         "mempool_transactions": 200,
         "mempool_mib": 2,

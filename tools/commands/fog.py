@@ -147,3 +147,31 @@ def fog_repair(
     with progress("blocks") as tell:
         result = ledger_care.repair(config, source or [], forget_votes=forget_votes, progress=tell)
     report(result, json_file)
+
+
+@app.command("prune")
+def fog_prune(
+    config: ConfigFile = Path("fog.toml"),
+    keep: Annotated[
+        str | None, typer.Option(metavar="DAYS", help="As in 90d. [\\[storage] keep_days]")
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where they go, as Parquet. [\\[storage] archive]"),
+    ] = None,
+    discard: Annotated[bool, typer.Option(help="Drop them for good.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Let go of the bodies of old blocks, so that the disk shrinks; stop the node first.
+
+    Headers, certificates, index and state stay, and so do enrolments. Proofs that were made stay
+    valid; those of what went are made from the archive: fogline proof get --archive DIR. A node
+    that runs does this by itself where its configuration sets keep_days.
+
+    Example: fogline fog prune --config /etc/fogline/fog.toml --keep 90d --archive /mnt/archive
+    """
+    from tools import ledger_care
+
+    with progress("blocks") as tell:
+        result = ledger_care.prune(config, keep, archive, discard=discard, progress=tell)
+    report(result, json_file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,11 +22,25 @@ from tools.commands.common import (
 from tools.errors import UsageError
 from tools.nodes import Nodes
 
+if TYPE_CHECKING:
+    from fog_node.archive import ArchiveReader
+    from fog_node.protocol.proof import Proof
+
 TRANSACTION_ID_BYTES = 32
 KID_BYTES = 8
 
 app = new_app("Get and check proofs of what is final, with the founding file alone.")
 
+ArchiveDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--archive", metavar="DIR", help="Make it offline from an archive of pruned blocks."
+    ),
+]
+FoundingOption = Annotated[
+    Path | None,
+    typer.Option("--founding", metavar="FILE", help="The founding file, with --archive."),
+]
 ProofOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
 
 
@@ -36,12 +50,17 @@ def proof_get(
     out: ProofOut,
     api: Api = None,
     member: MemberDirectory = None,
+    archive: ArchiveDirectory = None,
+    founding: FoundingOption = None,
 ) -> None:
     """Write the proof that a transaction is final.
 
     Example: fogline proof get 6e340b9c... --out reading.proof
     """
     identity = _hex(transaction, TRANSACTION_ID_BYTES, "transaction id")
+    if archive is not None:
+        _write_archived(out, archive, founding, lambda reader: reader.prove(identity))
+        return
     _write(out, Nodes.of(api, member), lambda client: client.proof(identity))
 
 
@@ -53,12 +72,17 @@ def proof_range(
     out: ProofOut,
     api: Api = None,
     member: MemberDirectory = None,
+    archive: ArchiveDirectory = None,
+    founding: FoundingOption = None,
 ) -> None:
     """Write the proof of all that a signer has sealed between two of its numbers, complete.
 
     Example: fogline proof range 0123456789abcdef 1 500 --out shift.proof
     """
     kid = _hex(signer, KID_BYTES, "key id")
+    if archive is not None:
+        _write_archived(out, archive, founding, lambda reader: reader.prove_range(kid, first, last))
+        return
     _write(out, Nodes.of(api, member), lambda client: client.range_proof(kid, first, last))
 
 
@@ -128,5 +152,18 @@ def _write(out: Path, nodes: Nodes, ask: Callable[[Client], Awaitable[bytes]]) -
             return await ask(client)
 
     data = run(get())
+    write_out(out, data)
+    report({"proof": str(out), "bytes": len(data)}, None)
+
+
+def _write_archived(
+    out: Path, archive: Path, founding: Path | None, make: Callable[[ArchiveReader], Proof]
+) -> None:
+    from fog_node.archive import ArchiveReader
+    from tools.consortium import load_founding
+
+    if founding is None:
+        raise UsageError("--archive: give --founding FILE too")
+    data = make(ArchiveReader(archive, load_founding(founding))).encode()
     write_out(out, data)
     report({"proof": str(out), "bytes": len(data)}, None)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from fog_node.errors import ForkError
-from fog_node.ledger import Ledger
+from fog_node.errors import ForkError, PrunedError
+from fog_node.ledger import Ledger, pruning
 from fog_node.ledger.consensus_messages import Lock
 from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Vote, sign_vote
 from tests.support.power_cut import Disk, Recorder, lay_out, recording
@@ -41,6 +41,7 @@ class Told:
     votes: list[Vote] = field(default_factory=list)
     lock: Lock | None = None
     fork: bool = False
+    pruning: bool = False
 
     def take(self, what: tuple) -> None:
         name, value = what
@@ -57,6 +58,8 @@ class Told:
                 self.lock = value
             case "fork":
                 self.fork = True
+            case "pruning":
+                self.pruning = True
             case _:
                 self.opened = True
 
@@ -66,10 +69,17 @@ class Told:
             info = ledger.info(height)
             assert info is not None
             assert info.hash == block_hash
-        for height in range(1, ledger.height + 1):
+        assert self.pruning or not ledger.pruned
+        for height in range(max(1, ledger.pruned), ledger.height + 1):
             assert ledger.block(height) is not None
         for transaction_id in self.admitted:
-            assert ledger.has(transaction_id) or ledger.find(transaction_id)
+            if not ledger.has(transaction_id):
+                try:
+                    assert ledger.find(transaction_id)
+                except PrunedError as error:
+                    assert error.height < ledger.pruned  # noqa: PT017 - one of two good ends
+        for height in range(1, ledger.height + 1):
+            assert ledger.sealed_header(height).hash == ledger.info(height).hash
         assert len(self.final) <= ledger.height <= len(self.final) + 1
         if ledger.height == len(self.final):
             votes, lock = ledger.saved()
@@ -125,6 +135,11 @@ def work(directory: Path, consortium, device, recorder: Recorder) -> None:
     ledger.admit([late])
     seal()
     first = ledger.parse_block(ledger.block(1)[0])
+    recorder.tell("pruning", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "MIN_KEPT_BLOCKS", 1)
+        patch.setattr(pruning, "MAX_CHUNK_BLOCKS", 2)
+        assert ledger.prune(2**62, None).blocks
     other = consortium.rival(first)
     with pytest.raises(ForkError):
         ledger.commit(other, consortium.certify(other))

@@ -13,6 +13,7 @@ from fog_node.network import wire
 from fog_node.protocol.block import MAX_BLOCK_BYTES
 from fog_node.protocol.cbor import encode
 from fog_node.protocol.errors import EncodingError, FormatError, ProtocolError
+from fog_node.protocol.sealed_header import MAX_SEALED_HEADER_BYTES
 from fog_node.protocol.transactions import MAX_TRANSACTION_BYTES
 from fog_node.protocol.votes import MAX_CERTIFICATE_BYTES, MAX_VALIDATORS, MAX_VOTE_BYTES
 
@@ -28,6 +29,8 @@ EXAMPLES = {
         wire.Votes([b"vote", b"another"]),
         wire.Candidate(b"block"),
         wire.GetBlocks(1),
+        wire.GetHeaders(1),
+        wire.Headers(3, [b"sealed header"]),
         wire.Blocks(3, [[b"block", b"certificate"], [b"next", b"its own"]]),
         wire.GetBlob(HASH, 65536),
         wire.Blob(HASH, 0, 5, b"bytes"),
@@ -132,6 +135,11 @@ OUT_OF_RANGE = [
     (wire.Candidate(bytes(MAX_BLOCK_BYTES + 1)), "candidate.block"),
     (wire.GetBlocks(0), "get-blocks.first"),
     (wire.GetBlocks(2**63), "get-blocks.first"),
+    (wire.GetHeaders(0), "get-headers.first"),
+    (wire.Headers(0, []), "headers.first"),
+    (wire.Headers(1, [b""] * (wire.MAX_HEADERS + 1)), "headers"),
+    (wire.Headers(1, [bytes(MAX_SEALED_HEADER_BYTES + 1)]), "headers"),
+    (replace(BLOCKS, lowest=0), "blocks.lowest"),
     (replace(BLOCKS, first=0), "blocks.first"),
     (replace(BLOCKS, blocks=[[b"", b""]] * (wire.MAX_BLOCKS + 1)), "blocks"),
     (replace(BLOCKS, blocks=[[b"block"]]), "blocks"),
