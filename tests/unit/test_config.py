@@ -132,7 +132,7 @@ REFUSED = {
     ),
     "unknown section": (
         MINIMAL + "[mine]\nthreads = 1",
-        "[mine] is an unknown section; the sections are node, peer, mqtt, api, mining, limits",
+        "[mine] is an unknown section; the sections are node, peer, mqtt, api, mining, storage",
     ),
     "missing key": (
         MINIMAL.replace('key = "keys/signing.key"', "", 1),
