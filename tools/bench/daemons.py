@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -57,6 +58,11 @@ class Daemons:
     def urls(self) -> list[str]:
         """Addresses of the nodes' APIs."""
         return [f"https://{HOST}:{port}" for port in self._api_ports.values()]
+
+    @property
+    def peer_ports(self) -> dict[str, int]:
+        """Where each node listens for others."""
+        return dict(self._peer_ports)
 
     def client(self, name: str, reader: str) -> Client:
         """Make a client of one node, as the member `reader`."""
@@ -140,6 +146,18 @@ class Daemons:
                 fields = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
                 (line,) = (x for x in fields.splitlines() if x.startswith("VmRSS:"))
                 found[name] = int(line.split()[1]) / _KIB
+        return found
+
+    def cpu_s(self) -> dict[str, float]:
+        """Processor time that each running node has used so far, in s."""
+        tick = os.sysconf("SC_CLK_TCK")
+        found = {}
+        for name, child in self._children.items():
+            if child.running:
+                # The name of the program, in brackets, may hold blanks (proc(5)).
+                stat = Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii", errors="replace")
+                fields = stat.rpartition(")")[2].split()
+                found[name] = (int(fields[11]) + int(fields[12])) / tick
         return found
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,175 @@
+"""A gateway without a node: a peer of the fog nodes that passes on as much as they take.
+
+It speaks what nodes speak among each other (`fog_node.network`): in a real network most packs
+reach a validator so, from the gateways of the others, and nothing but the packs' own checks
+comes between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fog_node.network import certificates, wire
+from fog_node.network.peers import Address, Peer, PeerNetwork
+from fog_node.protocol.founding import Founding
+from fog_node.protocol.keys import SigningKey
+from tools.errors import ToolError
+
+TICK_S = 0.02
+# The rate follows what the network takes: packs under way should be what comes in this many
+# block intervals. Below the first one it rises, above the second it falls.
+UNDER_WAY = (1.0, 1.25)
+STEP = 1.02
+STEP_S = 0.25
+SMOOTH_S = 4.0
+START_RATE = 400.0
+
+
+@dataclass
+class Sent:
+    """One frame that was sent: when (monotonic, s), and how many packs."""
+
+    at: float
+    packs: int
+
+
+@dataclass
+class Progress:
+    """What the nodes have said.
+
+    Attributes:
+        final_at: by height and node, when the node said that the block is final.
+    """
+
+    final_at: dict[int, dict[bytes, float]] = field(default_factory=dict)
+    _heights: dict[bytes, int] = field(default_factory=dict)
+
+    def height_of(self, kid: bytes) -> int:
+        """Latest final height of a node; 0 where it has said nothing."""
+        return self._heights.get(kid, 0)
+
+    def note(self, kid: bytes, status: wire.Status) -> None:
+        """A node works on this height now."""
+        self._heights[kid] = status.height - 1
+        self.final_at.setdefault(status.height - 1, {}).setdefault(kid, time.monotonic())
+
+
+class Feeder:
+    """Sends frames to all nodes at a rate that it finds out."""
+
+    def __init__(
+        self,
+        founding: Founding,
+        key: SigningKey,
+        member: Path,
+        addresses: Mapping[bytes, Address],
+        committed: Callable[[], int],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            founding: of the ledger.
+            key: of the member that this is.
+            member: directory with its TLS certificate and key.
+            addresses: of the nodes, by key id.
+            committed: how many packs are final so far, as far as is known.
+        """
+        self._expected = len(addresses)
+        self._interval_s = founding.parameters.block_interval_ms / 1000
+        self._committed = committed
+        self._rate = START_RATE
+        self._under_way = 0.0
+        self.sent: list[Sent] = []
+        self.packs = 0
+        self.progress = Progress()
+        files = (member / "tls.crt", member / "tls.key")
+        status = wire.Status(1, founding.genesis.hash, 0, -1, False, [], [])
+        self._network = PeerNetwork(
+            key.kid,
+            wire.Hello(wire.PROTOCOL_VERSION, founding.chain_id, "feeder"),
+            (
+                certificates.server_context(founding.authority, *files),
+                certificates.client_context(founding.authority, *files),
+            ),
+            addresses,
+            self,
+            lambda kid: kid.hex() if kid in addresses else None,
+            lambda: status,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Packs per second at present."""
+        return self._rate
+
+    async def start(self) -> None:
+        """Connect to all nodes."""
+        await self._network.start("127.0.0.1", 0)
+        async with asyncio.timeout(60):
+            while len(self._network.peers) < self._expected:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._network.stop()
+
+    async def feed(self, frames: Iterator[tuple[int, bytes]]) -> None:
+        """Send until there are no frames left, or cancelled."""
+        allowance = 0.0
+        last = time.monotonic()
+        steps = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            passed, last = now - last, now
+            allowance += passed * self._rate
+            steps += passed
+            self._smooth(passed)
+            if steps >= STEP_S:
+                steps = 0.0
+                self._adapt()
+            while allowance > 0:
+                found = next(frames, None)
+                if found is None:
+                    return
+                packs, frame = found
+                self._send(frame)
+                self.sent.append(Sent(now, packs))
+                self.packs += packs
+                allowance -= packs
+
+    def _send(self, frame: bytes) -> None:
+        peers = self._network.peers
+        if len(peers) < self._expected:
+            raise ToolError("bench: a node has cut the connection; see its log")
+        for peer in peers:
+            peer.send_frame(frame)
+
+    def _smooth(self, passed: float) -> None:
+        share = min(1.0, passed / SMOOTH_S)
+        under_way = self.packs - self._committed()
+        self._under_way += (under_way - self._under_way) * share
+
+    def _adapt(self) -> None:
+        intervals = self._under_way / self._rate / self._interval_s
+        if intervals < UNDER_WAY[0]:
+            self._rate *= STEP
+        elif intervals > UNDER_WAY[1]:
+            self._rate /= STEP
+
+    # What the connections call
+
+    def peer_joined(self, peer: Peer) -> None:
+        """Nothing to pass on."""
+
+    def peer_left(self, peer: Peer) -> None:
+        """`feed` notices."""
+
+    async def peer_message(self, peer: Peer, message: wire.Message) -> None:
+        """Where a node stands is all that counts here."""
+        if isinstance(message, wire.Status):
+            self.progress.note(peer.kid, message)
