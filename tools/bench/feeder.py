@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fog_node.network import certificates, wire
+from fog_node.network.certificates import PeerCertificate
 from fog_node.network.peers import Address, Peer, PeerNetwork
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
@@ -26,7 +27,6 @@ UNDER_WAY = (1.0, 1.25)
 STEP = 1.02
 STEP_S = 0.25
 SMOOTH_S = 4.0
-START_RATE = 400.0
 
 
 @dataclass
@@ -66,8 +66,9 @@ class Feeder:
         founding: Founding,
         key: SigningKey,
         member: Path,
-        addresses: Mapping[bytes, Address],
+        addresses: Mapping[str, Address],
         committed: Callable[[], int],
+        start_rate: float,
     ) -> None:
         """Prepare.
 
@@ -75,13 +76,14 @@ class Feeder:
             founding: of the ledger.
             key: of the member that this is.
             member: directory with its TLS certificate and key.
-            addresses: of the nodes, by key id.
+            addresses: of the nodes, by member name.
             committed: how many packs are final so far, as far as is known.
+            start_rate: packs per second at first.
         """
-        self._expected = len(addresses)
+        self._names = {m.kid: m.name for m in founding.members if m.name in addresses}
         self._interval_s = founding.parameters.block_interval_ms / 1000
         self._committed = committed
-        self._rate = START_RATE
+        self._rate = start_rate
         self._under_way = 0.0
         self.sent: list[Sent] = []
         self.packs = 0
@@ -97,7 +99,7 @@ class Feeder:
             ),
             addresses,
             self,
-            lambda kid: kid.hex() if kid in addresses else None,
+            self,
             lambda: status,
         )
 
@@ -110,7 +112,7 @@ class Feeder:
         """Connect to all nodes."""
         await self._network.start("127.0.0.1", 0)
         async with asyncio.timeout(60):
-            while len(self._network.peers) < self._expected:  # noqa: ASYNC110 - no event tells
+            while len(self._network.peers) < len(self._names):  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
@@ -144,7 +146,7 @@ class Feeder:
 
     def _send(self, frame: bytes) -> None:
         peers = self._network.peers
-        if len(peers) < self._expected:
+        if len(peers) < len(self._names):
             raise ToolError("bench: a node has cut the connection; see its log")
         for peer in peers:
             peer.send_frame(frame)
@@ -162,6 +164,14 @@ class Feeder:
             self._rate /= STEP
 
     # What the connections call
+
+    def authorise(self, certificate: PeerCertificate, dialled: bool) -> str | None:
+        """Whom this is; the nodes alone may connect."""
+        return self._names.get(certificate.kid) if dialled else None
+
+    def kid_of(self, name: str) -> bytes | None:
+        """Key id of a node's member."""
+        return next((kid for kid, known in self._names.items() if known == name), None)
 
     def peer_joined(self, peer: Peer) -> None:
         """Nothing to pass on."""

@@ -45,8 +45,8 @@ DRAIN_S = 60.0
 FEEDER = "feeder"
 OPERATOR = "works"
 POLL_S = 0.1
-# Of the limit: so many packs are signed beforehand. A run that would need more ends earlier.
-SIGNED_SHARE = 0.75
+# Of the limit: the rate begins with it.
+START_SHARE = 0.2
 VERIFY_S = 2.0
 
 
@@ -58,12 +58,15 @@ class Options:
         validators, readings: each number of the one with each of the other.
         seconds: of each, after a warm-up.
         warm_up_s: until the rate has settled.
+        signed_share: of the limit; so many packs are signed beforehand. A run that would need
+            more ends earlier.
     """
 
     validators: Sequence[int] = VALIDATORS
     readings: Sequence[int] = READINGS
     seconds: float = 60.0
     warm_up_s: float = WARM_UP_S
+    signed_share: float = 0.75
 
 
 def run(
@@ -130,14 +133,14 @@ async def _measure(
         parameters=PARAMETERS,
     )
     boards = [Board.make() for _ in range(BOARDS)]
-    packs = int(limit * SIGNED_SHARE * (options.seconds + options.warm_up_s))
+    packs = int(limit * options.signed_share * (options.seconds + options.warm_up_s))
     files = _sign(directory, consortium, boards, packs, readings, cores)
     async with Daemons(consortium, names, directory / "nodes") as daemons:
         for name in names:
             daemons.init(name)
         await asyncio.gather(*(daemons.start(name) for name in names))
         await asyncio.gather(*(daemons.connected(name, validators - 1) for name in names))
-        async with _Run(consortium, daemons, names) as measured:
+        async with _Run(consortium, daemons, names, START_SHARE * limit) as measured:
             await measured.enrol(boards)
             row = await measured.feed(_alternate(files), options)
     return {
@@ -153,22 +156,25 @@ async def _measure(
 class _Run:
     """One network under load."""
 
-    def __init__(self, consortium: Consortium, daemons: Daemons, names: Sequence[str]) -> None:
+    def __init__(
+        self, consortium: Consortium, daemons: Daemons, names: Sequence[str], start_rate: float
+    ) -> None:
         self._founding = consortium.founding
         self._consortium = consortium
         self._daemons = daemons
         self._names = names
         self._client = daemons.client(names[0], OPERATOR)
         by_name = {member.name: member.kid for member in self._founding.members}
-        addresses = {by_name[name]: (HOST, port) for name, port in daemons.peer_ports.items()}
+        addresses = {name: (HOST, port) for name, port in daemons.peer_ports.items()}
         self._feeder = Feeder(
             self._founding,
             consortium.signing_key(FEEDER),
             consortium.member_directory(FEEDER),
             addresses,
             lambda: self._committed,
+            start_rate,
         )
-        self._kids = list(addresses)
+        self._kids = [by_name[name] for name in addresses]
         self._asked = by_name[names[0]]
         self._committed = 0
         self._base = 0
@@ -226,7 +232,7 @@ class _Run:
             if identity in placed and begin <= final < begin + spent and height
         )
         if not latencies:
-            raise ToolError("bench: nothing became final while it was measured")
+            raise ToolError("bench: nothing became final while it was measured; give it more time")
         return {
             "packs_per_s": len(latencies) / spent,
             "p50_s": _quantile(latencies, 0.5),

@@ -29,7 +29,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for share, style in ((result["limit"], "--"), (result["target"], ":")):
         label = f"{share:g} x the limit"
         left.plot(
-            by_count, [share * limit for limit in by_count.values()], f"k{style}", label=label
+            list(by_count), [share * limit for limit in by_count.values()], f"k{style}", label=label
         )
     left.set(xlabel="validators", ylabel="packs made final per s", yscale="log")
     left.legend(fontsize="small")

@@ -12,7 +12,6 @@ from tools.commands.common import (
     new_app,
     numbers,
 )
-from tools.errors import UsageError
 
 app = new_app("Measure, as ratios within one run.")
 
@@ -116,24 +115,45 @@ def bench_clients(
 
 @app.command("network")
 def bench_network(
+    validators: Annotated[
+        str, typer.Option(help="Numbers of validators, separated by commas.")
+    ] = "1,3,5,7,9",
+    readings: Annotated[
+        str, typer.Option(help="Sizes of the packs, in readings, separated by commas.")
+    ] = "1,10,60",
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of each, when settled.")] = 60.0,
+    warm_up: Annotated[float, typer.Option(min=1, max=600, help="Seconds to settle.")] = 30.0,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result, .png or .svg.")
+    ] = None,
     table3: Annotated[
-        bool, typer.Option("--table3", help="The operations of table 3 of the BCmfg paper.")
+        bool, typer.Option("--table3", help="The operations of table 3 of the BCmfg paper instead.")
     ] = False,
     users: Annotated[
-        list[int] | None, typer.Option(help="Users of a network; repeatable. [5, 10, 15]")
+        list[int] | None, typer.Option(help="With --table3: users; repeatable. [5, 10, 15]")
     ] = None,
     payload: Annotated[
         list[int] | None,
-        typer.Option(help="Bytes of a payload; repeatable. [500, 10000, 100000, 1000000]"),
+        typer.Option(
+            help="With --table3: bytes of a payload; repeatable. [500, 10000, 100000, 1000000]"
+        ),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure networks of real fog nodes on this machine.
+    """Measure networks of real fog nodes on this machine: packs made final, against the limit.
 
-    Example: fogline bench network --table3 --users 5 --json table3.json
+    Packs come in over the wire between nodes, as from the gateway of a sixth node.
+
+    Example: fogline bench network --validators 5 --readings 10 --json network.json
     """
-    from tools.bench import table3 as bench
+    if table3:
+        from tools.bench import table3 as paper
 
-    if not table3:
-        raise UsageError("--table3: say what to measure; this is all there is")
-    bench.run(users or bench.USERS, payload or bench.PAYLOADS, json_file)
+        paper.run(users or paper.USERS, payload or paper.PAYLOADS, json_file)
+        return
+    from tools.bench import network as bench
+
+    options = bench.Options(
+        numbers("--validators", validators), numbers("--readings", readings), seconds, warm_up
+    )
+    bench.run(options, json=json_file, plot=plot)
