@@ -46,6 +46,10 @@ fix: $(VENV)/installed-all ## mend what `make check` finds and a program can men
 test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests; ARGS="..." goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/installed-fuzz ## fuzz the parsers, 20 s each; ARGS="--seconds 60 --only proof" changes that
+	$(BIN)/python tests/fuzz/campaign.py $(ARGS)
+
 .PHONY: demo
 demo: $(VENV)/installed-demo ## run the whole loop once on this machine; ARGS="..." goes to fogline demo
 	@$(BIN)/fogline demo $(ARGS)
@@ -73,6 +77,10 @@ $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
 	$(INSTALL) -e '.[demo,cloud,test,dev]'
 	@touch $@ $(VENV)/installed-demo
+
+$(VENV)/installed-fuzz: $(VENV)/installed-all
+	$(INSTALL) -e '.[fuzz]'
+	@touch $@
 
 $(VENV)/installed-programs: tools/system.sh | $(BIN)/python
 	@tools/system.sh test

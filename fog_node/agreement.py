@@ -135,7 +135,8 @@ class Agreement:
         # Of its own: what others do in threads, for people who ask say, must not delay a vote.
         self._executor = ThreadPoolExecutor(1, "agreement")
         self._todo: deque[Action] = deque()
-        self._verified: OrderedDict[bytes, None] = OrderedDict()
+        # Those whose signature was verified, by their bytes.
+        self._verified: OrderedDict[bytes, Vote] = OrderedDict()
         self._asked_until = 0.0
         self._asked: Peer | None = None
         me = key.kid if key is not None else None
@@ -341,7 +342,7 @@ class Agreement:
                     await self._take_status(peer, message)
                 case wire.Votes():
                     for raw in message.raw:
-                        self._take_vote(parse_vote(raw), peer)
+                        self._take_vote(self._read_vote(raw, peer))
                 case wire.Proposal():
                     await self._take_proposal(peer, message)
                 case wire.Candidate():
@@ -358,27 +359,28 @@ class Agreement:
             # What honest peers may see otherwise, a clock say, was looked at before.
             peer.offend(Offence.BAD_BLOCK, f"{message.KIND} not accepted: {error}")
 
-    def _take_vote(self, vote: Vote, peer: Peer | None = None) -> None:
+    def _read_vote(self, raw: bytes, peer: Peer) -> Vote:
+        """Parse a vote; one that was not known counts against what the peer may have verified."""
+        known = self._verified.get(raw)
+        if known is not None:
+            return known
+        peer.verified(1)
+        return parse_vote(raw)
+
+    def _take_vote(self, vote: Vote) -> None:
         # Nothing comes of a vote on a block below the latest one, so it is not verified.
-        if vote.height + 1 >= self._consensus.setting.height and self._is_authentic(vote, peer):
+        if vote.height + 1 >= self._consensus.setting.height and self._is_authentic(vote):
             self._feed(vote)
 
-    def _is_authentic(self, vote: Vote, peer: Peer | None = None) -> bool:
-        """Whether a validator signed this; what is no validator's is not looked at.
-
-        Args:
-            vote: as parsed.
-            peer: who has the work to answer for; None where we asked for it.
-        """
+    def _is_authentic(self, vote: Vote) -> bool:
+        """Whether a validator signed this; what is no validator's is not looked at."""
         if vote.raw in self._verified:
             return True
         key = self._keys.get(vote.validator)
         if key is None:
             return False
-        if peer is not None:
-            peer.verified(1)
         verify_vote(vote, key, self._chain_id)
-        self._verified[vote.raw] = None
+        self._verified[vote.raw] = vote
         if len(self._verified) > MAX_REMEMBERED_VOTES:
             self._verified.popitem(last=False)
         return True
@@ -393,8 +395,8 @@ class Agreement:
             return
         peer.verified(1)
         verify_proposal(header, key, self._chain_id)
-        justification = tuple(parse_vote(raw) for raw in message.prevotes)
-        if not all(self._is_authentic(vote, peer) for vote in justification):
+        justification = tuple(self._read_vote(raw, peer) for raw in message.prevotes)
+        if not all(self._is_authentic(vote) for vote in justification):
             return
         block = self._ledger.parse_block(message.block)
         check_proposal(header, block)

@@ -26,6 +26,14 @@ from fog_node.protocol.governance import serial_bytes
 from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
 
 MEMBER_URI = "urn:fogline:member:"
+# What `cryptography` raises on certificates that OpenSSL may have let through.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 # Browsers and OpenSSL dislike certificates valid from this very second on skewed clocks.
 BACKDATE = dt.timedelta(hours=1)
 AUTHORITY_DAYS = 3650
@@ -167,10 +175,10 @@ def check_issued(
 
 
 def member_of(certificate: x509.Certificate) -> bytes | None:
-    """Key id of the member that a certificate names; None where it names none."""
+    """Key id of the member that a certificate names; None where it names none one can read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     for uri in uris:
@@ -214,12 +222,18 @@ def _name_of(certificate: x509.Certificate) -> str:
 def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate:
     """Read the certificate at the far end; raises NetworkError where it names no member."""
     der = tls.getpeercert(binary_form=True)
-    certificate = x509.load_der_x509_certificate(der) if der else None
-    kid = member_of(certificate) if certificate else None
+    try:
+        certificate = x509.load_der_x509_certificate(der) if der else None
+        kid = member_of(certificate) if certificate else None
+    except _UNREADABLE as error:
+        raise NetworkError(f"peer: its certificate cannot be read ({error})") from error
     if certificate is None or kid is None:
         raise NetworkError("peer: its certificate names no member; have the authority issue one")
-    serial = serial_bytes(certificate.serial_number)
-    return PeerCertificate(kid, _name_of(certificate), serial)
+    try:
+        serial = serial_bytes(certificate.serial_number)
+        return PeerCertificate(kid, _name_of(certificate), serial)
+    except (*_UNREADABLE, OverflowError) as error:
+        raise NetworkError(f"peer: its certificate cannot be read ({error})") from error
 
 
 def server_context(authority_der: bytes, certificate: Path, key: Path) -> ssl.SSLContext:

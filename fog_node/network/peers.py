@@ -249,21 +249,23 @@ class PeerNetwork:
                 "choose another"
             ) from error
         for listener in self._listeners:
-            self._spawn(self._accept_for_ever(listener, self._gate))
+            self._watch(listener, self._gate)
         for name in self._addresses:
             self._spawn(self._dial_for_ever(name))
         self._spawn(self._send_status())
 
     async def stop(self) -> None:
         """Close everything and wait until it is closed."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
         for peer in self.peers:
             peer.close("shutting down")
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
 
     def announce(self) -> None:
         """Tell all peers at once where this node stands."""
@@ -319,23 +321,31 @@ class PeerNetwork:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads redials
             delay = min(delay * 2, DIAL_BACKOFF_S[1])
 
-    async def _accept_for_ever(self, listener: socket.socket, gate: Gate) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, address = await loop.sock_accept(listener)
-            except OSError as error:
-                log.warning("peers: no connection can be taken: %s", error.strerror or error)
-                await asyncio.sleep(ACCEPT_RETRY_S)
-                continue
-            host = str(address[0])
-            refusal = gate.enter(host, loop.time())
-            if refusal is not None:
-                self._refuse(host, refusal)
-                connection.close()
-                continue
-            task = self._spawn(self._serve(connection, host, gate))
-            task.add_done_callback(partial(_close, connection))
+    def _watch(self, listener: socket.socket, gate: Gate) -> None:
+        if listener.fileno() >= 0:  # not stopped meanwhile
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, gate)
+
+    def _accept(self, listener: socket.socket, gate: Gate) -> None:
+        """Take one connection, or turn it away before anything is done for it."""
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("peers: no connection can be taken: %s", error.strerror or error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(ACCEPT_RETRY_S, self._watch, listener, gate)
+            return
+        host = str(address[0])
+        refusal = gate.enter(host, _now())
+        if refusal is not None:
+            self._refuse(host, refusal)
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = self._spawn(self._serve(connection, host, gate))
+        task.add_done_callback(partial(_close, connection))
 
     async def _serve(self, connection: socket.socket, host: str, gate: Gate) -> None:
         """Shake hands with who connected, and hear it; never raises what the other side did."""

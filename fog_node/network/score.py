@@ -44,7 +44,8 @@ KINDS = {
     "get-blob": (50.0, 200.0),
 }
 ANY_KIND = (1000.0, 4000.0)
-# beyond this, its votes are not looked at: signatures that had to be verified,
+# beyond this, its votes are not looked at: votes and proposals that were not known, to be parsed
+# and verified,
 VERIFICATIONS = (1024.0, 4096.0)
 # and beyond this, its transactions: what was refused or final already, weighed by its cost.
 USELESS = (2000.0, 16384.0)
@@ -194,7 +195,7 @@ class Scores:
         return pause
 
     def verified(self, kid: bytes, signatures: int, now: float) -> None:
-        """Count signatures that had to be verified for it."""
+        """Count votes and proposals that had to be parsed, and mostly verified, for it."""
         self.of(kid, now).verifications.charge(signatures, now)
 
     def useless(self, kid: bytes, refused: int, stale: int, now: float) -> None:

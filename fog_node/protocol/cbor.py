@@ -48,15 +48,14 @@ def decode(data: bytes, max_bytes: int, field: str = "cbor") -> Any:
         field: how to call the item in errors.
 
     Raises:
-        EncodingError: too large, malformed, not deterministic, nested too deep for cbor2,
-            followed by further bytes, or with a tag, a map or a number of items that no
-            structure here has.
+        EncodingError: too large, malformed, not deterministic, nested too deep, followed by
+            further bytes, or with a tag, a map or a number of items that no structure here has.
     """
     if len(data) > max_bytes:
         raise EncodingError(field, f"{len(data)} bytes, at most {max_bytes} are allowed")
     _check_items(data, field)
     try:
-        value = cbor2.loads(data)
+        value = cbor2.loads(data, max_depth=MAX_DEPTH + 1)  # it counts what is inside, too
         again = cbor2.dumps(value, canonical=True)
         if again != data or _is_doubtful(data):
             again = _encode_exactly(value)
@@ -170,7 +169,7 @@ _fill_steps()
 
 
 def _check_depth(value: Any, depth: int) -> None:
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH:
         raise EncodingError("cbor", f"is nested deeper than {MAX_DEPTH} levels")
     inner: Iterable[Any] = ()
     if isinstance(value, Mapping):

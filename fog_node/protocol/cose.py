@@ -17,6 +17,7 @@ from . import native_reading
 from .cbor import decode, encode
 from .errors import EncodingError, FormatError, SignatureError
 from .keys import KID_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey
+from .validate import integers
 
 ALG_ES256 = -7
 ALG_HMAC_256 = 5
@@ -162,13 +163,13 @@ def _parse(
 
 def _parse_header(protected: bytes, alg: int, field: str) -> dict[int, Any]:
     header = decode(protected, MAX_PROTECTED_BYTES, f"{field}.protected")
-    if not isinstance(header, dict):
-        raise FormatError(f"{field}.protected", "is not a map")
+    if not isinstance(header, dict) or not integers(header):
+        raise FormatError(f"{field}.protected", "is not a map of integer labels")
     known = {LABEL_ALG, LABEL_CONTENT_TYPE, LABEL_KID, LABEL_SEQUENCE, LABEL_DROPPED}
     # For Python, True and 1.0 are the same key as 1.
     if unknown := {label for label in header if type(label) is not int} | (set(header) - known):
         raise FormatError(f"{field}.protected", f"has unknown labels {sorted(unknown, key=str)}")
-    if type(header.get(LABEL_ALG)) is not int or header[LABEL_ALG] != alg:
+    if not integers((header.get(LABEL_ALG),)) or header[LABEL_ALG] != alg:
         raise FormatError(f"{field}.alg", f"is {header.get(LABEL_ALG)}, must be {alg}")
     if not isinstance(header.get(LABEL_CONTENT_TYPE), str):
         raise FormatError(f"{field}.content type", "is missing or not text")

@@ -20,7 +20,7 @@ from .members import (
     parse_roles,
 )
 from .merkle import leaf_hash
-from .validate import array, text, text_map, time_ms, uint
+from .validate import array, integers, text, text_map, time_ms, uint
 from .validators import ValidatorSet
 from .votes import MAX_VALIDATORS
 
@@ -170,7 +170,7 @@ def parse_founding(data: bytes) -> Founding:
     """Parse a founding file strictly; raises EncodingError, FormatError."""
     names = {"fogline", "name", "time", "quorum", "parameters", "authority", "members"}
     value = text_map(decode(data, MAX_FOUNDING_BYTES, "founding"), names, "founding")
-    if value["fogline"] != FORMAT:
+    if not integers((value["fogline"],)) or value["fogline"] != FORMAT:
         raise FormatError("founding.fogline", f"is not format {FORMAT}", "use a matching release")
     names = {f.name for f in fields(Parameters)}
     raw_parameters = text_map(value["parameters"], names, "founding.parameters")

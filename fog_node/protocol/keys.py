@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import native_reading
 from .errors import FormatError, SignatureError
+from .validate import integers
 
 # Order of the P-256 group (SEC 2 version 2, section 2.4.2).
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -84,10 +85,10 @@ class PublicKey:
     @classmethod
     def from_cose_key(cls, value: Any, field: str = "key") -> PublicKey:
         """Read a COSE_Key map {1: 2, -1: 1, -2: x, -3: y} (RFC 9053 section 7.1.1)."""
-        if not isinstance(value, dict) or set(value) != {1, -1, -2, -3}:
+        if not isinstance(value, dict) or set(value) != {1, -1, -2, -3} or not integers(value):
             raise FormatError(field, "is not a COSE_Key with kty, crv, x and y alone")
         x, y = value[-2], value[-3]
-        if value[1] != 2 or value[-1] != 1:
+        if not integers((value[1], value[-1])) or value[1] != 2 or value[-1] != 1:
             raise FormatError(field, "is not an EC2 key on P-256")
         if not (isinstance(x, bytes) and isinstance(y, bytes) and len(x) == len(y) == 32):
             raise FormatError(field, "x and y must be 32 bytes each")

@@ -222,6 +222,8 @@ def parse_bundle(data: bytes) -> Bundle:
     first = messages[0]
     if any(message.content_type != CONTENT_TYPE for message in messages):
         raise FormatError("bundle.manifest", f"is not {CONTENT_TYPE}")
+    if len({message.kid for message in messages}) != len(messages):
+        raise FormatError("bundle.signatures", "one signer stands there twice")
     if any(message.payload != first.payload for message in messages):
         raise FormatError("bundle.signatures", "are over different manifests")
     if not isinstance(payload, bytes):

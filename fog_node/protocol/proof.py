@@ -20,7 +20,7 @@ from .keys import KID_BYTES, PublicKey
 from .merkle import HASH_BYTES, inclusion_proof, leaf_hash, verify_inclusion
 from .sealed_header import MAX_LEAVES, SealedHeader, hash_path
 from .transactions import MAX_TRANSACTION_BYTES, Enrol, Transaction, parse_transaction
-from .validate import array, octets, text_map, uint
+from .validate import array, integers, octets, text_map, uint
 from .validators import ValidatorSet
 
 FORMAT = 2
@@ -309,7 +309,8 @@ def parse_proof(data: bytes) -> Proof:
     """Parse a proof file; raises EncodingError, FormatError, ProofError."""
     names = {"fogline-proof", "chain", "claim", "blocks", "introductions", "subjects", "record"}
     decoded = decode(data, MAX_PROOF_BYTES, "proof")
-    if isinstance(decoded, dict) and decoded.get("fogline-proof") not in (None, FORMAT):
+    written = decoded.get("fogline-proof", FORMAT) if isinstance(decoded, dict) else FORMAT
+    if not integers((written,)) or written != FORMAT:
         raise FormatError(
             "proof.fogline-proof", f"is not format {FORMAT}", "get the proof anew from a node"
         )

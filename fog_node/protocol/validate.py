@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .errors import FormatError
@@ -38,6 +39,11 @@ def uint(value: Any, field: str, at_most: int = 2**63 - 1, at_least: int = 0) ->
     if type(value) is not int or not at_least <= value <= at_most:
         raise FormatError(field, f"is not an integer from {at_least} to {at_most}")
     return value
+
+
+def integers(values: Iterable[Any]) -> bool:
+    """Whether all are integers: 1.0 and true equal 1 in Python, and are other CBOR."""
+    return all(type(value) is int for value in values)
 
 
 def integer(value: Any, field: str, magnitude: int = 2**31 - 1) -> int:
