@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -33,6 +34,11 @@ REQUEST_FILE = "request.json"
 FORMAT = "fogline membership request 1"
 MAX_REQUEST_BYTES = 16 * 1024
 _KEYS = {"format", "chain", "name", "key", "proof", "hosts", "tls_request"}
+# What Python and `cryptography` raise on JSON and on requests that are not as they should be.
+_UNREADABLE = (
+    ValueError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm,
+    x509.InvalidVersion,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def load_request(path: Path, founding: Founding) -> MembershipRequest:
         raise ToolError(f"{path}: has {len(data)} bytes, a request has {MAX_REQUEST_BYTES} at most")
     try:
         return _read(json.loads(data), founding)
-    except (ProtocolError, ValueError, TypeError, AttributeError) as error:
+    except (ProtocolError, *_UNREADABLE) as error:
         raise ToolError(f"{path}: {error}; {remedy}") from error
 
 

@@ -39,6 +39,8 @@ from fog_node.protocol.votes import (
     verify_proposal,
     verify_vote,
 )
+from tools.errors import ToolError
+from tools.membership_request import load_request, make_request
 from tools.vectors import hub
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +57,7 @@ SIGNED = {
     "fog_node/protocol/block.py:sign_coinbase": "test_a_block_with_its_certificate",
     "fog_node/protocol/manifest.py:sign_manifest": "test_a_release_bundle",
     "fog_node/protocol/governance.py:prove_key": "test_the_proof_that_a_key_is_held",
+    "tools/membership_request.py:make_request": "test_a_request_for_membership",
     # X.509: the authority of each consortium is its own, and the founding file names it.
     "fog_node/network/certificates.py:make_authority": "test_the_authority_is_the_founding_files",
     "fog_node/network/certificates.py:issue": "test_the_authority_is_the_founding_files",
@@ -247,6 +250,18 @@ def test_the_proof_that_a_key_is_held(ours, theirs) -> None:
     proof.verify(BOARD.public, here)
     with pytest.raises(SignatureError):
         proof.verify(BOARD.public, there)
+
+
+def test_a_request_for_membership(ours, theirs, tmp_path) -> None:
+    """As it is, and with the other ledger's name written into it."""
+    path = make_request(ours.founding, "jeju", tmp_path / "request")
+    assert load_request(path, ours.founding).name == "jeju"
+    with pytest.raises(ToolError):
+        load_request(path, theirs.founding)
+    here, there = (chain.founding.chain_id.hex() for chain in (ours, theirs))
+    path.write_text(path.read_text().replace(here, there))
+    with pytest.raises(ToolError):
+        load_request(path, theirs.founding)
 
 
 def test_a_proof(ours, theirs) -> None:

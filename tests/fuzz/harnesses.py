@@ -63,6 +63,8 @@ from fog_node.protocol.votes import (
     verify_proposal,
     verify_vote,
 )
+from tools.errors import ToolError
+from tools.membership_request import load_request, make_request
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 MAX_BYTES = 64 * 1024
@@ -280,6 +282,11 @@ def config_seeds() -> list[bytes]:
         config.sample("seoul", Path("founding.cbor"), here, overrides).encode()
         for overrides in (None, peers)
     ]
+
+
+def request_seeds() -> list[bytes]:
+    path = make_request(founding(), "jeju", folder() / "request", ("192.0.2.1", "jeju.example"))
+    return [path.read_bytes()]
 
 
 def csv_seeds() -> list[bytes]:
@@ -574,6 +581,12 @@ HARNESSES: tuple[Harness, ...] = (
         "config", config_seeds, from_file(config.load, "fog.toml"), errors=(ConfigurationError,)
     ),
     Harness("csv", csv_seeds, from_file(read_csv, "recording.csv"), errors=(CloudError,)),
+    Harness(
+        "membership-request",
+        request_seeds,
+        from_file(lambda path: load_request(path, founding()), "request.json"),
+        errors=(ToolError,),
+    ),
     Harness("certificate-x509", certificate_seeds, shown_member, errors=(NetworkError,)),
     Harness("admission", admission_seeds, admit),
     Harness("mqtt-topic", lambda: [b"fogline/seoul/up/" + BOARD.kid.hex().encode()], read_topic),
