@@ -474,7 +474,8 @@ class Agreement:
             and peer.status.height > self._consensus.setting.height
             and peer.lowest <= self._consensus.setting.height
         ]
-        if not ahead or now < self._asked_until:
+        gone = self._asked is not None and self._asked not in self._peers.peers
+        if not ahead or (now < self._asked_until and not gone):
             return
         if self._asked is not None:
             self._asked.misses += 1  # it did not answer in time

@@ -18,6 +18,9 @@ from .net import MAX_RESIDENT_KIB, Net
 from .steps import Steps
 
 
+MAX_TRACEBACK_CHARS = 4000
+
+
 @dataclass(frozen=True)
 class Chain:
     """The final blocks of one node: hashes, and transactions in order."""
@@ -137,7 +140,8 @@ async def end_in_order(net: Net) -> None:
     await asyncio.gather(*(net.stop_node(name) for name in net.nodes))
     roots = set()
     for name, node in net.nodes.items():
-        assert "Traceback" not in node.process.log, f"{name}: logged a traceback"
+        _, traceback, what = node.process.log.partition("Traceback")
+        assert not traceback, f"{name}: logged a traceback: {what[:MAX_TRACEBACK_CHARS]}"
         errors = [x for x in node.process.log.splitlines() if " ERROR " in x or " CRITICAL " in x]
         assert not errors, f"{name}: {errors}"
         assert 0 < node.resident_kib <= MAX_RESIDENT_KIB, (
