@@ -107,9 +107,8 @@ has_program() { # NAME... - whether one of them is there; Debian keeps daemons i
 install_for_tests() {
     local missing=()
     has_program mosquitto || missing+=(mosquitto)
-    # Test networks live in network namespaces where they may, and skew a node's clock.
+    # Test networks live in network namespaces where they may.
     has_program ip || missing+=(iproute2)
-    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
     has_program chromium chromium-browser google-chrome || missing+=(chromium)
     # The kernels for the Raspberry Pi's processor are tried on any other, too.
     if [ "$(uname -m)" != aarch64 ]; then

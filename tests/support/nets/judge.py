@@ -17,7 +17,6 @@ from .manifest import BROKER
 from .net import MAX_RESIDENT_KIB, Net
 from .steps import Steps
 
-
 MAX_TRACEBACK_CHARS = 4000
 
 
