@@ -13,6 +13,7 @@ from typing import Any
 
 import cbor2
 
+from . import native_reading
 from .errors import EncodingError
 
 MAX_DEPTH = 16
@@ -34,7 +35,9 @@ def encode(value: Any) -> bytes:
     _check_depth(value, 0)
     try:
         data = cbor2.dumps(value, canonical=True)
-        return _encode_exactly(value) if _is_doubtful(data) else data
+        # In large messages what looks doubtful is mostly part of a signature.
+        is_exact = not _is_doubtful(data) or native_reading.is_deterministic(data)
+        return data if is_exact else _encode_exactly(value)
     except (cbor2.CBOREncodeError, OverflowError, ValueError) as error:
         raise EncodingError("cbor", f"cannot be encoded ({error})") from error
 
@@ -53,6 +56,13 @@ def decode(data: bytes, max_bytes: int, field: str = "cbor") -> Any:
     """
     if len(data) > max_bytes:
         raise EncodingError(field, f"{len(data)} bytes, at most {max_bytes} are allowed")
+    if native_reading.is_deterministic(data):
+        return cbor2.loads(data)
+    return decode_plainly(data, field)
+
+
+def decode_plainly(data: bytes, field: str = "cbor") -> Any:
+    """Do what `decode` does, in Python: its twin, which knows the reason of a refusal."""
     _check_items(data, field)
     try:
         value = cbor2.loads(data, max_depth=MAX_DEPTH + 1)  # it counts what is inside, too

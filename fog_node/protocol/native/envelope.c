@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum {
-    TAG_SIGN1 = 18,
+    ENVELOPE_TAG = 18,
     ALG_ES256 = 0x26,     /* -7 */
     LABEL_ALG = 0x01,
     LABEL_CONTENT_TYPE = 0x03,
@@ -65,7 +65,7 @@ bool envelope_read(struct span message, struct envelope *envelope)
     uint64_t tag, parts;
 
     return message.size <= MAX_TRANSACTION_BYTES && reader_take_head(&reader, MAJOR_TAG, &tag)
-           && tag == TAG_SIGN1 && reader_take_head(&reader, MAJOR_ARRAY, &parts) && parts == PARTS
+           && tag == ENVELOPE_TAG && reader_take_head(&reader, MAJOR_ARRAY, &parts) && parts == PARTS
            && reader_take_bytes(&reader, &envelope->protected)
            && reader_take_byte(&reader, EMPTY_MAP) && reader_take_bytes(&reader, &envelope->payload)
            && reader_take_bytes(&reader, &envelope->signature)

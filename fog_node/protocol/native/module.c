@@ -192,6 +192,18 @@ static PyObject *to_der(PyObject *module, PyObject *signature)
     return size ? PyBytes_FromStringAndSize((char *)der, (Py_ssize_t)size) : Py_NewRef(Py_None);
 }
 
+static PyObject *is_deterministic(PyObject *module, PyObject *data)
+{
+    Py_buffer buffer;
+    (void)module;
+    if (PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    bool deterministic = cbor_is_deterministic(span_of(&buffer));
+    PyBuffer_Release(&buffer);
+    return PyBool_FromLong(deterministic);
+}
+
 /* The head of a byte string in its shortest form; returns where it ends. */
 static char *put_head(char *at, Py_ssize_t size)
 {
@@ -252,6 +264,9 @@ static PyObject *sig_structure(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"channels", channels_new, METH_O,
      "channels([(name, unit, minimum, maximum), ...]) -> a table for is_plausible"},
+    {"is_deterministic", is_deterministic, METH_O,
+     "is_deterministic(data) -> whether this is one CBOR item as it must be encoded; False also for"
+     " some items that no structure has"},
     {"is_plausible", is_plausible, METH_VARARGS,
      "is_plausible(payload, channels) -> whether all readings fit; False for what is no pack"},
     {"read_pack", read_pack, METH_VARARGS,

@@ -7,6 +7,10 @@ enum {
     FLOAT_16 = 0xF9,
     FLOAT_32 = 0xFA,
     FLOAT_64 = 0xFB,
+    SIMPLE_FALSE = 0xF4,
+    SIMPLE_NULL = 0xF6,
+    TAG_MAC0 = 17,
+    TAG_SIGN1 = 18,
 };
 
 bool reader_take_bytes(struct reader *reader, struct span *bytes)
@@ -140,6 +144,94 @@ bool reader_take_number(struct reader *reader, struct number *number)
     number->value =
         number->is_unsigned ? (double)number->integer : negative_value(number->integer);
     return true;
+}
+
+static bool take_item(struct reader *reader, unsigned depth, size_t *left);
+
+static bool take_items(struct reader *reader, uint64_t count, unsigned depth, size_t *left)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        if (!take_item(reader, depth, left)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether a key is behind the last one, bytewise; the first one is behind nothing. */
+static bool is_behind(struct span last, struct span key)
+{
+    size_t common = last.size < key.size ? last.size : key.size;
+    int order = common ? memcmp(last.bytes, key.bytes, common) : 0;
+    return order < 0 || (order == 0 && last.size < key.size);
+}
+
+static bool take_map(struct reader *reader, uint64_t count, unsigned depth, size_t *left)
+{
+    struct span last = {reader->at, 0};
+    if (count > MAX_MAP_ENTRIES) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        const uint8_t *start = reader->at;
+        int first = reader_peek(reader);
+        if (first < 0 || first >> 5 > MAJOR_TEXT || !take_item(reader, depth, left)) {
+            return false;
+        }
+        struct span key = {start, (size_t)(reader->at - start)};
+        if (!is_behind(last, key) || !take_item(reader, depth, left)) {
+            return false;
+        }
+        last = key;
+    }
+    return true;
+}
+
+static bool take_item(struct reader *reader, unsigned depth, size_t *left)
+{
+    uint64_t argument;
+    double value;
+    struct span string;
+    size_t characters;
+    int first = reader_peek(reader);
+
+    if (first < 0 || depth > MAX_DEPTH || *left == 0) {
+        return false;
+    }
+    --*left;
+    switch (first >> 5) {
+    case MAJOR_UNSIGNED:
+    case MAJOR_NEGATIVE:
+        return reader_take_head(reader, (enum major)(first >> 5), &argument);
+    case MAJOR_BYTES:
+        return reader_take_string(reader, MAJOR_BYTES, &string);
+    case MAJOR_TEXT:
+        return reader_take_string(reader, MAJOR_TEXT, &string)
+               && span_is_text(string, &characters);
+    case MAJOR_ARRAY:
+        return reader_take_head(reader, MAJOR_ARRAY, &argument)
+               && take_items(reader, argument, depth + 1, left);
+    case MAJOR_MAP:
+        return reader_take_head(reader, MAJOR_MAP, &argument)
+               && take_map(reader, argument, depth + 1, left);
+    case MAJOR_TAG:
+        return reader_take_head(reader, MAJOR_TAG, &argument)
+               && (argument == TAG_MAC0 || argument == TAG_SIGN1)
+               && take_item(reader, depth + 1, left);
+    default:
+        if (first >= SIMPLE_FALSE && first <= SIMPLE_NULL) {
+            reader->at++;
+            return true;
+        }
+        return take_float(reader, &value);
+    }
+}
+
+bool cbor_is_deterministic(struct span span)
+{
+    struct reader reader = reader_of(span);
+    size_t left = MAX_ITEMS;
+    return take_item(&reader, 0, &left) && reader_is_done(&reader);
 }
 
 bool span_equals(struct span span, const char *text)

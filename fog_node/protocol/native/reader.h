@@ -17,6 +17,9 @@ enum major {
     MAJOR_TAG = 6,
 };
 
+/* The limits of ../cbor.py. */
+enum { MAX_DEPTH = 16, MAX_ITEMS = 1 << 17, MAX_MAP_ENTRIES = 128 };
+
 /* Below the first one, a head's low bits are the argument; up to the last, they say how many bytes
  * it takes: 1, 2, 4 or 8. */
 enum { SHORT_ARGUMENT = 24, LONGEST_ARGUMENT = 27 };
@@ -123,6 +126,11 @@ bool reader_take_bytes(struct reader *reader, struct span *bytes);
 
 /* An integer of 64 bits and a sign, or a finite float. */
 bool reader_take_number(struct reader *reader, struct number *number);
+
+/* Whether this is one item in its only right encoding, with nothing behind it. It is strict beyond
+ * need: what no structure of ours has (floats that are not finite, undefined, keys that are neither
+ * integers nor strings) it takes for wrong, and its caller looks again. */
+bool cbor_is_deterministic(struct span span);
 
 /* Whether the bytes are UTF-8, of how many characters. */
 bool span_is_text(struct span span, size_t *characters);

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from fog_node.errors import LedgerError
 from fog_node.ledger.state import check_readings
 from fog_node.protocol import _native, keys, senml
-from fog_node.protocol.cbor import _encode_exactly
+from fog_node.protocol.cbor import _encode_exactly, decode_plainly
 from fog_node.protocol.cose import parse_sign1, sig_structure
-from fog_node.protocol.errors import ProtocolError, SignatureError
+from fog_node.protocol.errors import EncodingError, ProtocolError, SignatureError
 from fog_node.protocol.transactions import (
     MAX_TRANSACTION_BYTES,
     Channel,
@@ -316,6 +316,91 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             case _:
                 changed[at:at] = rng.randbytes(rng.randrange(1, 4))
     return bytes(changed)
+
+
+def decodes(data: bytes) -> bool:
+    try:
+        decode_plainly(data)
+    except EncodingError:
+        return False
+    return True
+
+
+# What the C leaves to the Python, which takes it.
+LEFT_TO_PYTHON = {"f97e00", "f97c00", "f9fc00", "f7", "e0", "f8ff", "a1f4f6", "a1800a", "d28001"}
+
+
+@pytest.mark.parametrize("data", sorted(LEFT_TO_PYTHON))
+def test_what_no_structure_has_is_left_to_python(data):
+    assert not _native.is_deterministic(bytes.fromhex(data))
+
+
+def test_deterministic_is_the_same_to_both(rng):
+    """Whatever the C calls deterministic, the Python decodes; it misses what is odd only."""
+    known = json.loads((VECTORS / "cbor_rfc8949.json").read_text())
+    seeds = [bytes.fromhex(v["hex"]) for v in known if isinstance(v, dict) and "hex" in v]
+    seeds += [*valid_packs(), *(parse_sign1(p, 2**16).payload for p in valid_packs())]
+    seeds += [_encode_exactly([[[{1: [{2: b"x", "a": -5}]}, None, True]], "é", 1.5, 2**40])]
+    yes = 0
+    for _ in range(MUTATIONS):
+        data = mutated(rng.choice(seeds), rng)
+        deterministic = _native.is_deterministic(data)
+        yes += deterministic
+        if deterministic:
+            assert decodes(data), data.hex()
+            assert _encode_exactly(cbor2.loads(data)) == data
+    assert yes > MUTATIONS // 50
+    for seed in seeds:
+        assert _native.is_deterministic(seed) or not decodes(seed) or is_odd(cbor2.loads(seed))
+
+
+def is_odd(value: Any) -> bool:
+    """Whether no structure of ours has such a thing in it."""
+    if isinstance(value, (list, tuple)):
+        return any(map(is_odd, value))
+    if isinstance(value, dict):
+        plain = all(type(key) in (int, str, bytes) for key in value)
+        return not plain or any(map(is_odd, value.values()))
+    if isinstance(value, cbor2.CBORTag):
+        return is_odd(value.value)
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return not isinstance(value, (int, str, bytes, bool, type(None)))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40)
+        | st.text(max_size=40) | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner, max_size=30)
+        | st.dictionaries(st.integers(-300, 300) | st.text(max_size=3), inner, max_size=30),
+        max_leaves=40,
+    )
+)  # fmt: skip
+def test_what_is_encoded_is_deterministic(value):
+    data = _encode_exactly(value)
+    assert _native.is_deterministic(data)
+    assert decodes(data)
+    assert not _native.is_deterministic(data + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "limit"),
+    [
+        (b"\x81" * 16 + b"\x00", True),
+        (b"\x81" * 17 + b"\x00", False),
+        (_encode_exactly(dict.fromkeys(range(128), 0)), True),
+        (_encode_exactly(dict.fromkeys(range(129), 0)), False),
+        (_encode_exactly([0] * (2**17 - 1)), True),
+        (_encode_exactly([0] * 2**17), False),
+        (bytes.fromhex("9affffffff"), False),
+        (bytes.fromhex("bb7fffffffffffffff"), False),
+        (b"", False),
+    ],
+)
+def test_items_levels_and_entries_are_bounded(data, limit):
+    assert _native.is_deterministic(data) == limit
 
 
 NUMBERS = (

@@ -32,6 +32,7 @@ static bool is_pack(struct span message, const struct channels *channels)
     struct pack pack;
     uint8_t der[MAX_DER_BYTES];
 
+    cbor_is_deterministic(message);
     /* Payloads are looked into whatever is around them: bare ones come too. */
     senml_read(message, channels, &pack);
     if (!envelope_read(message, &envelope)) {
