@@ -74,7 +74,36 @@ def words_are_allowed(checkout: Checkout) -> Iterator[str]:
                     yield f"{path}:{number}: {problem}"
 
 
-CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (folders_have_readmes, words_are_allowed)
+def threats_are_tested(checkout: Checkout) -> Iterator[str]:
+    """Every test that the threat model names exists, and every attacker's "cannot" names one."""
+    page = PurePosixPath("fog_node/protocol/THREATS.md")
+    if page not in checkout.files:
+        return
+    tests = "\n".join(
+        (checkout.root / path).read_text(encoding="utf-8")
+        for path in checkout.files
+        if path.suffix == ".py" and "tests" in path.parts
+    )
+    defined = set(re.findall(r"def (test_\w+)\(", tests))
+    lines = (checkout.root / page).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        for name in re.findall(r"`(test_\w+)`", line):
+            if name not in defined:
+                yield f"{page}:{number}: no test is called {name}; name the one that shows it now"
+        cells = line.split("|")
+        if (
+            len(cells) == 7
+            and cells[3].strip() not in ("cannot", "---")
+            and "`test_" not in cells[3]
+        ):
+            yield f"{page}:{number}: a cannot without a test; name the one that shows it"
+
+
+CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (
+    folders_have_readmes,
+    words_are_allowed,
+    threats_are_tested,
+)
 
 
 def main() -> int:
