@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from fog_node.errors import StoreError
 from fog_node.ledger import Admission
 from fog_node.protocol.transactions import Transaction
 
 # In one group; the API's connections bound how many can wait.
 MAX_GROUP = 256
+
+_Waiting = tuple[Transaction, asyncio.Future[Admission]]
 
 
 class Submissions:
@@ -28,30 +31,51 @@ class Submissions:
         """
         self._admit = admit
         self._admitted = admitted
-        self._waiting: asyncio.Queue[tuple[Transaction, asyncio.Future[Admission]]] = (
-            asyncio.Queue()
-        )
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._ended = False
 
     async def submit(self, transaction: Transaction) -> Admission:
         """Have a transaction admitted; raises StoreError where nothing could be."""
+        if self._ended:
+            raise _ending()
         outcome: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         await self._waiting.put((transaction, outcome))
         return await outcome
 
     async def run(self) -> None:
-        """Admit what waits, until cancelled."""
-        while True:
-            group = [await self._waiting.get()]
-            while len(group) < MAX_GROUP and not self._waiting.empty():
+        """Admit what waits, until cancelled; then whoever still waits is told."""
+        group: list[_Waiting] = []
+        try:
+            while True:
+                group = [await self._waiting.get()]
+                while len(group) < MAX_GROUP and not self._waiting.empty():
+                    group.append(self._waiting.get_nowait())
+                await self._take(group)
+        finally:
+            self._ended = True
+            while not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
-            try:
-                results = await asyncio.to_thread(self._admit, [item for item, _ in group])
-            except Exception as error:  # noqa: BLE001 - each sender is told, as if it were alone
-                for _, outcome in group:
-                    if not outcome.done():
-                        outcome.set_exception(error)
-                continue
-            self._admitted([r.transaction for r in results if r.status == "admitted"])
-            for (_, outcome), result in zip(group, results, strict=True):
-                if not outcome.done():  # a sender may have left
-                    outcome.set_result(result)
+            _fail(group, _ending())
+
+    async def _take(self, group: list[_Waiting]) -> None:
+        try:
+            results = await asyncio.to_thread(self._admit, [item for item, _ in group])
+        except Exception as error:  # noqa: BLE001 - each sender is told, as if it were alone
+            _fail(group, error)
+            return
+        self._admitted([r.transaction for r in results if r.status == "admitted"])
+        for (_, outcome), result in zip(group, results, strict=True):
+            if not outcome.done():  # a sender may have left
+                outcome.set_result(result)
+
+
+def _fail(group: list[_Waiting], error: Exception) -> None:
+    for _, outcome in group:
+        if not outcome.done():
+            outcome.set_exception(error)
+
+
+def _ending() -> StoreError:
+    return StoreError(
+        "ledger: this node is shutting down; send the transaction to another node, or here again"
+    )

@@ -94,3 +94,19 @@ async def test_each_is_told_of_a_disk_that_failed_and_the_next_is_served(chain, 
             await task
     admit.failure = None
     assert (await made.submit(chain.incident(sequence=1))).status == "admitted"
+
+
+async def test_whoever_waits_when_the_node_ends_is_told(chain):
+    admit = Held(chain.ledger)
+    made = Submissions(admit, lambda _: None)
+    task = asyncio.create_task(made.run())
+    waiting = await begin(made, chain.incident(sequence=1))
+    waiting += await begin(made, chain.incident(sequence=2))
+    task.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        with pytest.raises(StoreError, match="shutting down"):
+            await made.submit(chain.incident(sequence=3))
+    assert all(isinstance(end, StoreError) and "shutting down" in str(end) for end in ends)
+    admit.go_on.set()
+    await asyncio.gather(task, return_exceptions=True)
