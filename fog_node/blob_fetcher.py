@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # A peer that does not answer for so long loses the turn to the next one.
 ANSWER_TIMEOUT_S = 5.0
+# Where none of the peers holds it, they are all asked again after so long.
+PAUSE_S = 1.0
 # Payloads that are wanted; a further one takes the place of the oldest, and is wanted again
 # when somebody asks for it.
 MAX_WANTED_PAYLOADS = 4096
@@ -59,6 +62,7 @@ class BlobFetcher:
         self._payloads = payloads
         self._wanted: dict[tuple[bytes, bytes], Payload] = {}
         self._downloads: dict[bytes, _Download] = {}
+        self._peers: list[Peer] = []
 
     def want(self, payload: Payload) -> bool:
         """Fetch a payload unless it is held here; whether that is new. From any thread."""
@@ -86,10 +90,11 @@ class BlobFetcher:
         self._downloads = {
             sha256: self._downloads.get(sha256, download) for sha256, download in downloads.items()
         }
+        self._peers = peers
         now = time.monotonic()
         for download in self._downloads.values():
             if now >= download.deadline:
-                self._next_peer(download, peers)
+                self._next_peer(download)
 
     def serve(self, peer: Peer, request: wire.GetBlob) -> None:
         """Answer a peer that asks for a piece."""
@@ -109,7 +114,7 @@ class BlobFetcher:
         if download is None or download.peer != peer.kid or piece.offset != len(download.data):
             return False
         if piece.total != download.size or not piece.data:
-            download.deadline = 0.0  # it does not hold the file
+            self._next_peer(download)  # it does not hold the file
             return False
         download.data += piece.data
         if len(download.data) < download.size:
@@ -147,16 +152,19 @@ class BlobFetcher:
         name = f"payload {payload.content.sha256.hex()}"
         return _Download(name, payload.content.sha256, payload.content.size, keep, is_bundle=False)
 
-    def _next_peer(self, download: _Download, peers: list[Peer]) -> None:
-        untried = [peer for peer in peers if peer.kid not in download.tried]
+    def _next_peer(self, download: _Download) -> None:
+        download.data.clear()
+        untried = [peer for peer in self._peers if peer.kid not in download.tried]
         if not untried:
             download.tried.clear()
-            download.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+            download.peer = b""
+            download.deadline = time.monotonic() + PAUSE_S
             return
-        download.tried.add(untried[0].kid)
-        download.peer = untried[0].kid
-        download.data.clear()
-        self._ask(download, untried[0])
+        # By chance: else all nodes would turn to the same one first.
+        peer = random.choice(untried)  # noqa: S311 - no secret
+        download.tried.add(peer.kid)
+        download.peer = peer.kid
+        self._ask(download, peer)
 
     def _ask(self, download: _Download, peer: Peer) -> None:
         download.deadline = time.monotonic() + ANSWER_TIMEOUT_S

@@ -192,7 +192,7 @@ async def _until_final(client: Client, transaction_id: bytes, deadline: float) -
         except RefusedError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-        await _pause(deadline, transaction_id)
+        await _pause(deadline, f"{transaction_id.hex()}: is not final at every node")
 
 
 async def _until_held(
@@ -207,14 +207,12 @@ async def _until_held(
                 raise
         else:
             return
-        await _pause(deadline, transaction_id)
+        await _pause(deadline, f"{transaction_id.hex()}: its payload is not with every node")
 
 
-async def _pause(deadline: float, transaction_id: bytes) -> None:
+async def _pause(deadline: float, what: str) -> None:
     if time.monotonic() > deadline:
-        raise ToolError(
-            f"{transaction_id.hex()}: is not with every node after {FINAL_TIMEOUT_S:.0f} s"
-        )
+        raise ToolError(f"{what} after {FINAL_TIMEOUT_S:.0f} s")
     await asyncio.sleep(POLL_S)
 
 
