@@ -57,7 +57,8 @@ def check_transaction(
         state.check(transaction, height)
         return
     state.permit(transaction)
-    if not signer.next < transaction.sequence < signer.next + MAX_SEQUENCE_AHEAD:
+    first, last = transaction.first, transaction.sequence
+    if not signer.next < first <= last < signer.next + MAX_SEQUENCE_AHEAD:
         raise LedgerError(
             "sequence",
             f"transaction.sequence: is {transaction.sequence}, must be {signer.next} to "

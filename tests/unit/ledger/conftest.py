@@ -19,6 +19,7 @@ from fog_node.protocol.merkle import root
 from fog_node.protocol.requests import Content
 from fog_node.protocol.transactions import (
     BOARD_KINDS,
+    Alert,
     Body,
     Channel,
     Clone,
@@ -181,6 +182,9 @@ class Consortium:
         first, *others = (by or self.validators)[: count or self.founding.quorum]
         proposal = self.propose(first, *changes)
         return [proposal, *(self.approve(key, proposal) for key in others)]
+
+    def alert(self, device: SigningKey, pack: int, sequence: int | None = None) -> Transaction:
+        return self.sign(device, Alert(START_MS // 1000, bytes(32), 9, 8, pack), sequence)
 
     def clone(self, by: SigningKey, one: Transaction, other: Transaction, **n: int) -> Transaction:
         return self.sign(by, Clone.of(one, other), **n)
