@@ -14,7 +14,14 @@ from fog_node.protocol import senml
 from fog_node.protocol.cbor import encode
 from fog_node.protocol.cose import sign1
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.transactions import MAX_PLAIN_BYTES, MAX_TEXT_CHARS, Incident
+from fog_node.protocol.transactions import (
+    MAX_PLAIN_BYTES,
+    MAX_TEXT_CHARS,
+    Clone,
+    Gap,
+    Incident,
+    ReinstateDevice,
+)
 
 
 @pytest.fixture
@@ -144,6 +151,30 @@ class TestCauses:
     def test_a_member_is_no_device(self, chain, admission):
         raw = chain.incident().raw
         assert cause(admission, raw, chain.gateway.kid) == "unknown_device"
+
+    def test_conflict_shows_both_messages(self, chain, board, admission):
+        first, second = chain.pack(board, 1), chain.pack(board, 1, value=2.5)
+        assert judge(admission, first.raw, board.kid).kind == "admitted"
+        outcome = judge(admission, second.raw, board.kid)
+        assert outcome.refusal.cause == "conflict"
+        assert outcome.clone == (second, first)
+
+    def test_quarantined(self, chain, board, admission):
+        pair = chain.pack(board, 1), chain.pack(board, 1, value=2.5)
+        chain.seal(chain.sign(chain.gateway, Clone.of(*pair)))
+        for message in (*pair, chain.pack(board, 2)):
+            assert cause(admission, message.raw, board.kid) == "quarantined"
+        chain.seal(chain.sign(chain.operator, ReinstateDevice(board.kid, "found", 1)))
+        assert judge(admission, pair[0].raw, board.kid).kind == "admitted"
+
+    def test_a_gap_is_admitted(self, chain, board, admission):
+        chain.seal(chain.pack(board, 1))
+        gap = chain.sign(board, Gap(2, "flash was erased"), 9, 9)
+        assert judge(admission, gap.raw, board.kid).kind == "admitted"
+        chain.seal()
+        assert chain.ledger.state.next_sequence(board.kid) == 10
+        # What the broker still held of the numbers that were given up.
+        assert judge(admission, chain.pack(board, 3).raw, board.kid).kind == "deferred"
 
     def test_revoked_device(self, chain, board, admission):
         chain.revoke(board.kid)

@@ -269,6 +269,36 @@ class TestBlock:
         assert "ahead of our clock" in reason
         validate_block(block, chain, state, verifier, None)
 
+    @pytest.mark.parametrize(
+        ("after_parent_ms", "ahead_ms", "voted", "certified"),
+        [
+            (-1000, 0, False, False),  # back
+            (0, 0, False, False),  # stands still
+            (699, 0, False, False),  # before the rest is over
+            (700, 0, True, True),
+            (700, -(10**9), True, True),  # long ago by our clock: miners rest
+            (10**9, 0, True, True),
+            (700, MAX_FUTURE_MS, True, True),
+            (700, MAX_FUTURE_MS + 1, False, True),  # others' clocks have let it pass
+            (10**9, 10**9, False, True),
+        ],
+    )
+    def test_the_rules_of_time(
+        self, make_consortium, mine, after_parent_ms, ahead_ms, voted, certified
+    ):
+        resting = make_consortium(rest_ms=700)
+        state = State.at_founding(resting.founding)
+        genesis = BlockInfo.of_genesis(resting.founding)
+        chain, checker = Chain(genesis, [genesis.time]), Verifier(resting.chain_id)
+        good = mine(make_template(resting.validators[0], 0, 0, chain, state, [])[0])
+        time = genesis.time + after_parent_ms
+        block = self.remade(resting, good, mine, time=time)
+        for now_ms, valid in ((time - ahead_ms, voted), (None, certified)):
+            if valid:
+                validate_block(block, chain, state, checker, now_ms)
+            else:
+                assert "coinbase.time" in self.refusal(block, chain, state, checker, now_ms)
+
     def test_rest_between_blocks(self, make_consortium, mine):
         resting = make_consortium(rest_ms=700)
         state = State.at_founding(resting.founding)
@@ -348,6 +378,16 @@ class TestDifficulty:
         assert (
             next_bits(self.chain(founding, 19, 10, 0x1E00FFFF), founding.parameters) == 0x1E00FFFF
         )
+
+    def test_follows_a_vote_on_the_easiest_target(self, make_consortium):
+        founding = self.founding(make_consortium)
+        chain = self.chain(founding, 19, 2000, self.BITS)
+        harder = replace(founding.parameters, bits=0x1E00FFFF)
+        assert next_bits(chain, harder) == 0x1E00FFFF  # at once
+        easier = replace(founding.parameters, bits=0x2000FFFF)
+        assert next_bits(chain, easier) == self.BITS  # at the next retarget
+        fixed = replace(easier, retarget_blocks=0)
+        assert next_bits(chain, fixed) == 0x2000FFFF
 
     def test_fixed(self, make_consortium):
         founding = self.founding(make_consortium, retarget_blocks=0)
