@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
-from fog_node.errors import StoreError
+from fog_node.api.errors import RequestError
 from fog_node.ledger import Admission
 from fog_node.protocol.transactions import Transaction
 
@@ -35,7 +36,7 @@ class Submissions:
         self._ended = False
 
     async def submit(self, transaction: Transaction) -> Admission:
-        """Have a transaction admitted; raises StoreError where nothing could be."""
+        """Have a transaction admitted; raises StoreError or RequestError."""
         if self._ended:
             raise _ending()
         outcome: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
@@ -75,7 +76,10 @@ def _fail(group: list[_Waiting], error: Exception) -> None:
             outcome.set_exception(error)
 
 
-def _ending() -> StoreError:
-    return StoreError(
-        "ledger: this node is shutting down; send the transaction to another node, or here again"
+def _ending() -> RequestError:
+    return RequestError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "node",
+        "is shutting down",
+        "send the transaction to another node, or here again",
     )

@@ -8,6 +8,7 @@ import threading
 import pytest
 from support.small_chain import SmallChain
 
+from fog_node.api.errors import RequestError
 from fog_node.errors import StoreError
 from fog_node.submissions import Submissions
 
@@ -105,8 +106,8 @@ async def test_whoever_waits_when_the_node_ends_is_told(chain):
     task.cancel()
     async with asyncio.timeout(DEADLINE_S):
         ends = await asyncio.gather(*waiting, return_exceptions=True)
-        with pytest.raises(StoreError, match="shutting down"):
+        with pytest.raises(RequestError, match="shutting down"):
             await made.submit(chain.incident(sequence=3))
-    assert all(isinstance(end, StoreError) and "shutting down" in str(end) for end in ends)
+    assert all(isinstance(end, RequestError) and "shutting down" in str(end) for end in ends)
     admit.go_on.set()
     await asyncio.gather(task, return_exceptions=True)
