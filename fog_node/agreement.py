@@ -429,6 +429,8 @@ class Agreement:
         if message.height > mine.height:
             self._catch_up()
             return
+        if 0 < message.height - 1 <= self._ledger.base:
+            return  # so far behind that nothing here can be compared
         ours = await self._apart(self._ledger.info, message.height - 1)
         if ours is None or ours.hash != message.parent:
             if peer.may_send_again(message.parent):
@@ -527,6 +529,8 @@ class Agreement:
                 # We never ask for blocks from there on.
                 peer.offend(Offence.BAD_BLOCK, f"answers with block {block.height} out of order")
                 break
+            if block.height <= self._ledger.base:
+                continue
             if block.height <= self._ledger.height:
                 # Raises ForkError where a second certified block exists.
                 await self._write(self._ledger.commit, block, certificate)

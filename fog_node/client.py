@@ -33,6 +33,7 @@ from .errors import FogNodeError
 from .network.certificates import SERVER_NAME
 from .protocol.block import MAX_BLOCK_BYTES
 from .protocol.cbor import decode
+from .protocol.checkpoint import MAX_CHECKPOINT_BYTES
 from .protocol.errors import ProtocolError
 from .protocol.founding import MAX_FOUNDING_BYTES
 from .protocol.manifest import MAX_BUNDLE_BYTES
@@ -202,6 +203,11 @@ class Client:
         self._patience_s = patience_s
         self._stream_timeout = httpx.Timeout(timeout_s, read=STREAM_TIMEOUT_S)
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Base addresses, in the present order of preference."""
+        return tuple(self._urls)
+
     async def __aenter__(self) -> Self:
         """Begin."""
         return self
@@ -264,6 +270,10 @@ class Client:
         async with aclosing(self._follow("/v1/events", first, patience_s, _events)) as followed:
             async for event in followed:
                 yield event
+
+    async def checkpoint(self) -> bytes:
+        """A checkpoint as of a node's latest block, not verified here."""
+        return await self._bytes("/v1/checkpoint", MAX_CHECKPOINT_BYTES)
 
     async def proof(self, transaction_id: bytes) -> bytes:
         """The proof file of a final transaction, not verified here."""

@@ -15,13 +15,18 @@ from fog_node.client import Client, ClientError, SealedBlock
 from fog_node.config import Config, load, split_address
 from fog_node.credentials import Credentials
 from fog_node.errors import NetworkError, StoreError
-from fog_node.identity import load_founding
+from fog_node.identity import load_founding, load_key
 from fog_node.ledger import Ledger
-from fog_node.ledger.repair import BlockSource, NoSource, repair_store
+from fog_node.ledger.checkpoints import begin_with, make_checkpoint
+from fog_node.ledger.repair import UNKNOWN_AHEAD, BlockSource, NoSource, repair_store
 from fog_node.ledger.schema import DATABASE
+from fog_node.ledger.store_reader import inspect_store
 from fog_node.ledger.verification import verify_store
 from fog_node.network import certificates, wire
 from fog_node.network.visit import VISIT_TIMEOUT_S, Visit
+from fog_node.protocol.block import hash_hex
+from fog_node.protocol.checkpoint import MAX_CHECKPOINT_BYTES, parse_checkpoint
+from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 
 from .errors import ToolError, UsageError
@@ -135,6 +140,90 @@ def prune(
     }
 
 
+def checkpoint(config_file: Path, out: Path) -> dict[str, Any]:
+    """Write what a new node can begin with, as of the latest block; the node may run.
+
+    Raises:
+        StoreError: there is no block yet.
+        ToolError: the file cannot be written.
+    """
+    config = load(config_file)
+    founding = load_founding(config.node.founding)
+    with inspect_store(config.node.data_dir / LEDGER) as reader, reader.snapshot():
+        made = make_checkpoint(reader, founding)
+    data = made.encode()
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise ToolError(f"{out}: {error.strerror}; name a file that can be written") from error
+    return {
+        "checkpoint": str(out),
+        "height": made.head.height,
+        "block": hash_hex(made.head.hash),
+        "bytes": len(data),
+    }
+
+
+def join(
+    config_file: Path, source: str, sources: Sequence[str], *, forget_votes: bool = False
+) -> dict[str, Any]:
+    """Begin the ledger of a new node with a checkpoint.
+
+    Args:
+        config_file: the node's.
+        source: a file, or the address of a node's API.
+        sources: other nodes, to learn how long a validator must abstain: see `repair`.
+        forget_votes: let it vote at once; for a validator that has never run.
+
+    Raises:
+        StoreError: there is a ledger already, or nobody says how long to abstain.
+        ToolError: the checkpoint cannot be had, or does not hold.
+    """
+    config = load(config_file)
+    founding = load_founding(config.node.founding)
+    member = load_key(config.node.key)
+    directory = config.node.data_dir / LEDGER
+    if (directory / DATABASE).exists():
+        raise UsageError(
+            f"{directory}: holds a ledger; a checkpoint is for a new node: move that away first"
+        )
+    is_address = "://" in source
+    asked = [*(sources or config.peer.peers), *([source] if is_address else [])]
+    with OtherNodes.of(config, founding, asked) as nodes:
+        data = nodes.checkpoint(source) if is_address else _read_checkpoint(Path(source))
+        heads = nodes.heads()
+    try:
+        found = parse_checkpoint(data)
+        validators = found.verify(founding)
+        abstain = 0
+        if member.kid in validators.by_kid and not forget_votes:
+            if not heads:
+                raise StoreError(
+                    "join: this validator may have voted before, and no other node answers to say "
+                    "how far the chain is; name some with --from, or, where it has never run, "
+                    "give --forget-votes"
+                )
+            abstain = max(*heads, found.head.height) + UNKNOWN_AHEAD
+        begin_with(found, directory, founding, abstain)
+    except ProtocolError as error:
+        raise ToolError(f"{source}: does not hold: {error}") from error
+    return {
+        "height": found.head.height,
+        "block": hash_hex(found.head.hash),
+        "agreed_by": len(found.head.certificate.votes),
+        "abstain": abstain,
+    }
+
+
+def _read_checkpoint(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_CHECKPOINT_BYTES:
+            raise ToolError(f"{path}: is larger than {MAX_CHECKPOINT_BYTES} bytes; no checkpoint")
+        return path.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}; give a checkpoint file") from error
+
+
 def _days(text: str) -> int:
     number = text.removesuffix("d")
     if not number.isascii() or not number.isdigit() or number == text or int(number) < 0:
@@ -203,6 +292,11 @@ class OtherNodes(BlockSource):
             *(status.height for status in statuses if status is not None),
             *(visit.head for visit in self._open),
         ]
+
+    def checkpoint(self, url: str) -> bytes:
+        """A checkpoint of the node at this address, which must be one of the sources."""
+        client = next(client for client in self._clients if url.rstrip("/") in client.urls)
+        return self._run(client.checkpoint())
 
     def blocks_at(self, height: int) -> Iterator[tuple[bytes, bytes]]:
         """A block as each node has it."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from fog_node.errors import PrunedError
 from fog_node.protocol.cbor import encode
 from fog_node.protocol.proof import MAX_SUBJECTS, Proof
 
@@ -199,6 +200,12 @@ def headers(
     return CborResponse(encode(sealed))
 
 
+@router.get("/v1/checkpoint", response_class=CborResponse, responses=JSON_ERRORS)
+def checkpoint(node: Node, _: ChainReader) -> Response:
+    """A checkpoint as of the latest block: what a new node can begin with; see `fog join`."""
+    return CborResponse(node.ledger.checkpoint().encode())
+
+
 def _check_open(proof: Proof, reader: Reader, node: Services, field: str) -> None:
     if not all(reader.may_read(s.transaction, node.ledger) for s in proof.subjects):
         raise forbidden(field, "is a transaction that does not concern you")
@@ -224,6 +231,8 @@ def _first_of_stream(node: Services, first: int | None) -> int:
     if first is None:
         return head + 1
     check_height("from", first, 1, head + 1)
+    if first < node.ledger.pruned:
+        raise PrunedError(first)
     return first
 
 

@@ -25,6 +25,7 @@ from fog_node.errors import (
     StoreError,
 )
 from fog_node.protocol.block import Block, Header, parse_block
+from fog_node.protocol.checkpoint import Checkpoint
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
@@ -44,6 +45,7 @@ from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, Vote
 
 from .chain import BlockInfo
+from .checkpoints import make_checkpoint
 from .consensus_messages import HeightSetting, Lock
 from .mempool import Limits, Mempool
 from .proofs import Located, ProofMaker
@@ -51,7 +53,7 @@ from .pruning import Archive, Progress, Pruned, prune
 from .records import Device
 from .state import State
 from .store import Fork, Place, Store
-from .stored_block import PrunedBlock, StoredBlock
+from .stored_block import PrunedBlock, StoredBlock, read_block
 from .stored_chain import StoredChain
 from .template import BLOCK_OVERHEAD_BYTES, make_template
 from .validation import (
@@ -177,7 +179,10 @@ class Ledger:
 
     def block(self, height: int) -> tuple[bytes, bytes] | None:
         """Bytes of the block at this height, from 1, and of its certificate."""
-        return self._store.block(height)
+        found = self._store.block(height)
+        if found is None and 0 < height <= self._store.meta.base:
+            raise PrunedError(height)
+        return found
 
     def info(self, height: int) -> BlockInfo | None:
         """Return the block at this height, from 0."""
@@ -280,14 +285,19 @@ class Ledger:
             return None
         place = self._store.find(member.introduced)
         if place is None:
-            raise self._store.damaged(f"ids: the proposal of {kid.hex()} is missing")
+            raise self._missing(f"ids: the proposal of {kid.hex()}")
         return Located(place.height, place.index), place.signer
 
     def _enrolment(self, device: Device) -> tuple[Located, bytes]:
         place = self._store.find(device.enrolment_id)
         if place is None:
-            raise self._store.damaged(f"ids: the enrolment of {device.kid.hex()} is missing")
+            raise self._missing(f"ids: the enrolment of {device.kid.hex()}")
         return Located(place.height, place.index), place.signer
+
+    def _missing(self, what: str) -> StoreError:
+        """Return the error for what is nowhere: lost, or from before the checkpoint."""
+        joined = self._store.meta.joined
+        return PrunedError(joined) if joined else self._store.damaged(f"{what} is missing")
 
     def sealed_header(self, height: int) -> SealedHeader:
         """Return a final block without its transactions; raises StoreError."""
@@ -297,12 +307,22 @@ class Ledger:
         """Return a final block, parsed but for its transactions; raises StoreError."""
         return self._stored(height)
 
-    # Forgetting
+    # Joining and forgetting
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what a new node can begin with, as of the latest block; raises StoreError."""
+        with self._writing:  # no block comes between two reads
+            return make_checkpoint(self._store, self.founding)
 
     @property
     def pruned(self) -> int:
         """Bodies of the blocks below this height are no longer here."""
         return self._store.meta.pruned
+
+    @property
+    def base(self) -> int:
+        """Nothing at all is here of the blocks from 1 up to this height."""
+        return self._store.meta.base
 
     def prune(
         self, before_ms: int, archive: Archive | None, progress: Progress | None = None
@@ -601,18 +621,7 @@ class Ledger:
                 self._tables[body.device] = devices[body.device].table.prepared
 
     def _stored(self, height: int) -> StoredBlock | PrunedBlock:
-        try:
-            found = self._store.block(height)
-        except PrunedError:
-            header = self._store.header(height)
-            assert header is not None  # its body was asked for
-            with self._store.readable(f"block {height}"):
-                return PrunedBlock(header, self._store.kept(height))
-        if found is None:
-            if 0 < height <= self._store.meta.base:
-                raise PrunedError(height)
-            raise self._store.damaged(f"block {height}: is missing")
-        return StoredBlock(*found)
+        return read_block(self._store, height)
 
     def _check_whole(self) -> None:
         if (fork := self.fork) is not None:
@@ -641,7 +650,7 @@ class Ledger:
                     f"transaction.sequence: {sequence} was given up as lost by the signer's "
                     f"number {gap.sequence}",
                 )
-            if self._store.meta.base:
+            if self._store.meta.joined:
                 raise LedgerError(
                     "sequence",
                     f"transaction.sequence: {sequence} became final before the checkpoint that "
@@ -742,6 +751,8 @@ class Ledger:
     def _commit_again(self, block: Block, certificate: Certificate) -> Committed:
         ours = self.info(block.height)
         if ours is None:
+            if block.height <= self.base:
+                raise PrunedError(block.height)
             raise self._store.damaged(f"block {block.height}: is missing")
         if ours.hash == block.hash:
             return Committed(ours)

@@ -52,6 +52,8 @@ class Meta:
         writes: number of the latest commit, as the witness has it.
         head: height of the latest block.
         base: below this height nothing is kept; 0 where the chain is whole.
+        joined: height of the checkpoint that this ledger began with; 0 where it has taken all
+            blocks itself.
         pruned: bodies of the blocks below this height were dropped.
         voted: highest height at which this validator has voted.
         abstain: up to this height this validator must not vote, for it may have voted there
@@ -65,6 +67,7 @@ class Meta:
     writes: int = 0
     head: int = 0
     base: int = 0
+    joined: int = 0
     pruned: int = 0
     voted: int = 0
     abstain: int = 0
@@ -105,7 +108,7 @@ class Meta:
         )
 
 
-_NUMBERS = ("writes", "head", "base", "pruned", "voted", "abstain")
+_NUMBERS = ("writes", "head", "base", "joined", "pruned", "voted", "abstain")
 _SUMS = ("votes", "locks", "mempool", "forks", "sets")
 
 

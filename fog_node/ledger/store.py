@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from fog_node.errors import DamagedError, StoreError
 from fog_node.protocol.block import Block
 from fog_node.protocol.cbor import encode
+from fog_node.protocol.sealed_header import SealedHeader
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, Vote
 
@@ -126,15 +127,42 @@ class Store(StoreReader):
             meta.votes = _sum(database, "votes")
             meta.locks = _sum(database, "lock")
             if handover is not None:
-                row = (info.height + 1, check_of(info.height + 1, handover.raw), handover.raw)
-                database.execute("INSERT INTO validator_sets VALUES (?, ?, ?)", row)
-                meta.sets = meta.sets.plus(row[1])
+                self._insert_set(database, meta, info.height + 1, handover)
             meta.head = info.height
             for transaction in block.transactions:
                 meta.kinds[transaction.kind] = meta.kinds.get(transaction.kind, 0) + 1
         return info
 
-    # Forgetting
+    # Joining and forgetting
+
+    def adopt(
+        self,
+        blocks: Sequence[SealedHeader],
+        entries: Mapping[bytes, bytes],
+        base: int,
+        abstain: int,
+    ) -> None:
+        """Begin with a checkpoint instead of the founding; the store must be new.
+
+        Args:
+            blocks: handovers, and the latest blocks without a gap.
+            entries: the state after the last of them, by key.
+            base: height below the first of those without a gap.
+            abstain: up to this height this validator must not vote.
+        """
+        head = blocks[-1].height
+        with self._transaction() as (database, meta):
+            if meta.head:
+                raise StoreError(
+                    f"{self.path}: holds blocks already; a checkpoint is for a new ledger"
+                )
+            for sealed in blocks:
+                self._insert_sealed(database, sealed)
+                if sealed.next is not None:
+                    self._insert_set(database, meta, sealed.height + 1, sealed.next)
+            database.executemany("INSERT INTO state VALUES (?, ?)", sorted(entries.items()))
+            meta.head = meta.joined = head
+            meta.base, meta.pruned, meta.abstain = base, head + 1, abstain
 
     def prune(self, below: int, kept: Mapping[tuple[int, int], bytes]) -> None:
         """Drop the bodies of all blocks below a height, but for what is kept of them.
@@ -312,14 +340,39 @@ class Store(StoreReader):
         self, database: sqlite3.Connection, info: BlockInfo, block: Block, certificate: bytes
     ) -> None:
         header, coinbase = block.header.encode(), block.coinbase.raw
-        check = check_of(info.height, info.transactions, info.size, header, coinbase, certificate)
+        fields = (info.transactions, info.size, header, coinbase, certificate)
+        self._insert_header(database, info.height, info.hash, fields)
+
+    def _insert_sealed(self, database: sqlite3.Connection, sealed: SealedHeader) -> None:
+        """Keep a block whose body was never here; its size is not known."""
+        header, coinbase = sealed.header.encode(), sealed.coinbase.raw
+        fields = (sealed.size - 1, 0, header, coinbase, sealed.certificate.encode())
+        self._insert_header(database, sealed.height, sealed.hash, fields)
+        place, value = sealed.height * PLACES, encode([list(sealed.coinbase_path)])
+        row = (place, check_of(place, value), value)
+        database.execute("INSERT INTO kept VALUES (?, ?, ?)", row)
+
+    def _insert_header(
+        self,
+        database: sqlite3.Connection,
+        height: int,
+        block_hash: bytes,
+        fields: tuple[int, int, bytes, bytes, bytes],
+    ) -> None:
+        transactions, size, *blobs = fields
+        check = check_of(height, transactions, size, *blobs)
         database.execute(
             "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                info.height, prefix_of(info.hash), info.transactions, info.size, check,
-                header, coinbase, certificate,
-            ),
-        )  # fmt: skip
+            (height, prefix_of(block_hash), transactions, size, check, *blobs),
+        )
+
+    def _insert_set(
+        self, database: sqlite3.Connection, meta: Meta, height: int, voters: ValidatorSet
+    ) -> None:
+        check = check_of(height, voters.raw)
+        row = (height, check, voters.raw)
+        database.execute("INSERT INTO validator_sets VALUES (?, ?, ?)", row)
+        meta.sets = meta.sets.plus(check)
 
     def _insert_places(self, database: sqlite3.Connection, block: Block) -> None:
         runs = runs_of(block)

@@ -17,7 +17,7 @@ from fog_node.protocol.validate import array
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, parse_certificate
 
-from .store_reader import MAX_KEPT_BYTES, StoredHeader
+from .store_reader import MAX_KEPT_BYTES, StoredHeader, StoreReader
 
 
 class StoredBlock:
@@ -111,3 +111,24 @@ class PrunedBlock:
         if raw is None:
             raise PrunedError(self.coinbase.height)
         return Inclusion(block, parse_transaction(raw), index, self._paths[index])
+
+
+def read_block(reader: StoreReader, height: int) -> StoredBlock | PrunedBlock:
+    """Return a final block, with its body or what stayed of it.
+
+    Raises:
+        DamagedError: it is not what was written.
+        PrunedError: nothing of it is here.
+    """
+    with reader.readable(f"block {height}"):
+        try:
+            found = reader.block(height)
+        except PrunedError:
+            header = reader.header(height)
+            assert header is not None  # its body was asked for
+            return PrunedBlock(header, reader.kept(height))
+        if found is None:
+            if 0 < height <= reader.meta.base:
+                raise PrunedError(height)
+            raise reader.damaged(f"block {height}: is missing")
+        return StoredBlock(*found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fog_node.errors import StoreError
+
 from .chain import BlockInfo
 from .store import Store
 
@@ -16,6 +18,12 @@ class StoredChain:
 
     def times(self, first: int, last: int) -> list[int]:
         """Return times in ms of the blocks from `first` to `last`, both included."""
+        if 0 < first <= self._store.meta.base:
+            raise StoreError(
+                f"ledger: the rules now look back to block {first}, and the checkpoint that this "
+                f"ledger began with only to {self._store.meta.base + 1}; begin again with a newer "
+                "one: fogline fog join --checkpoint"
+            )
         genesis = [self._genesis.time] if first == 0 else []
         return genesis + self._store.times(first, last)
 

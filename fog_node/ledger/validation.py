@@ -196,6 +196,11 @@ def next_bits(chain: Chain, parameters: Parameters) -> int:
     return bits_from_target(target)
 
 
+def look_back(state: State) -> int:
+    """How many of the latest blocks the rules for the next one look at; at least one."""
+    return max(state.parameters.retarget_blocks + 1, spacing(state), 1)
+
+
 def spacing(state: State) -> int:
     """How many blocks must be another's before a validator may mine again."""
     diversity = state.parameters.mining_diversity

@@ -175,3 +175,53 @@ def fog_prune(
     with progress("blocks") as tell:
         result = ledger_care.prune(config, keep, archive, discard=discard, progress=tell)
     report(result, json_file)
+
+
+@app.command("checkpoint")
+def fog_checkpoint(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
+    config: ConfigFile = Path("fog.toml"),
+    json_file: JsonFile = None,
+) -> None:
+    """Write what a new node can begin with: the latest block, the state after it, the way to it.
+
+    The founding file alone verifies it. The node may run meanwhile.
+
+    Example: fogline fog checkpoint --config /etc/fogline/fog.toml --out plant.checkpoint
+    """
+    from tools import ledger_care
+
+    report(ledger_care.checkpoint(config, out), json_file)
+
+
+@app.command("join")
+def fog_join(
+    checkpoint: Annotated[
+        str, typer.Option(metavar="FILE|URL", help="A checkpoint, or the API of a node.")
+    ],
+    config: ConfigFile = Path("fog.toml"),
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="URL|NAME",
+            help="Nodes that say how far the chain is; repeatable. All of the section peer.",
+        ),
+    ] = None,
+    forget_votes: Annotated[
+        bool,
+        typer.Option(help="Vote at once; only for a validator that has never run before."),
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Begin the ledger of a new node with a checkpoint, checked with the founding file alone.
+
+    The blocks before it are never here: proofs of what they hold come from nodes that keep all.
+    A validator abstains until the others are beyond where it can have voted.
+
+    Example: fogline fog join --config /etc/fogline/fog.toml --checkpoint plant.checkpoint
+    """
+    from tools import ledger_care
+
+    result = ledger_care.join(config, checkpoint, source or [], forget_votes=forget_votes)
+    report(result, json_file)
