@@ -463,6 +463,7 @@ class TestDocumentation:
             "/v1/proofs/{id}",
             "/v1/proofs",
             "/v1/headers",
+            "/v1/checkpoint",
             "/v1/devices/{kid}/proof",
             "/v1/devices",
             "/v1/devices/{kid}",
