@@ -185,7 +185,8 @@ class ChainView:
         try:
             transaction.verify(known.key, founding.chain_id)
             if member is not None:
-                self._decide(member, transaction, block, founding)
+                counted = replace(member, next=transaction.sequence + 1)
+                self._decide(counted, transaction, block, founding)
         except ProtocolError as error:
             raise ChainError(height, f"{who}: {error}") from error
         self.sequences[signer] = transaction.sequence
@@ -202,7 +203,10 @@ class ChainView:
     def _decide(
         self, member: MemberRecord, transaction: Transaction, block: Block, founding: Founding
     ) -> None:
-        """Take what changes the membership; raises ProtocolError where it does not fit."""
+        """Take what changes the membership; raises ProtocolError where it does not fit.
+
+        `member` is the signer as it is after the transaction.
+        """
         height, time = block.height, block.coinbase.time
         match transaction.body:
             case Propose():
@@ -224,6 +228,8 @@ class ChainView:
                 for vote in (evidence.first, evidence.second):
                     verify_vote(vote, offender, founding.chain_id)
                 self._put(decisions.accused(self.membership, member, evidence))
+            case _:
+                self.membership.put(member)
 
     def _put(self, changes: Iterable[Changed]) -> None:
         for change in changes:

@@ -294,6 +294,13 @@ class Node:
         except asyncio.QueueFull:
             log.warning("own transactions: %d wait, a %s is dropped", MAX_OWN_WAITING, body.kind)
 
+    async def _submit(self, transaction: Transaction) -> Admission:
+        """Admit what came over the API."""
+        result = await self._submissions.submit(transaction)
+        if isinstance(result.error, ConflictError):
+            self._report_clone(transaction, result.error.existing)
+        return result
+
     def _report_clone(self, one: Transaction, other: Transaction) -> None:
         """Two messages of one board with one number: have it quarantined, if we may say so."""
         state = self.ledger.state
@@ -407,7 +414,7 @@ class Node:
             blobs=self._blobs,
             payloads=self._payloads,
             feed=self._feed,
-            submit=self._submissions.submit,
+            submit=self._submit,
             stored=self._stored,
             want=self._want,
             condition=self._condition,

@@ -255,6 +255,8 @@ async def test_every_refusal_is_an_incident_that_names_its_cause(
     await station.until(lambda counts: counts.quarantined == len(refused))
     told = {incident.cause: incident for incident in station.incidents()}
     assert told.keys() == refused.keys()
+    ((one, other),) = station.cloned
+    assert (one.raw, other.sequence) == (refused["conflict"][0], 2)
     for cause, (data, _) in refused.items():
         digest = hashlib.sha256(data).digest()
         assert told[cause].digest == digest, cause

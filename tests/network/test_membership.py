@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -18,10 +19,18 @@ from support.daemons import (
     until,
 )
 
-from fog_node.client import ClientError
+from fog_node.client import ClientError, RefusedError
+from fog_node.protocol import senml
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.transactions import Incident, sign_transaction
-from tools import governance
+from fog_node.protocol.transactions import (
+    Channel,
+    Enrol,
+    Incident,
+    PackBody,
+    Transaction,
+    sign_transaction,
+)
+from tools import devices, governance
 from tools.consortium import Consortium, load_key
 from tools.demo.processes import free_port
 from tools.governance import Wishes
@@ -247,3 +256,46 @@ async def test_a_revoked_certificate_opens_no_connection(world, tmp_path) -> Non
     await daegu.start()
     await until(lambda: sees(2), "daegu is back with a new certificate")
     await world.seals("daegu", "seoul", "busan")
+
+
+async def test_a_copied_key_is_quarantined_until_an_operator_has_looked(world) -> None:
+    """Two messages with one number come in at two nodes; neither needs to be asked."""
+    seoul, busan = world.daemons["seoul"], world.daemons["busan"]
+    chain_id = world.consortium.founding.chain_id
+    operator = world.consortium.signing_key("operator")
+    board = SigningKey.from_secret(99)
+    channels = (Channel("flow", "L/min", 0.0, 200.0),)
+    enrol = Enrol(board.public, "operator", "pump", "unix", channels, 1)
+    await seoul.client.submit(sign_transaction(operator, enrol, chain_id, 1).raw)
+
+    async def stands(status: str) -> bool:
+        try:
+            views = [await d.client.device(board.kid) for d in world.daemons.values()]
+        except ClientError:
+            return False
+        return all(view.status == status for view in views)
+
+    await until(lambda: stands("active"), "the board is enrolled")
+    first, second = (pack(board, 1, value, chain_id) for value in (1.0, 2.0))
+    await seoul.client.submit(first.raw)
+    with contextlib.suppress(RefusedError):  # where the other one is there already
+        await busan.client.submit(second.raw)
+    await until(lambda: stands("quarantined"), "the board is quarantined everywhere")
+    with pytest.raises(RefusedError, match="two hold the key"):
+        await seoul.client.submit(pack(board, 2, 3.0, chain_id).raw)
+    await devices.reinstate(
+        Nodes((seoul.url,)), world.consortium.founding, operator, board.kid.hex(), "it was found"
+    )
+    await until(lambda: stands("active"), "the board is trusted again")
+    number = (await seoul.client.device(board.kid)).next
+    await seoul.client.submit(pack(board, number, 4.0, chain_id).raw)
+
+    async def goes_on() -> bool:
+        return (await busan.client.device(board.kid)).next == number + 1
+
+    await until(goes_on, "the board goes on")
+
+
+def pack(board: SigningKey, number: int, value: float, chain_id: bytes) -> Transaction:
+    payload = senml.encode_pack(32473, board.kid, 1_700_000_000, [(0, [("flow", "L/min", value)])])
+    return sign_transaction(board, PackBody.decode(payload), chain_id, number, 0)

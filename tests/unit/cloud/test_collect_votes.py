@@ -1,0 +1,102 @@
+"""The collector follows members, keys and parameters as validators change them by vote."""
+
+from __future__ import annotations
+
+import pytest
+from support.small_chain import DEVICE_TYPE, START_MS, SmallChain
+
+from cloud.collect import collect
+from cloud.dataset import Dataset
+from cloud.errors import ChainError
+from fog_node.client import SealedBlock
+from fog_node.protocol.cose import parse_sign1
+from fog_node.protocol.governance import (
+    AddMember,
+    Approve,
+    Propose,
+    RemoveMember,
+    RotateKey,
+    SetParameters,
+    prove_key,
+)
+from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.transactions import Gap
+
+BOARD = SigningKey.from_secret(7)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    small = SmallChain(tmp_path / "ledger")
+    yield small
+    small.ledger.close()
+
+
+async def stream(chain, first=1):
+    for height in range(first, chain.ledger.height + 1):
+        block, certificate = chain.ledger.block(height)
+        yield SealedBlock(height, block, certificate)
+
+
+async def gather(chain, directory, first=1) -> Dataset:
+    dataset = Dataset.open(directory)
+    await collect(stream(chain, first), chain.founding, dataset)
+    return dataset
+
+
+def new_key(chain, secret, name):
+    key = SigningKey.from_secret(secret)
+    return key, parse_sign1(prove_key(key, name, chain.founding.chain_id), 1024)
+
+
+async def test_votes_are_followed_and_remembered(chain, tmp_path):
+    chain.enrol(BOARD)
+    chain.seal(chain.pack(BOARD, 1))
+    # A fourth validator, whose vote is needed from then on.
+    ulsan, proof = new_key(chain, 500, "ulsan")
+    chain.decide(AddMember("ulsan", ulsan.public, frozenset({"validator", "gateway"}), proof))
+    chain.validators.append(ulsan)
+    assert chain.ledger.state.quorum == 3
+    chain.seal(chain.pack(BOARD, 2))
+    dataset = await gather(chain, tmp_path / "data")
+    assert dataset.view.membership == chain.ledger.state.membership
+    # The operator's key is replaced; what it enrols under the new one is believed.
+    fresh, proof = new_key(chain, 501, "operator")
+    decide(chain, RotateKey(chain.operator.kid, fresh.public, "operator", proof))
+    chain.operator = fresh
+    other = SigningKey.from_secret(8)
+    chain.enrol(other)
+    # One of the founders goes, a parameter changes, and a board states a loss.
+    decide(chain, RemoveMember(chain.validators[2].kid), SetParameters((("stagger_ms", 9),)))
+    del chain.validators[2]
+    chain.seal(chain.pack(other, 1), chain.sign(BOARD, Gap(3, "flash was erased"), 9, 9))
+    chain.seal(chain.pack(BOARD, 10))
+    dataset = await gather(chain, tmp_path / "data", dataset.height + 1)
+    assert dataset.height == chain.ledger.height
+    assert dataset.view.membership == chain.ledger.state.membership
+    assert len(dataset.readings(DEVICE_TYPE)[BOARD.kid]) == 6
+    assert dataset.view == (await gather(chain, tmp_path / "anew")).view
+
+
+def decide(chain, *changes):
+    """As SmallChain.decide, with as many approvals as four validators need."""
+    until = chain.ledger.head.time + 3_600_000
+    proposal = chain.sign(chain.validators[0], Propose(changes, "", until))
+    chain.seal(proposal)
+    chain.seal(*(chain.sign(key, Approve(proposal.id)) for key in chain.validators[1:3]))
+
+
+async def test_the_votes_of_who_was_removed_do_not_count(chain, tmp_path):
+    chain.decide(RemoveMember(chain.validators[2].kid))
+    pieces = [piece async for piece in stream(chain)]
+    block, _ = chain.next_block()
+    former = chain.certify(block, [chain.validators[0], chain.validators[2]])
+    pieces.append(SealedBlock(block.height, block.raw, former.encode()))
+
+    async def lying():
+        for piece in pieces:
+            yield piece
+
+    with pytest.raises(ChainError, match="no validator here whose vote counts"):
+        await collect(lying(), chain.founding, Dataset.open(tmp_path / "data"))
+    assert block.coinbase.time > START_MS
