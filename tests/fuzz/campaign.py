@@ -88,7 +88,11 @@ def run(name: str, findings: Path, seconds: int, seed: int) -> bool:
     """One harness; returns whether it found nothing."""
     folder = findings / name
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fogline-corpus-") as corpus:
+    # libFuzzer ends its process without further ado: what the harness leaves is removed here.
+    with (
+        tempfile.TemporaryDirectory(prefix="fogline-corpus-") as corpus,
+        tempfile.TemporaryDirectory(prefix="fogline-fuzz-") as scratch,
+    ):
         command = [
             sys.executable, str(Path(__file__).resolve()), "--child", name, "--corpus", corpus,
             "--findings", str(folder), "--seconds", str(seconds), "--seed", str(seed),
@@ -96,8 +100,9 @@ def run(name: str, findings: Path, seconds: int, seed: int) -> bool:
         began = time.monotonic()
         try:
             ended = subprocess.run(
-                command, cwd=ROOT, capture_output=True, timeout=seconds + GRACE_S, check=False
-            )
+                command, cwd=ROOT, env={**os.environ, "TMPDIR": scratch}, capture_output=True,
+                timeout=seconds + GRACE_S, check=False,
+            )  # fmt: skip
             output, code = (ended.stdout + ended.stderr).decode(errors="replace"), ended.returncode
         except subprocess.TimeoutExpired as error:
             output, code = (error.stderr or b"").decode(errors="replace"), -1

@@ -8,8 +8,10 @@ what verifies is a message that was really signed: the fuzzer holds no key.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import re
+import shutil
 import tempfile
 import urllib.parse
 import warnings
@@ -263,7 +265,9 @@ def encode_wire(value: wire.Message) -> bytes:
 
 @cache
 def folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="fogline-fuzz-"))
+    made = Path(tempfile.mkdtemp(prefix="fogline-fuzz-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def from_file(read: Callable[[Path], Any], name: str) -> Callable[[bytes], Any]:
