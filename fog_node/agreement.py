@@ -140,7 +140,7 @@ class Agreement:
         self._asked_until = 0.0
         self._asked: Peer | None = None
         me = key.kid if key is not None else None
-        self._consensus = Consensus(me, self._timing(), ledger.height_setting())
+        self._consensus = Consensus(me, self.timing(), ledger.height_setting())
 
     @property
     def round(self) -> int:
@@ -288,7 +288,11 @@ class Agreement:
 
     def _mine(self, mine: Mine) -> None:
         assert self._key is not None
-        delay_s = (max(0, self._ledger.earliest_ms() - self._now_ms()) + mine.delay_ms) / 1000
+        # A head from a clock ahead of ours may be minutes off; its time binds the next block's,
+        # not how long everybody rests.
+        rest_ms = self._ledger.state.parameters.rest_ms
+        rest_ms = min(max(0, self._ledger.earliest_ms() - self._now_ms()), rest_ms)
+        delay_s = (rest_ms + mine.delay_ms) / 1000
         template = partial(self._template, self._key, mine)
         self._miner.start(delay_s, template, partial(self._found, mine))
 
@@ -313,7 +317,8 @@ class Agreement:
 
     # Blocks
 
-    def _timing(self) -> Timing:
+    def timing(self) -> Timing:
+        """How long to wait for others, as the parameters say now."""
         parameters = self._ledger.state.parameters
         interval_ms, stagger_ms = parameters.block_interval_ms, parameters.stagger_ms
         return Timing.of_chain(interval_ms, stagger_ms, len(self._keys))
@@ -322,7 +327,7 @@ class Agreement:
         await self._write(self._ledger.commit, block, certificate)
         self._keys = {record.kid: record.key for record in self._ledger.state.validators}
         setting = self._ledger.height_setting()
-        self._todo.extend(self._consensus.advance(setting, self._timing()))
+        self._todo.extend(self._consensus.advance(setting, self.timing()))
         self._committed(block, certificate)
         self._peers.announce()
         self.work_changed()
@@ -429,10 +434,14 @@ class Agreement:
         if message.height > mine.height:
             self._catch_up()
             return
-        if 0 < message.height - 1 <= self._ledger.base:
+        if message.height == mine.height:
+            parent: bytes | None = mine.parent
+        elif 0 < message.height - 1 <= self._ledger.base:
             return  # so far behind that nothing here can be compared
-        ours = await self._apart(self._ledger.info, message.height - 1)
-        if ours is None or ours.hash != message.parent:
+        else:
+            below = await self._apart(self._ledger.info, message.height - 1)
+            parent = None if below is None else below.hash
+        if parent != message.parent:
             if peer.may_send_again(message.parent):
                 log.error("peer %s: has another block %d", peer.name, message.height - 1)
                 peer.send(wire.GetBlocks(max(1, message.height - 1)))

@@ -16,6 +16,38 @@ from tools.commands.common import (
 app = new_app("Measure, as ratios within one run.")
 
 
+@app.command("simulate")
+def bench_simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs of each part.")] = 1000,
+    first: Annotated[int, typer.Option("--from", min=0, help="Seed of the first run.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    part: Annotated[
+        str, typer.Option(help="consensus (the voting alone), nodes (whole nodes), or both.")
+    ] = "both",
+    replay: Annotated[
+        int | None, typer.Option(min=0, help="Play this seed alone and tell all of it.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Play networks under faults, each from one seed, and count what they met.
+
+    Example: fogline bench simulate --seeds 10000 --jobs 2
+    Example: fogline bench simulate --part nodes --replay 17
+    """
+    from tools.bench import simulate as bench
+    from tools.errors import UsageError
+    from tools.simulation.many import PARTS
+
+    parts = PARTS if part == "both" else (part,)
+    if not set(parts) <= set(PARTS):
+        raise UsageError(f"--part: {part!r} is none of both, {', '.join(PARTS)}")
+    if replay is None:
+        bench.run(seeds, first, jobs, parts, json_file)
+    else:
+        for each in parts:
+            bench.replay(replay, each)
+
+
 @app.command("pow")
 def bench_pow(
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Per kernel.")] = 2.0,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fog_node.ledger.consensus_messages import ReportEquivocation
-from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Vote
+from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Certificate, Vote
 
-from .chain import FinalBlock, decode_block
 from .scenario import Scenario
 
 
@@ -20,23 +19,48 @@ class SimulationError(AssertionError):
         problem: what was broken.
     """
 
-    def __init__(self, seed: int, at_ms: float, problem: str) -> None:
-        """Say what, when, and how to see it again."""
+    def __init__(self, seed: int, at_ms: float, problem: str, replay: str) -> None:
+        """Say what, when, and with which command to see it again."""
         self.seed = seed
         self.at_ms = at_ms
         self.problem = problem
-        super().__init__(
-            f"seed {seed} at {at_ms:.0f} ms: {problem}; "
-            f"replay with: python -m fog_node.ledger.simulator --seed {seed} -v"
-        )
+        super().__init__(f"seed {seed} at {at_ms:.0f} ms: {problem}; replay with: {replay}")
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """Let it travel between processes."""
+        return _again, (self.seed, self.at_ms, self.problem, str(self))
+
+
+def _again(seed: int, at_ms: float, problem: str, message: str) -> SimulationError:
+    error = SimulationError(seed, at_ms, problem, "")
+    error.args = (message,)
+    return error
 
 
 class Judge:
-    """Checks every vote and every final block as it appears."""
+    """Checks every vote and every final block as it appears.
 
-    def __init__(self, scenario: Scenario, validators: tuple[bytes, ...]) -> None:
-        """Know the scenario and the validators' names in order."""
+    Attributes:
+        now: simulated time in ms.
+        has_forked: whether two blocks of one height are final, where that may be.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        validators: tuple[bytes, ...],
+        name_of: Callable[[bytes], str],
+        replay: str,
+    ) -> None:
+        """Know the scenario and the validators in order.
+
+        Args:
+            name_of: how to call a validator.
+            replay: the command that plays this run again.
+        """
         self._scenario = scenario
+        self._name_of = name_of
+        self._replay = replay
         self._validators = frozenset(validators)
         self._liar = None if scenario.equivocator is None else validators[scenario.equivocator]
         self._final: dict[int, bytes] = {}
@@ -45,12 +69,12 @@ class Judge:
         self._prevoters: dict[tuple[int, int, bytes], set[bytes]] = {}
         self._precommits: dict[tuple[bytes, int], Vote] = {}
         self._heights: dict[str, int] = {}
-        self._has_forked = False
+        self.has_forked = False
         self.now = 0.0
 
     def fail(self, problem: str) -> None:
         """End the run."""
-        raise SimulationError(self._scenario.seed, self.now, problem)
+        raise SimulationError(self._scenario.seed, self.now, problem, self._replay)
 
     def see_vote(self, vote: Vote) -> None:
         """Check a vote that an honest validator is about to send.
@@ -59,7 +83,7 @@ class Judge:
         quorum has prevoted so since.
         """
         if self._votes.setdefault(vote.slot, vote.block_hash) != vote.block_hash:
-            self.fail(f"{vote.validator.decode()} contradicts itself at {vote.slot[1:]}")
+            self.fail(f"{self._name_of(vote.validator)} contradicts itself at {vote.slot[1:]}")
         self.note_prevote(vote)
         if vote.block_hash is None:
             return
@@ -69,7 +93,7 @@ class Judge:
         elif lock is not None and lock.block_hash != vote.block_hash:
             rounds = range(lock.round, vote.round + 1)
             if not any(self._is_polka(vote.height, round_, vote.block_hash) for round_ in rounds):
-                self.fail(f"{vote.validator.decode()} breaks its lock at {vote.slot[1:]}")
+                self.fail(f"{self._name_of(vote.validator)} breaks its lock at {vote.slot[1:]}")
 
     def note_prevote(self, vote: Vote) -> None:
         """Remember who has signed a prevote for a block, liars included."""
@@ -77,17 +101,26 @@ class Judge:
             slot = (vote.height, vote.round, vote.block_hash)
             self._prevoters.setdefault(slot, set()).add(vote.validator)
 
-    def see_final(self, node: str, height: int, final: FinalBlock) -> None:
-        """Check a block that an honest node takes as final."""
-        self._check_certificate(node, height, final)
+    def see_final(
+        self, node: str, certificate: Certificate, block_hash: bytes, transactions: Iterable[bytes]
+    ) -> None:
+        """Check a block that an honest node takes as final.
+
+        Args:
+            transactions: what it seals, or their ids.
+        """
+        height = certificate.height
+        self._check_certificate(node, certificate, block_hash)
+        if height != self._heights.get(node, 0) + 1:
+            self.fail(f"{node} goes on at {height} after {self._heights.get(node, 0)}")
         self._heights[node] = height
-        if self._final.setdefault(height, final.block_hash) != final.block_hash:
-            self._has_forked = True
+        if self._final.setdefault(height, block_hash) != block_hash:
+            self.has_forked = True
             if self._scenario.is_safe:
                 self.fail(f"{node} has a second final block at height {height}")
-        if self._has_forked:
+        if self.has_forked:
             return
-        for transaction in decode_block(final.block).transactions:
+        for transaction in transactions:
             if self._height_of.setdefault(transaction, height) != height:
                 self.fail(f"{node} has {transaction!r} sealed a second time, at {height}")
 
@@ -97,25 +130,28 @@ class Judge:
         if one.slot != two.slot or one.block_hash == two.block_hash:
             self.fail(f"{node} reports two votes that do not contradict: {one}, {two}")
         if one.validator != self._liar:
-            self.fail(f"{node} accuses {one.validator.decode()}, who is honest")
+            self.fail(f"{node} accuses {self._name_of(one.validator)}, who is honest")
 
-    def check_chain(self, node: str, chain: Sequence[FinalBlock]) -> None:
-        """Check that a node still has all it took as final, and the same as everybody."""
+    def check_chain(self, node: str, chain: Sequence[bytes]) -> None:
+        """Check the hashes of a node's blocks, from height 1 on.
+
+        It still has all that it took as final, and the same as everybody.
+        """
         if len(chain) != self._heights.get(node, 0):
             self.fail(f"{node} has {len(chain)} final blocks left of {self._heights[node]}")
-        for height, final in enumerate(chain, start=1):
-            if self._final[height] != final.block_hash and self._scenario.is_safe:
+        for height, block_hash in enumerate(chain, start=1):
+            if self._final[height] != block_hash and self._scenario.is_safe:
                 self.fail(f"{node} lost the final block at height {height}")
 
     def _is_polka(self, height: int, round_: int, block_hash: bytes) -> bool:
         voters = self._prevoters.get((height, round_, block_hash), ())
         return len(voters) >= self._scenario.quorum
 
-    def _check_certificate(self, node: str, height: int, final: FinalBlock) -> None:
-        certificate = final.certificate
-        if certificate.block_hash != final.block_hash or certificate.height != height:
+    def _check_certificate(self, node: str, certificate: Certificate, block_hash: bytes) -> None:
+        height = certificate.height
+        if certificate.block_hash != block_hash:
             self.fail(f"{node}: certificate of another block at height {height}")
-        slot = (height, certificate.round, PRECOMMIT, final.block_hash)
+        slot = (height, certificate.round, PRECOMMIT, block_hash)
         for vote in certificate.votes:
             if (vote.height, vote.round, vote.step, vote.block_hash) != slot:
                 self.fail(f"{node}: certificate at height {height} holds a vote for another")

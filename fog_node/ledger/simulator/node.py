@@ -148,7 +148,7 @@ class SimulatedNode:
         self._has_work = False
         self._heard.clear()
         self._reported.clear()
-        world.judge.check_chain(self.name.decode(), self.disk.chain)
+        world.judge.check_chain(self.name.decode(), self.hashes())
         self._consensus = Consensus(self.name, world.scenario.timing, self._setting())
         height = self._consensus.setting.height
         votes = [vote for vote in self.disk.votes if vote.height == height]
@@ -202,6 +202,10 @@ class SimulatedNode:
         machine = self._consensus
         place = f"{machine.setting.height}/{machine.round}/{machine.step.name.lower()}"
         return f"{self.name.decode()} {place}{' stopped at a fork' if self.fork else ''}"
+
+    def hashes(self) -> list[bytes]:
+        """Hashes of its final blocks, from height 1 on."""
+        return [final.block_hash for final in self.disk.chain]
 
     def submit(self, transaction: bytes) -> None:
         """Accept a transaction, durably, from a client or a peer."""
@@ -361,10 +365,11 @@ class SimulatedNode:
             self._feed(proposal)
 
     def _append(self, final: FinalBlock) -> None:
-        height = len(self.disk.chain) + 1
         self._may_crash("final, not on disk")
-        self.world.judge.see_final(self.name.decode(), height, final)
         content = decode_block(final.block)
+        self.world.judge.see_final(
+            self.name.decode(), final.certificate, final.block_hash, content.transactions
+        )
         disk = self.disk
         disk.chain.append(final)
         disk.miners.append(content.miner)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fog_node.ledger.consensus_messages import Proposal
-from fog_node.protocol.votes import PREVOTE, Vote
+from fog_node.protocol.votes import Vote
 
+from .air import Air, Traffic
 from .chain import FinalBlock
 from .judge import Judge
 from .node import CrashError, Equivocator, Item, SimulatedNode
-from .scenario import AMBUSHES, FAIR, Fault, Scenario, Silence
+from .scenario import AMBUSHES, Fault, Scenario
 
 LIVE_ROUNDS = 2
 # The proposer's wait, that of those it wakes, and one for either kind of vote.
@@ -56,35 +57,6 @@ class Submission:
     transaction: bytes
 
 
-@dataclass
-class Ambush:
-    """Silences that lie in wait for the next height at which somebody votes.
-
-    Attributes:
-        height: the height it struck at; 0 while it waits.
-    """
-
-    silences: tuple[Silence, ...]
-    height: int = 0
-
-    def lets_pass(self, item: Item, sender: int, receiver: int, voters: Sequence[bytes]) -> bool:
-        """Whether the message gets through."""
-        if isinstance(item, FinalBlock):
-            return item.certificate.height != self.height
-        if not isinstance(item, Vote | Proposal):
-            return True
-        self.height = self.height or item.height
-        if item.height != self.height or item.round >= len(self.silences):
-            return True
-        silence = self.silences[item.round]
-        if voters.index(item.validator) in silence.mute or sender in silence.mute:
-            return False
-        if isinstance(item, Proposal):
-            return True
-        deaf = silence.no_prevotes if item.step == PREVOTE else silence.no_precommits
-        return receiver not in deaf
-
-
 @dataclass(frozen=True)
 class Restart:
     """Power comes back."""
@@ -107,16 +79,14 @@ class World:
         self.scenario = scenario
         self.rng = random.Random(scenario.seed + 1)  # noqa: S311 - must replay
         self.validators = tuple(b"v%d" % i for i in range(scenario.validators))
-        self.judge = Judge(scenario, self.validators)
+        replay = f"python -m fog_node.ledger.simulator --seed {scenario.seed} -v"
+        self.judge = Judge(scenario, self.validators, bytes.decode, replay)
         self.now = 0.0
         self.coverage: Counter[str] = Counter()
         self._log = log
         self._queue: list[tuple[float, int, int, int, object]] = []
         self._sequence = 0
-        self._weather = FAIR
-        self._reach = [set(range(scenario.nodes)) for _ in range(scenario.nodes)]
-        self._ambush: Ambush | None = None
-        self._last_arrival: dict[tuple[int, int], float] = {}
+        self._air = Air(scenario.nodes, self.rng, self.coverage)
         self._rivals: dict[int, list[bytes]] = {}
         names = (*self.validators, b"observer")[: scenario.nodes]
         self.nodes = [
@@ -136,12 +106,11 @@ class World:
 
     def side_of(self, validator: bytes) -> list[int]:
         """The nodes that a validator reaches now, itself included."""
-        return sorted(self._reach[self.validators.index(validator)])
+        return sorted(self._air.reach[self.validators.index(validator)])
 
     def is_lying(self) -> bool:
         """Whether now is a time for the equivocator to lie."""
-        is_split = min(len(reach) for reach in self._reach) < self.scenario.nodes
-        return is_split or self.scenario.style != "patient"
+        return self._air.is_split or self.scenario.style != "patient"
 
     def rivals(self, height: int) -> list[bytes]:
         """Blocks proposed at a height, for a liar to choose from."""
@@ -159,39 +128,19 @@ class World:
                 rivals = self._rivals.setdefault(item.height, [])
                 if item.block_hash not in rivals:
                     rivals.append(item.block_hash)
-        if receiver not in self._reach[sender]:
-            self.coverage["messages cut off"] += 1
-            return
-        if self._ambush is not None:
-            passing = tuple(
-                item
-                for item in items
-                if self._ambush.lets_pass(item, sender, receiver, self.validators)
-            )
-            self.coverage["messages ambushed"] += len(items) - len(passing)
-            if not passing:
-                return
-            items = passing
-        weather, rng = self._weather, self.rng
-        if rng.random() < weather.drop:
-            self.coverage["messages dropped"] += 1
-            return
-        copies = 1
-        if rng.random() < weather.duplicate:
-            self.coverage["messages duplicated"] += 1
-            copies = 2
-        for _ in range(copies):
-            delay = 1 + rng.random() * weather.delay_ms
-            if rng.random() < weather.straggler:
-                self.coverage["messages delayed tenfold"] += 1
-                delay *= 10
-            at = self.now + delay
-            link = (sender, receiver)
-            if at < self._last_arrival.get(link, 0.0):
-                self.coverage["messages reordered"] += 1
-            else:
-                self._last_arrival[link] = at
-            self._push(at, receiver, 0, Delivery(sender, items))
+        passing, arrivals = self._air.carry(self.now, (sender, receiver), items, self._look)
+        for at in arrivals:
+            self._push(at, receiver, 0, Delivery(sender, tuple(passing)))
+
+    def _look(self, item: Item) -> Traffic:
+        if isinstance(item, FinalBlock):
+            return Traffic("final", item.certificate.height)
+        if not isinstance(item, Vote | Proposal):
+            return Traffic("other")
+        voter = self.validators.index(item.validator)
+        if isinstance(item, Proposal):
+            return Traffic("proposal", item.height, item.round, voter=voter)
+        return Traffic("vote", item.height, item.round, item.step, voter)
 
     # The run
 
@@ -272,19 +221,13 @@ class World:
                 down_ms = fault.down_ms * self.rng.random()
                 self._push(self.now + down_ms, other.index, 0, RESTART)
         elif fault.kind == "weather":
-            self._weather = fault.weather
+            self._air.change_weather(fault)
         elif fault.kind in AMBUSHES:
-            self._ambush = Ambush(fault.silences)
+            self._air.lie_in_wait(fault)
             if fault.kind != "ambush":
                 self._plan_crash(node, "precommit sent", 1, fault.down_ms)
         else:
-            # A liar has a foot in every group: nothing serves a fork better.
-            liar = self.scenario.equivocator
-            groups = [group if liar is None else group | {liar} for group in fault.groups]
-            self._reach = [
-                set().union({i}, *(group for group in groups if i in group))
-                for i in range(self.scenario.nodes)
-            ]
+            self._air.split(fault, self.scenario.equivocator)
 
     def _plan_crash(self, node: SimulatedNode, point: str, count: int, down_ms: int) -> None:
         if node.is_up:
@@ -292,9 +235,7 @@ class World:
             self._push(self.now + down_ms, node.index, 0, RESTART)
 
     def _heal(self) -> None:
-        self._weather = FAIR
-        self._ambush = None
-        self._reach = [set(range(self.scenario.nodes)) for _ in self.nodes]
+        self._air.clear()
         # Restarts planned before are no longer due.
         self._queue = [entry for entry in self._queue if entry[4] is not RESTART]
         heapq.heapify(self._queue)
@@ -321,7 +262,7 @@ class World:
         for node in healthy:
             if node.fork is None and not self._agrees_with_all(node):
                 self.judge.fail(f"{node.name.decode()} is on a fork and does not know")
-            self.judge.check_chain(node.name.decode(), node.disk.chain)
+            self.judge.check_chain(node.name.decode(), node.hashes())
         if scenario.must_live:
             if not self._has_recovered():
                 heights = [len(node.disk.chain) for node in healthy]
@@ -332,9 +273,9 @@ class World:
         return report
 
     def _agrees_with_all(self, node: SimulatedNode) -> bool:
-        own = [final.block_hash for final in node.disk.chain]
+        own = node.hashes()
         for other in self._healthy():
-            theirs = [final.block_hash for final in other.disk.chain]
+            theirs = other.hashes()
             common = min(len(own), len(theirs))
             if other.fork is None and own[:common] != theirs[:common]:
                 return False

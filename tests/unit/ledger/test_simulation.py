@@ -7,7 +7,6 @@ A failing one is named and replays with `python -m fog_node.ledger.simulator --s
 from __future__ import annotations
 
 import os
-from collections import Counter
 
 import pytest
 
@@ -16,77 +15,69 @@ from fog_node.ledger.consensus_messages import Lock, SaveLock
 from fog_node.ledger.simulator import Scenario, SimulationError, simulate
 from fog_node.ledger.simulator.node import SimulatedNode
 from fog_node.ledger.vote_book import VoteBook
+from tools.simulation.many import Summary, play
 
 RUNS = int(os.environ.get("FOGLINE_SIM_RUNS", "1000"))
 FIRST_SEED = int(os.environ.get("FOGLINE_SIM_SEED", "0"))
 SEEDS_TO_FIND_A_MUTANT = 600
 FEWEST_RUNS_FOR_COVERAGE = 1000
+JOBS = min(2, len(os.sched_getaffinity(0)))
+
+EXPECTED = {
+    "blocks asked for",
+    "blocks caught up",
+    "blocks committed in a later round",
+    "crashes: before an action",
+    "crashes: final, not on disk",
+    "crashes: final, on disk",
+    "crashes: half-way through sending",
+    "crashes: precommit sent",
+    "crashes: vote on disk, not sent",
+    "equivocations reported",
+    "faults: ambush",
+    "faults: ambush with a crash",
+    "faults: blackout",
+    "faults: halves",
+    "faults: majority",
+    "faults: one",
+    "faults: ring",
+    "faults: weather",
+    "late joiners",
+    "messages cut off",
+    "messages delayed tenfold",
+    "messages dropped",
+    "messages duplicated",
+    "messages reordered",
+    "nodes stopped at a fork",
+    "polkas forged",
+    "re-proposals",
+    "restarts with a lock",
+}
 
 
 @pytest.fixture(scope="module")
-def runs():
-    """Reports and failures of all seeds."""
-    reports, failures = [], []
-    for seed in range(FIRST_SEED, FIRST_SEED + RUNS):
-        try:
-            reports.append(simulate(seed))
-        except SimulationError as error:
-            failures.append(str(error))
-    return reports, failures
+def summary():
+    """What came of all seeds."""
+    return Summary.of(play("consensus", range(FIRST_SEED, FIRST_SEED + RUNS), JOBS))
 
 
-def test_no_run_breaks_a_promise(runs):
-    _, failures = runs
-    assert not failures, "\n".join(failures)
+def test_no_run_breaks_a_promise(summary):
+    assert not summary.failures, "\n".join(outcome.failure for outcome in summary.failures)
 
 
-def test_every_fault_and_every_rule_came_about(runs):
+def test_every_fault_and_every_rule_came_about(summary):
     if RUNS < FEWEST_RUNS_FOR_COVERAGE:
         pytest.skip(f"only {RUNS} runs asked for")
-    reports, _ = runs
-    coverage = sum((report.coverage for report in reports), Counter())
-    for what, count in sorted(coverage.items()):
-        print(f"{count:8d}  {what}")
-    expected = {
-        "blocks asked for",
-        "blocks caught up",
-        "blocks committed in a later round",
-        "crashes: before an action",
-        "crashes: final, not on disk",
-        "crashes: final, on disk",
-        "crashes: half-way through sending",
-        "crashes: precommit sent",
-        "crashes: vote on disk, not sent",
-        "equivocations reported",
-        "faults: ambush",
-        "faults: ambush with a crash",
-        "faults: blackout",
-        "faults: halves",
-        "faults: majority",
-        "faults: one",
-        "faults: ring",
-        "faults: weather",
-        "late joiners",
-        "messages cut off",
-        "messages delayed tenfold",
-        "messages dropped",
-        "messages duplicated",
-        "messages reordered",
-        "nodes stopped at a fork",
-        "polkas forged",
-        "re-proposals",
-        "restarts with a lock",
-    }
-    assert not expected - set(coverage)
-    scenarios = {(report.scenario.validators, report.scenario.rule) for report in reports}
-    assert scenarios == {(n, rule) for n in range(3, 8) for rule in ("majority", "two-thirds")}
-    assert any(len(set(report.scenario.clock_rates)) > 1 for report in reports)
+    for what, count in sorted(summary.events.items()):
+        print(f"{summary.runs_with[what]:8d} {count:8d}  {what}")
+    assert not EXPECTED - set(summary.events)
+    every = {(n, rule) for n in range(3, 8) for rule in ("majority", "two-thirds")}
+    assert set(summary.networks) == every
 
 
-def test_runs_get_work_done(runs):
-    reports, _ = runs
-    assert all(report.blocks > 0 for report in reports if report.scenario.must_live)
-    assert all(report.recovery_ms is not None for report in reports if report.scenario.must_live)
+def test_runs_get_work_done(summary):
+    assert not summary.idle
+    assert summary.live > summary.runs / 2
 
 
 def test_one_seed_is_one_run():

@@ -1,0 +1,311 @@
+"""A simulated fog node: everything of the daemon but sockets, gateway and API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fog_node.agreement import Agreement
+from fog_node.errors import ForkError
+from fog_node.ledger import Ledger
+from fog_node.ledger.consensus_messages import Action, ReportEquivocation
+from fog_node.ledger.simulator import SimulationError
+from fog_node.miner import Miner
+from fog_node.network import wire
+from fog_node.network.peers import STATUS_INTERVAL_S, PeerNetwork
+from fog_node.network.score import Offence
+from fog_node.protocol.block import Block
+from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.merkle import leaf_hash
+from fog_node.protocol.transactions import Body, Transaction, parse_transaction
+from fog_node.protocol.votes import PRECOMMIT, Certificate, Vote
+
+from .disk import SimulatedStore
+from .loop import DISK
+from .miner import SimulatedMiner
+from .network import SimulatedPeer, SimulatedPeers, votes_of
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class CrashError(Exception):
+    """The node loses power."""
+
+
+class WatchedAgreement(Agreement):
+    """The real one, with places where the power can go and a judge who looks on."""
+
+    owner: SimulatedNode
+
+    async def _do(self, action: Action) -> None:
+        self.owner.may_crash("before an action")
+        await super()._do(action)
+
+    def _report(self, report: ReportEquivocation) -> None:
+        self.owner.world.judge.see_report(self.owner.name, report)
+        self.owner.world.count("equivocations reported")
+        super()._report(report)
+
+
+class SimulatedNode:
+    """An honest node.
+
+    Attributes:
+        key: its member key.
+        is_up: whether it has power.
+        fork: set when it has seen two certified blocks at one height and stopped.
+        skew_ms: how far its clock is ahead.
+        slowest_access_ms: the longest time that its disk takes.
+        crash_at: lose power when so many points of this name have been passed.
+        life: how often it was started or lost power.
+    """
+
+    agreement_type: type[WatchedAgreement] = WatchedAgreement
+
+    def __init__(self, world: World, index: int, key: SigningKey, name: str) -> None:
+        """Be a node that has not been started yet."""
+        self.world = world
+        self.index = index
+        self.key = key
+        self.name = name
+        self.is_up = False
+        self.starts = 0
+        self.life = 0
+        self.skew_ms = 0
+        self.slowest_access_ms = 0
+        self.crash_at: tuple[str, int] | None = None
+        self.fork: ForkError | None = None
+        self.height = 0
+        self._directory: Path = world.directory / name
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._own: asyncio.Queue[Body] = asyncio.Queue()
+        self.ledger: Ledger
+        self._store: SimulatedStore
+        self.agreement: WatchedAgreement
+        self.peers: SimulatedPeers
+
+    @property
+    def is_validator(self) -> bool:
+        """Whether it votes, as founded."""
+        return self.index < self.world.scenario.validators
+
+    # Life
+
+    def start(self) -> None:
+        """Start from what is on disk."""
+        world = self.world
+        self.is_up = True
+        self.starts += 1
+        self.life += 1
+        self.crash_at = None
+        founding = world.consortium.founding
+        self._store = SimulatedStore(self._directory, founding.chain_id, self)
+        self.ledger = Ledger(founding, self._store)
+        if self.ledger.saved()[1] is not None:
+            world.count("restarts with a lock")
+        world.judge.check_chain(self.name, self.hashes())
+        world.check_state(self)
+        self._own = asyncio.Queue()
+        miner = SimulatedMiner(lambda: world.mining_ms(self))
+        self.agreement = self.agreement_type(
+            self.ledger,
+            self.key if self.is_validator else None,
+            cast("Miner", miner),
+            self._committed,
+            self._own.put_nowait,
+            self.now_ms,
+        )
+        self.agreement.owner = self
+        self.peers = SimulatedPeers(self, self.agreement.status)
+        self.agreement.connect(cast("PeerNetwork", self.peers))
+        if self.fork is not None:
+            # It knows from its disk that it must not go on.
+            if self.ledger.fork is None:
+                world.judge.fail(f"{self.name} forgot that it stopped at a fork")
+            return
+        for part in (self.agreement.run(), self._sign_own(), self._send_status()):
+            self.spawn(part)
+
+    def stop(self) -> None:
+        """Lose power."""
+        if self.is_up:
+            self.is_up = False
+            self.life += 1
+            self.world.links.lose(self.index)
+            # What runs now has to unwind before its files can be closed.
+            asyncio.get_running_loop().call_soon(self._bury, list(self._tasks))
+            self._tasks = set()
+
+    def may_crash(self, point: str) -> None:
+        """Lose power here, if that is planned."""
+        if not self.is_up:
+            raise CrashError
+        if self.crash_at is None or self.crash_at[0] != point:
+            return
+        left = self.crash_at[1] - 1
+        self.crash_at = (point, left)
+        if left == 0:
+            self.world.count(f"crashes: {point}")
+            self.stop()
+            raise CrashError
+
+    def hashes(self) -> list[bytes]:
+        """Hashes of its final blocks, from height 1 on."""
+        return [info.hash for info in self.ledger.infos(1, self.ledger.height)]
+
+    def now_ms(self) -> int:
+        """Time by its own clock, in ms since 1970."""
+        return self.world.wall_ms + self.skew_ms
+
+    def disk_delay_ms(self) -> float:
+        """How long the next access to its disk takes."""
+        if not self.slowest_access_ms:
+            return 0.0
+        return self.world.rng.uniform(0, self.slowest_access_ms)
+
+    def describe(self) -> str:
+        """Say in brief where the node is."""
+        if not self.is_up:
+            return f"{self.name} down"
+        status = self.agreement.status()
+        stopped = " stopped at a fork" if self.fork else ""
+        return f"{self.name} {status.height}/{status.round}{stopped}"
+
+    # What comes in
+
+    def receive(self, peer: SimulatedPeer, message: wire.Message) -> None:
+        """Take in what a peer sent."""
+        if isinstance(message, wire.Status):
+            peer.status = message
+        self.spawn(self._take(peer, message))
+
+    def joined(self, peer: SimulatedPeer) -> None:
+        """Greet a peer that has just been connected, with all that waits here."""
+        peer.send(self.agreement.status())
+        waiting = self.ledger.waiting_bytes()
+        if waiting:
+            peer.send(wire.Transactions(waiting))
+
+    def offer(self, transactions: list[Transaction]) -> None:
+        """Take transactions from a client; those that are final it gets a receipt for."""
+        self.spawn(self._admit(transactions))
+
+    async def _take(self, peer: SimulatedPeer, message: wire.Message) -> None:
+        if not isinstance(message, wire.Transactions):
+            await self.agreement.take(peer, message)
+            return
+        new = [item for item in message.raw if not self.ledger.has(leaf_hash(item))]
+        parsed = [parse_transaction(raw) for raw in new]
+        results = await asyncio.to_thread(self.ledger.admit, parsed, durable=False)
+        refused = [result.error for result in results if result.error is not None]
+        peer.useless(len(refused), sum(result.status == "final" for result in results))
+        for error in refused:
+            if error.cause == "bad_signature":
+                peer.offend(Offence.FORGED_TRANSACTION, str(error))
+        if any(result.status == "admitted" for result in results):
+            self.agreement.work_changed()
+
+    async def _admit(self, transactions: list[Transaction]) -> None:
+        results = await asyncio.to_thread(self.ledger.admit, transactions)
+        for result in results:
+            if result.status == "final":
+                self.world.give_receipt(self, result.transaction)
+        self._pass_on([r.transaction for r in results if r.status == "admitted"])
+
+    async def _sign_own(self) -> None:
+        while True:
+            body = await self._own.get()
+            results = await asyncio.to_thread(self.ledger.submit, self.key, [body])
+            self._pass_on([r.transaction for r in results if r.status == "admitted"])
+
+    def _pass_on(self, transactions: list[Transaction]) -> None:
+        if transactions:
+            self.peers.broadcast(wire.Transactions([item.raw for item in transactions]))
+            self.agreement.work_changed()
+
+    async def _send_status(self) -> None:
+        await asyncio.sleep(self.world.rng.random() * STATUS_INTERVAL_S)
+        while True:
+            self.peers.announce()
+            await asyncio.sleep(STATUS_INTERVAL_S)
+
+    # What the judge sees
+
+    def saw_final(self, block: Block, certificate: Certificate) -> None:
+        """Show the judge a block that is final on this disk."""
+        self.height = block.height
+        ids = [transaction.id for transaction in block.transactions]
+        self.world.judge.see_final(self.name, certificate, block.hash, ids)
+        late = "in a later round" if certificate.round else "in round 0"
+        self.world.count(f"blocks committed {late}")
+
+    def saw_vote(self, vote: Vote) -> None:
+        """Show the judge a vote that is on this disk now, and may be sent."""
+        self.world.judge.see_vote(vote)
+
+    def sends(self, message: wire.Message) -> None:
+        """Fail where an own vote is about to leave that a power cut could make us forget."""
+        for vote in votes_of(message):
+            if vote.validator == self.key.kid and vote.height > self.ledger.height:
+                self._check_on_disk(vote)
+
+    def sent(self, message: wire.Message) -> None:
+        """Own votes have left."""
+        for vote in votes_of(message):
+            if (vote.validator, vote.step) == (self.key.kid, PRECOMMIT) and vote.block_hash:
+                self.may_crash("precommit sent")
+
+    def _check_on_disk(self, vote: Vote) -> None:
+        votes, lock = self.ledger.saved()
+        if vote.raw not in {saved.raw for saved in votes}:
+            self.world.judge.fail(f"{self.name} sends a vote that is not on its disk")
+        if vote.step == PRECOMMIT and vote.block_hash is not None:
+            saved = None if lock is None else (lock.height, lock.round)
+            if saved is None or saved < (vote.height, vote.round):
+                self.world.judge.fail(f"{self.name} precommits without a lock on disk")
+
+    def _committed(self, block: Block, certificate: Certificate) -> None:
+        self.world.check_state(self)
+        del block, certificate
+
+    # Tasks
+
+    def spawn(self, part: Coroutine[Any, Any, None]) -> None:
+        """Run a part of this node until it ends or the power goes."""
+        context = contextvars.copy_context()
+        context.run(DISK.set, self)
+        task = asyncio.get_running_loop().create_task(part, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, self.life))
+
+    def _ended(self, life: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None or isinstance(error, CrashError):
+            return
+        if life != self.life and not isinstance(error, SimulationError):
+            return  # its files were closed under it
+        if isinstance(error, ForkError):
+            self._stop_at_fork(error)
+        else:
+            self.world.fail(self, error)
+
+    def _stop_at_fork(self, error: ForkError) -> None:
+        if self.fork is not None:
+            return
+        self.fork = error
+        self.world.saw_fork(self)
+        for task in self._tasks:
+            task.cancel()
+
+    def _bury(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        asyncio.get_running_loop().call_soon(self._store.close)

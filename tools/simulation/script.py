@@ -1,0 +1,138 @@
+"""What befalls one run of whole nodes, drawn from its seed.
+
+The network's faults, partitions and liars are those of `fog_node.ledger.simulator`; here
+are the ones that only a whole node can meet.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from fog_node.ledger.simulator import Scenario
+from fog_node.ledger.simulator.scenario import CRASH_POINTS
+
+from .disk import POINTS
+
+# Beyond what a block's time may be ahead (MAX_FUTURE_MS), and within it.
+SKEWS_MS = (600_000, -600_000, 600_000, -600_000, 100_000, 100_000, -100_000)
+SLOW_DISK_MS = (50, 400, 2500)
+TROUBLES = ("clock", "slow disk")
+# How often, where a majority rules, a liar gets the chance to part the others for good.
+SIEGE_CHANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that happens to one node at `at_ms`.
+
+    Attributes:
+        kind: one of TROUBLES.
+        amount_ms: how far the clock is ahead from then on, or the longest time that an
+            access to the disk takes; 0 sets it right.
+    """
+
+    at_ms: int
+    kind: str
+    node: int
+    amount_ms: int
+
+
+@dataclass(frozen=True)
+class Script:
+    """One run of whole nodes.
+
+    Attributes:
+        scenario: network, partitions, crashes, liars, clients.
+        wrong_branch: a validator that mines on an old block, if any.
+        troubles: with clocks and disks.
+        skewed: nodes whose clocks are wrong at the end, and stay so.
+        crash_points: one for each fault of the scenario, in their order; it takes the
+            place of the scenario's.
+    """
+
+    scenario: Scenario
+    wrong_branch: int | None
+    troubles: tuple[Trouble, ...]
+    skewed: frozenset[int]
+    crash_points: tuple[str, ...]
+    rest_ms: int
+
+    @property
+    def must_live(self) -> bool:
+        """Whether the promise says that it must go on after the faults.
+
+        Enough validators that keep the rules, and whose clocks are right, must be left; and
+        those whose clocks were wrong must never have been enough to make a block final.
+        """
+        scenario = self.scenario
+        odd = {scenario.equivocator, self.wrong_branch} - {None}
+        ever_skewed = {trouble.node for trouble in self.troubles if trouble.kind == "clock"}
+        lost = scenario.gone | self.skewed | odd
+        return (
+            scenario.is_safe
+            and scenario.validators - len(lost & set(range(scenario.validators))) >= scenario.quorum
+            and len(ever_skewed | odd) < scenario.quorum
+        )
+
+    @classmethod
+    def draw(cls, seed: int) -> Script:
+        """Draw everything from the seed."""
+        rng = random.Random(f"whole nodes {seed}")  # noqa: S311 - must replay
+        scenario = Scenario.draw(seed)
+        is_odd = scenario.validators % 2 == 1
+        if is_odd and scenario.rule == "majority" and rng.random() < SIEGE_CHANCE:
+            scenario = _besieged(scenario, rng)
+        count, quorum, heal_ms = scenario.validators, scenario.quorum, scenario.heal_ms
+        odd = {scenario.equivocator, *scenario.gone}
+        others = [node for node in range(count) if node not in odd]
+        spare = len(others) - quorum
+        wrong_branch = rng.choice(others) if spare > 0 and rng.random() < 0.3 else None
+        spare -= wrong_branch is not None
+        troubles: list[Trouble] = []
+        unlucky = rng.sample(others, min(len(others), rng.choice((0, 1, 1, 2))))
+        stays_wrong = rng.random() < 0.5
+        skewed: set[int] = set()
+        for node in unlucky:
+            for _ in range(rng.randint(1, 3)):
+                amount_ms = rng.choice(SKEWS_MS)
+                # Just before the faults end it hurts most.
+                at_ms = rng.randint(rng.choice((0, heal_ms - 6000)), heal_ms)
+                troubles.append(Trouble(at_ms, "clock", node, amount_ms))
+            if stays_wrong and (len(skewed) < spare or rng.random() < 0.1):
+                skewed.add(node)
+            else:
+                troubles.append(Trouble(heal_ms, "clock", node, 0))
+        if rng.random() < 0.5:
+            node = rng.randrange(scenario.nodes)
+            amount_ms = rng.choice(SLOW_DISK_MS)
+            troubles.append(Trouble(rng.randint(0, heal_ms), "slow disk", node, amount_ms))
+            troubles.append(Trouble(heal_ms, "slow disk", node, 0))
+        points = (*CRASH_POINTS, *POINTS)
+        return cls(
+            scenario=scenario,
+            wrong_branch=wrong_branch,
+            troubles=tuple(sorted(troubles, key=lambda trouble: trouble.at_ms)),
+            skewed=frozenset(skewed),
+            crash_points=tuple(rng.choice(points) for _ in scenario.faults),
+            rest_ms=rng.choice((0, 50, 400)),
+        )
+
+
+def _besieged(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Part the honest into equal halves, and let a patient liar serve both: a sure fork."""
+    order = rng.sample(range(scenario.validators), scenario.validators)
+    liar, honest = order[0], order[1:]
+    half = len(honest) // 2
+    groups = (frozenset(honest[:half]), frozenset(honest[half:]))
+    parted = replace(
+        scenario.faults[0], at_ms=rng.randint(3000, 8000), kind="halves", groups=groups
+    )
+    return replace(
+        scenario,
+        equivocator=liar,
+        style="patient",
+        gone=frozenset(),
+        late_joiner=None,
+        faults=(parted,),
+    )
