@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -41,6 +41,7 @@ from fog_node.protocol.block import Block
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Clone, Transaction
 from fog_node.protocol.votes import Certificate
+from fog_node.retelling import AGAIN_S, Retelling
 from fog_node.submissions import Submissions
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Node:
         self._wanted = asyncio.Event()
         self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
         self._cloned: OrderedDict[tuple[bytes, int], None] = OrderedDict()
+        self._retelling = Retelling(self.ledger.has)
         self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -153,6 +155,7 @@ class Node:
         tasks: list[Coroutine[Any, Any, None]] = [
             self._agreement.run(),
             self._sign_own(),
+            self._tell_again(),
             self._submissions.run(),
             self._fetch_bundles(),
             self._prune(),
@@ -185,19 +188,15 @@ class Node:
 
     def peer_joined(self, peer: Peer) -> None:
         """Pass on what waits here: the peer may not have been there when it came."""
-        batch: list[bytes] = []
-        size = 0
+        for batch in _batches(self._waiting_to_pass_on()):
+            peer.send(wire.Transactions(batch))
+
+    def _waiting_to_pass_on(self) -> Iterator[bytes]:
         left = MAX_SYNC_BYTES
         for raw in self.ledger.waiting_bytes():
             if (left := left - len(raw)) < 0:
-                break
-            if len(batch) == wire.MAX_TRANSACTIONS or size + len(raw) > wire.MAX_TRANSACTIONS_BYTES:
-                peer.send(wire.Transactions(batch))
-                batch, size = [], 0
-            batch.append(raw)
-            size += len(raw)
-        if batch:
-            peer.send(wire.Transactions(batch))
+                return
+            yield raw
 
     def peer_left(self, peer: Peer) -> None:
         """Note it; the network dials again by itself."""
@@ -283,10 +282,16 @@ class Node:
 
     def _admitted(self, transactions: Sequence[Transaction]) -> None:
         """Pass on what was admitted here."""
-        for start in range(0, len(transactions), wire.MAX_TRANSACTIONS):
-            part = transactions[start : start + wire.MAX_TRANSACTIONS]
-            self._network.broadcast(wire.Transactions([item.raw for item in part]))
+        for batch in _batches(item.raw for item in transactions):
+            self._network.broadcast(wire.Transactions(batch))
+        self._retelling.told(transactions, time.monotonic())
         self._agreement.work_changed()
+
+    async def _tell_again(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            for batch in _batches(self._retelling.due(time.monotonic())):
+                self._network.broadcast(wire.Transactions(batch))
 
     def _submit_own(self, body: Body) -> None:
         try:
@@ -441,6 +446,20 @@ class Node:
         counts = dataclasses.asdict(self._gateway.counts()) if self._gateway else None
         refused = self._network.refused
         return Condition(self._agreement.round, connected, counts, banned, refused)
+
+
+def _batches(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Cut transactions into messages of a bounded size."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in items:
+        if len(batch) == wire.MAX_TRANSACTIONS or size + len(raw) > wire.MAX_TRANSACTIONS_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw)
+    if batch:
+        yield batch
 
 
 async def run_node(config: Config) -> None:

@@ -198,9 +198,11 @@ class Consortium:
         body = Gap(first, "flash was erased")
         return self.sign(device, body, sequence, sequence if dropped is None else dropped)
 
-    def certify(self, block: Block, voters: list[SigningKey] | None = None) -> Certificate:
+    def certify(
+        self, block: Block, voters: list[SigningKey] | None = None, count: int | None = None
+    ) -> Certificate:
         """Precommits of just a quorum."""
-        chosen = (self.validators if voters is None else voters)[: self.founding.quorum]
+        chosen = (self.validators if voters is None else voters)[: count or self.founding.quorum]
         return make_certificate(
             [
                 sign_vote(

@@ -13,6 +13,7 @@ from fog_node.ledger import Ledger
 from fog_node.ledger.template import BLOCK_OVERHEAD_BYTES
 from fog_node.protocol.block import Block
 from fog_node.protocol.founding import parse_founding
+from fog_node.protocol.governance import SetParameters, SetRoles
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import parse_proof
 from fog_node.protocol.transactions import parse_transaction
@@ -333,6 +334,91 @@ class TestCommit:
         with pytest.raises(LedgerError, match=r"coinbase.height"):
             empty.commit(empty.parse_block(raw), parse_certificate(certificate))
         empty.close()
+
+
+class TestVotes:
+    """What a decision changes about a ledger: from the next height on, and at once what waits."""
+
+    def decide(self, consortium, ledger, *changes, by=None, count=None):
+        proposal, *approvals = consortium.decision(*changes, by=by, count=count)
+        consortium.seal(ledger, proposal)
+        return consortium.seal(ledger, *approvals)
+
+    def test_the_next_height_has_the_new_voters(self, consortium, enrolled):
+        before = enrolled.height_setting()
+        self.decide(consortium, enrolled, consortium.adding("ulsan", "validator"))
+        after = enrolled.height_setting()
+        new = consortium.member_key("ulsan").kid
+        assert after.validators == (*before.validators, new)
+        assert (before.quorum, after.quorum) == (3, 4)
+
+    def test_the_next_block_keeps_the_new_parameters(self, consortium, enrolled, device):
+        change = SetParameters(
+            (("max_block_transactions", 1), ("mining_diversity", 1000), ("rest_ms", 500))
+        )
+        self.decide(consortium, enrolled, change)
+        packs = [consortium.pack(device) for _ in range(3)]
+        consortium.admit(enrolled, *packs)
+        assert enrolled.height_setting().spacing == 2
+        assert enrolled.earliest_ms() == enrolled.head.time + 500
+        with pytest.raises(LedgerError) as caught:
+            consortium.next_block(enrolled)  # its miner mined the ones before
+        assert caught.value.cause == "not_eligible"
+        assert len(consortium.next_block(enrolled, miner=1).transactions) == 1
+
+    def test_what_a_former_key_has_waiting_goes(self, consortium, enrolled):
+        first, second = consortium.validators[:2]
+        fresh = consortium.member_key("fresh")
+        by = consortium.validators[2:]
+        waiting = [consortium.incident(key, sequence=2) for key in (first, second)]
+        consortium.admit(enrolled, *waiting)
+        committed = self.decide(
+            consortium,
+            enrolled,
+            consortium.rotating(first, "v0", fresh),
+            consortium.removing(second),
+            by=by,
+        )
+        assert set(committed.evicted) == {item.id for item in waiting}
+
+    def test_what_waits_without_the_role_goes_when_its_turn_comes(self, consortium, enrolled):
+        waiting = consortium.release(1)
+        consortium.admit(enrolled, waiting)
+        change = SetRoles(consortium.trainer.kid, frozenset({"provider"}))
+        proposal, *approvals = consortium.decision(change)
+        consortium.admit(enrolled, proposal)
+        block = consortium.next_block(enrolled)
+        assert waiting in block.transactions  # it was in time
+        enrolled.commit(block, consortium.certify(block))
+        late = consortium.release(2)
+        consortium.admit(enrolled, *approvals)
+        decided = consortium.next_block(enrolled)
+        consortium.admit(enrolled, late)
+        committed = enrolled.commit(decided, consortium.certify(decided))
+        assert committed.evicted == (late.id,)
+
+    def test_all_of_it_comes_back_after_a_start(self, consortium, enrolled, tmp_path):
+        self.decide(
+            consortium,
+            enrolled,
+            consortium.adding("ulsan", "validator"),
+            consortium.rotating(consortium.trainer, "trainer", consortium.member_key("fresh")),
+            consortium.removing(consortium.owner),
+            SetParameters((("stagger_ms", 9),), "two-thirds"),
+        )
+        open_one = consortium.propose(consortium.validators[0], consortium.adding("jeju"))
+        consortium.admit(enrolled, open_one)
+        block = consortium.next_block(enrolled)
+        enrolled.commit(block, consortium.certify(block, consortium.validators, count=5))
+        before = enrolled.state
+        setting = enrolled.height_setting()
+        enrolled.close()
+        again = Ledger.open(tmp_path / "data", consortium.founding)
+        assert again.state.root() == before.root()
+        assert again.state.membership == before.membership
+        assert again.height_setting() == setting
+        assert again.state.time == before.time
+        again.close()
 
 
 class TestFork:
