@@ -96,8 +96,8 @@ class BlobFetcher:
             if now >= download.deadline:
                 self._next_peer(download)
 
-    def serve(self, peer: Peer, request: wire.GetBlob) -> None:
-        """Answer a peer that asks for a piece."""
+    def answer(self, request: wire.GetBlob) -> wire.Blob:
+        """The piece that a peer asks for; blocks, while connections are the event loop's."""
         total = self._blobs.size(request.sha256)
         data = b""
         if total is not None:
@@ -106,7 +106,7 @@ class BlobFetcher:
         elif (whole := self._payloads.find(request.sha256)) is not None:
             total = len(whole)
             data = whole[request.offset : request.offset + wire.BLOB_CHUNK_BYTES]
-        peer.send(wire.Blob(request.sha256, request.offset, total or 0, data))
+        return wire.Blob(request.sha256, request.offset, total or 0, data)
 
     def take(self, peer: Peer, piece: wire.Blob) -> bool:
         """Take in a piece; returns whether a bundle is complete with it, and stored."""

@@ -208,7 +208,7 @@ class Node:
             case wire.Transactions():
                 await self._take_transactions(peer, message.raw)
             case wire.GetBlob():
-                await asyncio.to_thread(self._fetcher.serve, peer, message)
+                peer.send(await asyncio.to_thread(self._fetcher.answer, message))
             case wire.Blob():
                 if self._fetcher.take(peer, message):
                     self._stored()

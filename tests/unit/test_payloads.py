@@ -103,9 +103,7 @@ class TestFetcher:
         while peer.sent:
             asked = peer.sent.pop(0)
             assert isinstance(asked, wire.GetBlob)
-            answer = Peer("us")
-            holder.serve(answer, asked)
-            fetcher.take(peer, answer.sent[0])
+            fetcher.take(peer, holder.answer(asked))
 
     def test_what_is_wanted_comes_in_pieces(self, fetcher, holder, store):
         peer = Peer("busan")
