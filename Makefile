@@ -54,9 +54,18 @@ fuzz: $(VENV)/installed-fuzz ## fuzz the parsers, 20 s each; ARGS="--seconds 60 
 demo: $(VENV)/installed-demo ## run the whole loop once on this machine; ARGS="..." goes to fogline demo
 	@$(BIN)/fogline demo $(ARGS)
 
+# One after the other: each wants the machine for itself.
+BENCHES := pow admission network clients "network --table3" growth
+
 .PHONY: bench
-bench: $(VENV)/installed-demo ## measure proof of work; ARGS="..." goes to fogline bench instead
-	@$(BIN)/fogline bench $(or $(ARGS),pow)
+bench: $(VENV)/installed-demo ## measure everything, about an hour; ARGS="pow --seconds 5" one of them
+ifdef ARGS
+	@$(BIN)/fogline bench $(ARGS)
+else
+	@for bench in $(BENCHES); do \
+		echo "== fogline bench $$bench" && $(BIN)/fogline bench $$bench || exit 1; \
+	done
+endif
 
 .PHONY: clean
 clean: ## remove .venv and everything that was built
