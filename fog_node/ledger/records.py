@@ -88,6 +88,13 @@ class Device:
         """Its channels as enrolled."""
         return self.enrolment.channels
 
+    def after(self, next_: int, dropped: int) -> Device:
+        """Return it as it is after a transaction of its own; what `replace` would, much faster."""
+        changed = object.__new__(Device)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(next=next_, dropped=dropped)
+        return changed
+
     @property
     def entry_key(self) -> bytes:
         """Where the entry stands in the state's tree."""

@@ -110,6 +110,8 @@ class State:
         self._tree = tree
         self._changes: dict[bytes, bytes | None] = {}
         self._unhashed: dict[bytes, Record | Gone] = {}
+        # Of these by key id: most transactions touch nothing but a device.
+        self._touched: dict[bytes, Device] = {}
 
     @classmethod
     def at_founding(cls, founding: Founding) -> State:
@@ -243,6 +245,8 @@ class State:
 
     def root(self) -> bytes:
         """RFC 9162 root over the entries in bytewise order; only changed ones are hashed."""
+        self._unhashed.update((device.entry_key, device) for device in self._touched.values())
+        self._touched.clear()
         for key, record in self._unhashed.items():
             if isinstance(record, Gone):
                 self._changes[key] = None
@@ -266,6 +270,8 @@ class State:
     def trusted_signer(self, transaction: Transaction) -> Signer:
         """Return the signer's record; LedgerError for an unknown or a revoked one."""
         record = self.signer(transaction.signer)
+        if record is not None and record.status == "active":
+            return record
         who = transaction.signer.hex()
         if record is None and transaction.signer in self.membership.retired:
             raise LedgerError(
@@ -346,7 +352,7 @@ class State:
             )
         if isinstance(signer, Device):
             dropped = max(signer.dropped, transaction.message.dropped or 0)
-            return [replace(signer, next=transaction.sequence + 1, dropped=dropped)]
+            return [signer.after(transaction.sequence + 1, dropped)]
         try:
             counted = replace(signer, next=signer.next + 1)
             return self._of_member(counted, transaction, height, is_sealed=is_sealed)
@@ -496,8 +502,9 @@ class State:
 
     def _put(self, record: Record | Gone) -> None:
         if isinstance(record, Device):
-            self._devices[record.kid] = record
-        elif isinstance(record, ReleaseRecord):
+            self._devices[record.kid] = self._touched[record.kid] = record
+            return
+        if isinstance(record, ReleaseRecord):
             self._releases[record.name] = record
         else:
             self.membership.put(record)

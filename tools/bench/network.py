@@ -243,6 +243,7 @@ class _Run:
             "heads": len(heads),
             "blocks": len({height for _, final, height in committed if final >= begin}),
             "cpu_share": sum(cpu.values()) / spent / len(os.sched_getaffinity(0)),
+            "us_per_pack_and_node": sum(cpu.values()) / len(cpu) / len(latencies) * 1e6,
             "feeder_cpu_share": own / spent / len(os.sched_getaffinity(0)),
             "mib": max(memory.values()),
         }
@@ -326,7 +327,7 @@ def _power(rows: Sequence[dict[str, Any]], key: str) -> str:
 
 _HEADER = (
     f"\n{'validators':>10} {'readings':>8} {'packs/s':>8} {'limit':>8} {'ratio':>6} {'p50 s':>6} "
-    f"{'p99 s':>6} {'lost':>5} {'doubled':>7} {'heads':>5} {'nodes CPU':>9} {'MiB':>5}"
+    f"{'p99 s':>6} {'lost':>5} {'doubled':>7} {'heads':>5} {'nodes CPU':>9} {'us/pack':>7} {'MiB':>5}"
 )
 
 
@@ -335,7 +336,7 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['validators']:10} {row['readings']:8} {row['packs_per_s']:8.0f} "
         f"{row['limit_per_s']:8.0f} {row['ratio']:6.2f} {row['p50_s']:6.2f} {row['p99_s']:6.2f} "
         f"{row['lost']:5} {row['doubled']:7} {row['heads']:5} {row['cpu_share']:9.0%} "
-        f"{row['mib']:5.0f}"
+        f"{row['us_per_pack_and_node']:7.0f} {row['mib']:5.0f}"
     )
 
 
