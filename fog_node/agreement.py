@@ -81,6 +81,8 @@ MAX_HEADERS_BYTES = 1024 * 1024
 # A node that asked for blocks asks another peer after so long.
 CATCH_UP_TIMEOUT_S = 5.0
 MAX_REMEMBERED_VOTES = 4096
+# Blocks of the present height that are kept parsed: a few proposals compete.
+MAX_KNOWN_BLOCKS = 4
 
 Committed = Callable[[Block, Certificate], None]
 Submit = Callable[[Body], None]
@@ -137,6 +139,7 @@ class Agreement:
         self._todo: deque[Action] = deque()
         # Those whose signature was verified, by their bytes.
         self._verified: OrderedDict[bytes, Vote] = OrderedDict()
+        self._known_blocks: OrderedDict[bytes, Block] = OrderedDict()
         self._asked_until = 0.0
         self._asked: Peer | None = None
         me = key.kid if key is not None else None
@@ -246,7 +249,9 @@ class Agreement:
             case Propose():
                 self._propose(action)
             case Commit():
-                block = self._ledger.parse_block(action.block)
+                block = self._known_blocks.get(action.block_hash)
+                if block is None:
+                    block = self._ledger.parse_block(action.block)
                 await self._append(block, action.certificate)
             case Mine():
                 self._mine(action)
@@ -299,7 +304,14 @@ class Agreement:
     def _template(self, key: SigningKey, mine: Mine) -> Block:
         return self._ledger.template(key, mine.round, self._now_ms())
 
+    def _remember(self, block: Block) -> None:
+        """Keep a block of the present height parsed; its hash stands for all that is in it."""
+        self._known_blocks[block.hash] = block
+        if len(self._known_blocks) > MAX_KNOWN_BLOCKS:
+            self._known_blocks.popitem(last=False)
+
     def _found(self, mine: Mine, block: Block) -> None:
+        self._remember(block)
         log.debug("mined block %d of round %d", mine.height, mine.round)
         self._inbox.post(Mined(mine.height, mine.round, block.hash, block.raw))
 
@@ -325,6 +337,7 @@ class Agreement:
 
     async def _append(self, block: Block, certificate: Certificate) -> None:
         await self._write(self._ledger.commit, block, certificate)
+        self._known_blocks.clear()
         self._keys = {record.kid: record.key for record in self._ledger.state.validators}
         setting = self._ledger.height_setting()
         self._todo.extend(self._consensus.advance(setting, self.timing()))
@@ -418,6 +431,7 @@ class Agreement:
             log.error("peer %s: proposes a block on another one than ours", peer.name)
             return
         await self._apart(self._ledger.validate, block, now_ms)
+        self._remember(block)
         self._feed(_proposal(header, message.block, justification))
 
     async def _take_candidate(self, message: wire.Candidate) -> None:

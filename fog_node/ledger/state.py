@@ -231,7 +231,7 @@ class State:
 
     def signer(self, kid: bytes) -> Signer | None:
         """Return the member or device with this key id, revoked or not."""
-        return self.membership.members.get(kid) or self._devices.get(kid)
+        return self._devices.get(kid) or self.membership.members.get(kid)
 
     def key_of(self, kid: bytes) -> PublicKey | None:
         """Return the public key with this key id."""
@@ -293,8 +293,12 @@ class State:
             )
         return record
 
-    def permit(self, transaction: Transaction) -> Signer:
+    def permit(self, transaction: Transaction, signer: Signer | None = None) -> Signer:
         """Check what depends on the signer's own record alone, whatever its number is.
+
+        Args:
+            transaction: parsed.
+            signer: what `trusted_signer` has said, where it was asked already.
 
         Returns:
             The signer's record.
@@ -302,7 +306,7 @@ class State:
         Raises:
             LedgerError: unknown_device, revoked_device, role, malformed, implausible.
         """
-        record = self.trusted_signer(transaction)
+        record = signer or self.trusted_signer(transaction)
         role = ROLE_OF_KIND.get(transaction.kind)
         if isinstance(record, Device):
             if role is not None:
@@ -327,23 +331,28 @@ class State:
         """Raise LedgerError unless `transaction` may come next, in a block of this height."""
         self._outcome(transaction, height, is_sealed=False)
 
-    def apply(self, transaction: Transaction, height: int) -> None:
+    def apply(self, transaction: Transaction, height: int, signer: Signer | None = None) -> None:
         """Take a transaction of the block at `height` into the state.
 
-        Its signature, and those inside evidence, are not checked here.
+        Its signature, and those inside evidence, are not checked here. `signer`: see `permit`.
 
         Raises:
             LedgerError: unknown_device, revoked_device, role, malformed, implausible,
                 sequence, rule; the state is then unchanged.
         """
-        for record in self._outcome(transaction, height, is_sealed=True):
+        for record in self._outcome(transaction, height, is_sealed=True, known=signer):
             self._put(record)
 
     def _outcome(
-        self, transaction: Transaction, height: int, *, is_sealed: bool
+        self,
+        transaction: Transaction,
+        height: int,
+        *,
+        is_sealed: bool,
+        known: Signer | None = None,
     ) -> Sequence[Record | Gone]:
         """Return the records that the transaction changes, makes or ends."""
-        signer = self.permit(transaction)
+        signer = self.permit(transaction, known)
         if transaction.first != signer.next:
             raise LedgerError(
                 "sequence",

@@ -56,7 +56,7 @@ def check_transaction(
     if transaction.first == signer.next:
         state.check(transaction, height)
         return
-    state.permit(transaction)
+    state.permit(transaction, signer)
     first, last = transaction.first, transaction.sequence
     if not signer.next < first <= last < signer.next + MAX_SEQUENCE_AHEAD:
         raise LedgerError(
@@ -156,7 +156,7 @@ def apply_transactions(block: Block, state: State, verifier: Verifier) -> State:
         try:
             signer = after.trusted_signer(transaction)
             verifier.verify(transaction, signer.key, after)
-            after.apply(transaction, block.height)
+            after.apply(transaction, block.height, signer)
         except LedgerError as error:
             raise _refused(f"block.transactions[{index}]", f"{error} ({error.cause})") from error
     if after.root() != block.coinbase.state:

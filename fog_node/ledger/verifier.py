@@ -9,7 +9,7 @@ from fog_node.errors import LedgerError
 from fog_node.protocol.block import Coinbase
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import PublicKey
-from fog_node.protocol.transactions import Clone, Evidence, Transaction
+from fog_node.protocol.transactions import Clone, Evidence, PackBody, Transaction
 from fog_node.protocol.votes import verify_vote
 
 from .state import State
@@ -35,7 +35,6 @@ class Verifier:
         """Take note that this one is known to verify."""
         with self._lock:
             self._ids[transaction_id] = None
-            self._ids.move_to_end(transaction_id)
             if len(self._ids) > self._limit:
                 self._ids.popitem(last=False)
 
@@ -47,6 +46,9 @@ class Verifier:
             transaction.verify(key, self._chain_id)
         except ProtocolError as error:
             raise LedgerError("bad_signature", f"transaction: {error}") from error
+        if isinstance(transaction.body, PackBody):
+            self.remember(transaction.id)
+            return
         if isinstance(transaction.body, Evidence):
             self._verify_votes(transaction.body, state)
         if isinstance(transaction.body, Clone):
