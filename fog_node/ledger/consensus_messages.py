@@ -83,7 +83,7 @@ class HeightSetting:
     Attributes:
         height: of the block to agree on.
         parent: hash of the block below.
-        validators: key ids in order of the founding file, suspended ones included.
+        validators: key ids in the validators' order, suspended ones included.
         quorum: votes that make a block final; more than half of the validators.
         suspended: validators whose votes and blocks do not count.
         recent_miners: miners of the latest blocks, oldest first.

@@ -60,7 +60,7 @@ def make_template(
         previous=head.hash,
         merkle_root=root(block_leaves(coinbase, chosen)),
         time=time // 1000,
-        bits=next_bits(chain, parameters),
+        bits=next_bits(chain, state.membership.settings),
         nonce=0,
     )
     return Block(header, coinbase, tuple(chosen)), after

@@ -15,10 +15,10 @@ from fog_node.protocol.block import (
     target_from_bits,
 )
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.founding import Parameters
+from fog_node.protocol.member_records import Settings
 from fog_node.protocol.merkle import root
 from fog_node.protocol.transactions import Transaction
-from fog_node.protocol.votes import NO_ROUND, ProposalHeader
+from fog_node.protocol.votes import MAX_VALIDATORS, NO_ROUND, ProposalHeader
 
 from .chain import BlockInfo, Chain
 from .mining_order import MiningOrder, mining_spacing
@@ -131,7 +131,7 @@ def check_header(
             "block.transactions",
             f"are {len(block.transactions)}, at most {limits.max_block_transactions}",
         )
-    bits = next_bits(chain, limits)
+    bits = next_bits(chain, state.membership.settings)
     if header.bits != bits:
         raise _refused("header.bits", f"is {header.bits:#010x}, must be {bits:#010x}")
     try:
@@ -166,23 +166,28 @@ def apply_transactions(block: Block, state: State, verifier: Verifier) -> State:
     return after
 
 
-def next_bits(chain: Chain, parameters: Parameters) -> int:
+def next_bits(chain: Chain, settings: Settings) -> int:
     """Compact target of the block after `chain.head`.
 
     Anew at each height that `retarget_blocks` divides, from the times of as many blocks
     before it; at most MAX_RETARGET_FACTOR up or down, and never easier than the parameter `bits`.
+    Only times since the parameters were decided count: a node that began with a checkpoint has
+    as many blocks before that as the parameters of then looked back.
     """
+    parameters = settings.parameters
     height = chain.head.height + 1
     if not parameters.retarget_blocks:
         return parameters.bits
     easiest = target_from_bits(parameters.bits)
+    # Only a vote on `bits` leaves the head's easier than that.
+    is_easier = target_from_bits(chain.head.bits) > easiest
+    unchanged = parameters.bits if is_easier else chain.head.bits
     if height % parameters.retarget_blocks:
-        # Only a vote on `bits` leaves the head's easier than that.
-        is_easier = target_from_bits(chain.head.bits) > easiest
-        return parameters.bits if is_easier else chain.head.bits
-    times = chain.times(max(0, height - 1 - parameters.retarget_blocks), height - 1)
+        return unchanged
+    first = max(settings.since, height - 1 - parameters.retarget_blocks)
+    times = chain.times(first, height - 1)
     if len(times) < 2:
-        return parameters.bits
+        return unchanged
     longest = MAX_COUNTED_INTERVALS * parameters.block_interval_ms
     observed = sum(min(later - earlier, longest) for earlier, later in pairwise(times))
     expected = parameters.block_interval_ms * (len(times) - 1)
@@ -197,8 +202,8 @@ def next_bits(chain: Chain, parameters: Parameters) -> int:
 
 
 def look_back(state: State) -> int:
-    """How many of the latest blocks the rules for the next one look at; at least one."""
-    return max(state.parameters.retarget_blocks + 1, spacing(state), 1)
+    """How many of the latest blocks the rules for the next ones look at, whatever is decided."""
+    return max(state.parameters.retarget_blocks + 1, MAX_VALIDATORS)
 
 
 def spacing(state: State) -> int:

@@ -261,7 +261,7 @@ def _change(membership: Membership, change: Change, field: str, when: _When) -> 
         case RotateKey():
             _rotate(membership, change, field, when)
         case SetParameters():
-            _set_parameters(membership, change, field)
+            _set_parameters(membership, change, field, when)
         case RevokeCertificate():
             if change.serial in membership.certificates:
                 raise RuleError(f"{field}.serial", "is revoked already")
@@ -298,7 +298,7 @@ def _rotate(membership: Membership, change: RotateKey, field: str, when: _When) 
     membership.put(new)
 
 
-def _set_parameters(membership: Membership, change: SetParameters, field: str) -> None:
+def _set_parameters(membership: Membership, change: SetParameters, field: str, when: _When) -> None:
     known = {item.name for item in fields(Parameters)}
     for name, _ in change.parameters:
         if name not in known:
@@ -309,7 +309,7 @@ def _set_parameters(membership: Membership, change: SetParameters, field: str) -
     parameters.validate(field)
     rule = change.quorum or membership.settings.quorum_rule
     quorum_of(rule, 1)
-    membership.put(Settings(rule, parameters))
+    membership.put(Settings(rule, parameters, when.height))
 
 
 def _trusted(membership: Membership, kid: bytes, field: str) -> MemberRecord:

@@ -161,10 +161,15 @@ class RetiredKey:
 
 @dataclass(frozen=True)
 class Settings:
-    """The rule of the quorum, and the chain's parameters."""
+    """The rule of the quorum, and the chain's parameters.
+
+    Attributes:
+        since: height of the block that decided them; 0 for the founding file's.
+    """
 
     quorum_rule: str
     parameters: Parameters
+    since: int = 0
 
     @classmethod
     def of(cls, founding: Founding) -> Settings:
@@ -183,17 +188,17 @@ class Settings:
 
     def entry(self) -> bytes:
         """Encode the tree's entry."""
-        return encode([SETTINGS, b"", [self.quorum_rule, asdict(self.parameters)]])
+        return encode([SETTINGS, b"", [self.quorum_rule, asdict(self.parameters), self.since]])
 
     @classmethod
     def parse(cls, value: Any) -> Settings:
         """Read an entry's fields; raises ProtocolError."""
-        rule, parameters = array(value, "entry", length=2)
+        rule, parameters, since = array(value, "entry", length=3)
         names = {item.name for item in fields(Parameters)}
         listed = text_map(parameters, names, "entry.parameters")
         found = Parameters(**{k: uint(v, f"entry.parameters.{k}") for k, v in listed.items()})
         found.validate("entry.parameters")
-        return cls(text(rule, "entry.quorum", 32), found)
+        return cls(text(rule, "entry.quorum", 32), found, uint(since, "entry.since"))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -407,6 +408,24 @@ class TestRounds:
     def test_waits_grow_and_are_bounded(self):
         assert [TIMING.propose(r) for r in (0, 1, 2, 100)] == [4000, 4500, 5000, 9000]
         assert [TIMING.vote(r) for r in (0, 1, 2, 100)] == [1000, 1500, 2000, 9000]
+
+    def test_a_later_height_may_have_other_voters_and_waits(self):
+        """As a vote has it: who is in the set votes, whoever was not before."""
+        node = machine(validators=VALIDATORS[1:], quorum=3)
+        proposal_here = feed(node, WorkAvailable(available=True))
+        assert not of(Mine, proposal_here)  # it only follows
+        slower = replace(TIMING, propose_ms=8000, limit_ms=20_000)
+        node.advance(setting(height=HEIGHT + 1, parent=X), slower)
+        actions = feed(node, WorkAvailable(available=True))
+        (mine,) = of(Mine, actions)
+        assert mine.height == HEIGHT + 1
+        (timer,) = (item for item in of(SetTimer, actions) if item.kind is Timer.PROPOSE)
+        assert timer.delay_ms == 8000
+        node.advance(setting(height=HEIGHT + 2, parent=Y, validators=VALIDATORS[1:]))
+        actions = feed(node, WorkAvailable(available=True))
+        assert not of(Mine, actions)
+        (timer,) = (item for item in of(SetTimer, actions) if item.kind is Timer.PROPOSE)
+        assert timer.delay_ms == 8000
 
     @pytest.mark.parametrize("round_", [0, 1, 5, 1000])
     def test_last_miner_in_the_draw_starts_within_the_wait(self, round_):

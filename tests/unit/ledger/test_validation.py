@@ -18,6 +18,7 @@ from fog_node.ledger.validation import (
 from fog_node.ledger.verifier import Verifier
 from fog_node.protocol.block import Block, sign_coinbase, target_from_bits
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.member_records import Settings
 from fog_node.protocol.merkle import root
 from fog_node.protocol.transactions import Transaction, parse_transaction
 from fog_node.protocol.votes import NO_ROUND, sign_proposal
@@ -365,38 +366,57 @@ class TestDifficulty:
         founding = self.founding(make_consortium)
         bits = 0x1E00FFFF
         chain = self.chain(founding, 20, step_ms, bits)
-        target = target_from_bits(next_bits(chain, founding.parameters))
+        target = target_from_bits(next_bits(chain, Settings.of(founding)))
         assert target == pytest.approx(target_from_bits(bits) * factor, rel=0.001)
 
     def test_is_never_easier_than_at_the_founding(self, make_consortium):
         founding = self.founding(make_consortium)
         chain = self.chain(founding, 20, 8000, self.BITS)
-        assert next_bits(chain, founding.parameters) == self.BITS
+        assert next_bits(chain, Settings.of(founding)) == self.BITS
 
     def test_stays_between_retargets(self, make_consortium):
         founding = self.founding(make_consortium)
         assert (
-            next_bits(self.chain(founding, 19, 10, 0x1E00FFFF), founding.parameters) == 0x1E00FFFF
+            next_bits(self.chain(founding, 19, 10, 0x1E00FFFF), Settings.of(founding)) == 0x1E00FFFF
         )
 
     def test_follows_a_vote_on_the_easiest_target(self, make_consortium):
         founding = self.founding(make_consortium)
         chain = self.chain(founding, 19, 2000, self.BITS)
-        harder = replace(founding.parameters, bits=0x1E00FFFF)
-        assert next_bits(chain, harder) == 0x1E00FFFF  # at once
-        easier = replace(founding.parameters, bits=0x2000FFFF)
-        assert next_bits(chain, easier) == self.BITS  # at the next retarget
-        fixed = replace(easier, retarget_blocks=0)
-        assert next_bits(chain, fixed) == 0x2000FFFF
+
+        def decided(**changes):
+            return Settings("majority", replace(founding.parameters, **changes), 5)
+
+        assert next_bits(chain, decided(bits=0x1E00FFFF)) == 0x1E00FFFF  # at once
+        assert next_bits(chain, decided(bits=0x2000FFFF)) == self.BITS  # at the next retarget
+        assert next_bits(chain, decided(bits=0x2000FFFF, retarget_blocks=0)) == 0x2000FFFF
+
+    @pytest.mark.parametrize(("since", "factor"), [(0, 1), (9, 1), (14, 2), (18, 4), (19, 1)])
+    def test_counts_times_since_the_parameters_were_decided(self, make_consortium, since, factor):
+        """Intervals grow: the last nine take 2 s on average, the last five 4, the last one 8."""
+        founding = self.founding(make_consortium)
+        bits = 0x1E00FFFF
+        chain = self.chain(founding, 20, 2000, bits)
+        steps = [0, *[2000] * 9, 400, 400, 400, 400, 0, 2000, 2000, 3000, 5000, 8000]
+        assert len(steps) == 20
+        chain = replace(chain, block_times=[founding.time + sum(steps[: i + 1]) for i in range(20)])
+        settings = replace(Settings.of(founding), since=since)
+        observed = [min(step, 8000) for step in steps[max(since, 9) + 1 :]]
+        expected = sum(observed) / (2000 * len(observed)) if observed else 1
+        assert expected == pytest.approx(factor, rel=0.25)
+        target = target_from_bits(next_bits(chain, settings))
+        assert target == pytest.approx(target_from_bits(bits) * expected, rel=0.001)
 
     def test_fixed(self, make_consortium):
         founding = self.founding(make_consortium, retarget_blocks=0)
-        assert next_bits(self.chain(founding, 20, 10, self.BITS), founding.parameters) == self.BITS
+        assert (
+            next_bits(self.chain(founding, 20, 10, self.BITS), Settings.of(founding)) == self.BITS
+        )
 
     @pytest.mark.parametrize("count", [1, 2])
     def test_of_every_block(self, make_consortium, count):
         founding = self.founding(make_consortium, retarget_blocks=1)
-        bits = next_bits(self.chain(founding, count, 1000, self.BITS), founding.parameters)
+        bits = next_bits(self.chain(founding, count, 1000, self.BITS), Settings.of(founding))
         halved = target_from_bits(self.BITS) // 2 if count == 2 else target_from_bits(self.BITS)
         assert target_from_bits(bits) == pytest.approx(halved, rel=0.001)
 
