@@ -32,6 +32,8 @@ MAX_SEQUENCE_AHEAD = 1024
 # A block that took longer than this many intervals counts as this many: miners rest while
 # there is nothing to seal, which says nothing about their speed.
 MAX_COUNTED_INTERVALS = 4
+# Mining diversity may look back so far, once validators or parameters have been voted in.
+MIN_LOOK_BACK = MAX_VALIDATORS
 # Difficulty changes at most by this factor at once, as Bitcoin's does.
 MAX_RETARGET_FACTOR = 4
 
@@ -203,7 +205,7 @@ def next_bits(chain: Chain, settings: Settings) -> int:
 
 def look_back(state: State) -> int:
     """How many of the latest blocks the rules for the next ones look at, whatever is decided."""
-    return max(state.parameters.retarget_blocks + 1, MAX_VALIDATORS)
+    return max(state.parameters.retarget_blocks + 1, spacing(state), MIN_LOOK_BACK)
 
 
 def spacing(state: State) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fog_node.errors import LedgerError, PrunedError, StoreError
-from fog_node.ledger import Ledger, pruning
+from fog_node.ledger import Ledger, pruning, validation
 from fog_node.ledger.checkpoints import begin_with
 from fog_node.ledger.verification import verify_store
 from fog_node.protocol.checkpoint import parse_checkpoint
@@ -20,7 +20,8 @@ BLOCKS = 12
 
 
 @pytest.fixture
-def consortium(make_consortium):
+def consortium(make_consortium, monkeypatch):
+    monkeypatch.setattr(validation, "MIN_LOOK_BACK", 1)  # or the chain would have to be longer
     return make_consortium(retarget_blocks=4, mining_diversity=700)
 
 
