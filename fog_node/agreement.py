@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from .catching_up import CatchingUp
 from .errors import LedgerError, PrunedError, StoreError
 from .fair_inbox import FairInbox
 from .full_disk import when_there_is_room
@@ -142,6 +143,7 @@ class Agreement:
         self._known_blocks: OrderedDict[bytes, Block] = OrderedDict()
         self._asked_until = 0.0
         self._asked: Peer | None = None
+        self._catching_up = CatchingUp(ledger, self._apart, self._write, self._take_final)
         me = key.kid if key is not None else None
         self._consensus = Consensus(me, self.timing(), ledger.height_setting())
 
@@ -366,9 +368,12 @@ class Agreement:
                 case wire.Candidate():
                     await self._take_candidate(message)
                 case wire.GetBlocks():
-                    await self._send_blocks(peer, message.first)
+                    await self._send_blocks(peer, message.first, message.count)
                 case wire.GetHeaders():
                     await self._send_headers(peer, message.first)
+                case wire.Headers():
+                    await self._catching_up.take_headers(peer, message)
+                    self._catch_up()
                 case wire.Blocks():
                     await self._take_blocks(peer, message)
         except ProtocolError as error:
@@ -486,11 +491,13 @@ class Agreement:
     # Catching up
 
     def _catch_up(self) -> None:
-        """Ask for the blocks we lack, one peer at a time.
+        """Ask for the blocks we lack: where they are many, as `catch_up` says.
 
-        The one farthest ahead, of those that were of use when they were asked: what a peer says
-        of its height is no more than its word.
+        Where they are few, one peer at a time: the one farthest ahead, of those that were of
+        use when they were asked. What a peer says of its height is no more than its word.
         """
+        if self._catching_up.ask(self._peers.peers):
+            return
         now = asyncio.get_running_loop().time()
         ahead = [
             peer
@@ -510,10 +517,10 @@ class Agreement:
         )
         self._asked.send(wire.GetBlocks(self._consensus.setting.height))
 
-    async def _send_blocks(self, peer: Peer, first: int) -> None:
+    async def _send_blocks(self, peer: Peer, first: int, count: int) -> None:
         blocks: list[list[bytes]] = []
         size = 0
-        for height in range(first, min(self._ledger.height, first + wire.MAX_BLOCKS - 1) + 1):
+        for height in range(first, min(self._ledger.height, first + count - 1) + 1):
             try:
                 stored = await self._apart(self._ledger.block, height)
             except PrunedError:
@@ -542,9 +549,17 @@ class Agreement:
             headers.append(raw)
         peer.send(wire.Headers(first, headers))
 
+    async def _take_final(self, block: Block, certificate: Certificate) -> None:
+        """Take a block on the way to the others, from far below."""
+        await self._append(block, certificate)
+        await self._work_off()
+
     async def _take_blocks(self, peer: Peer, message: wire.Blocks) -> None:
         before = self._ledger.height
         peer.lowest = message.lowest
+        if await self._catching_up.take_blocks(peer, message):
+            self._catch_up()
+            return
         for raw, raw_certificate in message.blocks:
             block = self._ledger.parse_block(raw)
             certificate = parse_certificate(raw_certificate)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fog_node.errors import StoreError
 from fog_node.protocol.checkpoint import Checkpoint
-from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.sealed_header import SealedHeader
 
@@ -14,7 +13,7 @@ from .records import parse_entry
 from .state import State
 from .store import Store
 from .store_reader import StoreReader
-from .stored_block import read_block
+from .stored_block import read_sealed
 from .validation import look_back
 
 
@@ -77,7 +76,4 @@ def begin_with(
 
 def _sealed(reader: StoreReader, founding: Founding, height: int) -> SealedHeader:
     next_ = reader.validator_set(height + 1) or founding.validator_set
-    try:
-        return read_block(reader, height).sealed_header(next_)
-    except ProtocolError as error:
-        raise reader.damaged(f"block {height}: {error}") from error
+    return read_sealed(reader, height, next_)

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from fog_node.errors import (
     ConflictError,
+    DamagedError,
     DiskFullError,
     ForkError,
     LedgerError,
@@ -30,7 +31,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import MAX_SUBJECTS, Proof
-from fog_node.protocol.sealed_header import SealedHeader
+from fog_node.protocol.sealed_header import LightChain, SealedHeader
 from fog_node.protocol.transactions import (
     Body,
     Clone,
@@ -53,7 +54,7 @@ from .pruning import Archive, Progress, Pruned, prune
 from .records import Device
 from .state import State
 from .store import Fork, Place, Store
-from .stored_block import PrunedBlock, StoredBlock, read_block
+from .stored_block import PrunedBlock, StoredBlock, read_block, read_sealed
 from .stored_chain import StoredChain
 from .template import BLOCK_OVERHEAD_BYTES, make_template
 from .validation import (
@@ -301,7 +302,7 @@ class Ledger:
 
     def sealed_header(self, height: int) -> SealedHeader:
         """Return a final block without its transactions; raises StoreError."""
-        return self._stored(height).sealed_header(self.validator_set_at(height + 1))
+        return read_sealed(self._store, height, self.validator_set_at(height + 1))
 
     def stored_block(self, height: int) -> StoredBlock | PrunedBlock:
         """Return a final block, parsed but for its transactions; raises StoreError."""
@@ -318,6 +319,29 @@ class Ledger:
     def pruned(self) -> int:
         """Bodies of the blocks below this height are no longer here."""
         return self._store.meta.pruned
+
+    def light_chain(self) -> LightChain:
+        """Return how far headers are known that were checked: at least to the head."""
+        snapshot = self._snapshot
+        try:
+            ahead = self._store.ahead_chain()
+        except DamagedError:
+            self._store.drop_ahead()  # they can be had again
+            ahead = None
+        if ahead is not None and ahead.height > snapshot.head.height:
+            return ahead
+        head = snapshot.head
+        voters = self.validator_set_at(head.height + 1)
+        chain_id = self.founding.chain_id
+        return LightChain(chain_id, head.height, head.hash, head.time, head.state, voters)
+
+    def save_ahead(self, headers: Sequence[SealedHeader], chain: LightChain) -> None:
+        """Keep checked headers of blocks whose bodies are still to come."""
+        self._store.save_ahead(headers, chain)
+
+    def ahead(self, height: int) -> SealedHeader | None:
+        """Return the checked header of a block whose body is still to come."""
+        return self._store.ahead(height)
 
     @property
     def base(self) -> int:

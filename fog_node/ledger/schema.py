@@ -8,7 +8,7 @@ from pathlib import Path
 from fog_node.errors import DamagedError, DiskFullError, StoreError
 
 DATABASE = "ledger.sqlite3"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # "FogL": tells our databases from others' (SQLite's application_id).
 APPLICATION_ID = 0x466F674C
 BUSY_TIMEOUT_S = 10.0
@@ -60,7 +60,9 @@ CREATE TABLE forks (
     certificate BLOB NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (height, hash)
 );
 CREATE TABLE validator_sets (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, raw BLOB NOT NULL);
-CREATE TABLE ahead (height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE TABLE ahead (
+    height INTEGER PRIMARY KEY, crc INTEGER NOT NULL, sealed BLOB NOT NULL, chain BLOB
+);
 """
 
 # Our statements are right, so what SQLite finds wrong with one is not as we left it.

@@ -20,7 +20,8 @@ from pathlib import Path
 from fog_node.errors import DamagedError, StoreError
 from fog_node.protocol.block import Block
 from fog_node.protocol.cbor import encode
-from fog_node.protocol.sealed_header import SealedHeader
+from fog_node.protocol.merkle import inclusion_proof
+from fog_node.protocol.sealed_header import LightChain, SealedHeader
 from fog_node.protocol.validators import ValidatorSet
 from fog_node.protocol.votes import Certificate, Vote
 
@@ -117,6 +118,8 @@ class Store(StoreReader):
                 "INSERT INTO bodies VALUES (?, ?, ?)", (info.height, check_of(body), body)
             )
             self._insert_places(database, block)
+            self._insert_path(database, info.height, inclusion_proof(block.leaves, 0))
+            database.execute("DELETE FROM ahead WHERE height <= ?", (info.height,))
             kept = [(key, entry) for key, entry in sorted(changes.items()) if entry is not None]
             gone = [(key,) for key, entry in sorted(changes.items()) if entry is None]
             database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", kept)
@@ -163,6 +166,25 @@ class Store(StoreReader):
             database.executemany("INSERT INTO state VALUES (?, ?)", sorted(entries.items()))
             meta.head = meta.joined = head
             meta.base, meta.pruned, meta.abstain = base, head + 1, abstain
+
+    def save_ahead(self, headers: Sequence[SealedHeader], chain: LightChain) -> None:
+        """Keep checked headers of blocks whose bodies are still to come.
+
+        Args:
+            headers: consecutive.
+            chain: as it stands after the last of them.
+        """
+        with self._transaction(relied_on=False) as (database, _):
+            for sealed in headers:
+                raw = sealed.encode()
+                after = encode(chain.value()) if sealed.height == chain.height else None
+                row = (sealed.height, check_of(sealed.height, raw, after), raw, after)
+                database.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?, ?, ?)", row)
+
+    def drop_ahead(self) -> None:
+        """Forget the headers of blocks that are still to come."""
+        with self._transaction(relied_on=False) as (database, _):
+            database.execute("DELETE FROM ahead")
 
     def prune(self, below: int, kept: Mapping[tuple[int, int], bytes]) -> None:
         """Drop the bodies of all blocks below a height, but for what is kept of them.
@@ -348,7 +370,13 @@ class Store(StoreReader):
         header, coinbase = sealed.header.encode(), sealed.coinbase.raw
         fields = (sealed.size - 1, 0, header, coinbase, sealed.certificate.encode())
         self._insert_header(database, sealed.height, sealed.hash, fields)
-        place, value = sealed.height * PLACES, encode([list(sealed.coinbase_path)])
+        self._insert_path(database, sealed.height, sealed.coinbase_path)
+
+    def _insert_path(
+        self, database: sqlite3.Connection, height: int, path: Sequence[bytes]
+    ) -> None:
+        """Keep the way from the coinbase to the Merkle root, so that headers need no body."""
+        place, value = height * PLACES, encode([list(path)])
         row = (place, check_of(place, value), value)
         database.execute("INSERT INTO kept VALUES (?, ?, ?)", row)
 

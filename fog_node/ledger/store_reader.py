@@ -22,10 +22,10 @@ from fog_node.protocol.cbor import decode
 from fog_node.protocol.cose import CHAIN_ID_BYTES
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.merkle import HASH_BYTES
-from fog_node.protocol.sealed_header import MAX_PATH
+from fog_node.protocol.sealed_header import MAX_PATH, LightChain, SealedHeader
 from fog_node.protocol.transactions import KINDS, MAX_TRANSACTION_BYTES
 from fog_node.protocol.validate import array
-from fog_node.protocol.validators import ValidatorSet
+from fog_node.protocol.validators import MAX_SET_BYTES, ValidatorSet
 from fog_node.protocol.votes import MAX_CERTIFICATE_BYTES, Vote, parse_vote
 
 from .block_body import join_block, split_body
@@ -43,6 +43,7 @@ from .schema import (
 from .waiting_room import split_row
 
 MAX_KEPT_BYTES = MAX_TRANSACTION_BYTES + MAX_PATH * (HASH_BYTES + 2) + 64
+MAX_LIGHT_CHAIN_BYTES = MAX_SET_BYTES + 1024
 _BLOCK = "SELECT height, prefix, transactions, size, crc, header, coinbase, certificate FROM blocks"
 _BLOCK_TYPES = "iiiiibbb"
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -181,6 +182,29 @@ class StoreReader:
     def state_entries(self) -> list[bytes]:
         """Return the state's entries that differ from the founding."""
         return [row[0] for row in self.rows("SELECT entry FROM state ORDER BY key", (), "b")]
+
+    def ahead(self, height: int) -> SealedHeader | None:
+        """Return the checked header of a block whose body is still to come."""
+        query = "SELECT crc, sealed, chain FROM ahead WHERE height = ?"
+        for check, raw, chain in self.rows(query, (height,), "ibo"):
+            if check_of(height, raw, chain) != check:
+                raise self.damaged(f"ahead: block {height} is not what was written")
+            with self.readable("ahead"):
+                return SealedHeader.decode(raw)
+        return None
+
+    def ahead_chain(self) -> LightChain | None:
+        """Return how the chain stands after the last of these headers."""
+        query = (
+            "SELECT crc, height, sealed, chain FROM ahead WHERE chain IS NOT NULL "
+            "ORDER BY height DESC LIMIT 1"
+        )
+        for check, height, raw, chain in self.rows(query, (), "iibb"):
+            if check_of(height, raw, chain) != check:
+                raise self.damaged(f"ahead: block {height} is not what was written")
+            with self.readable("ahead"):
+                return LightChain.from_value(decode(chain, MAX_LIGHT_CHAIN_BYTES, "ahead"))
+        return None
 
     # Transactions
 

@@ -113,6 +113,27 @@ class PrunedBlock:
         return Inclusion(block, parse_transaction(raw), index, self._paths[index])
 
 
+def read_sealed(reader: StoreReader, height: int, next_: ValidatorSet) -> SealedHeader:
+    """Return a final block without its transactions, whose body is not looked at.
+
+    Args:
+        reader: of the store.
+        height: of the block.
+        next_: who votes on the block after it.
+
+    Raises:
+        DamagedError: it is not what was written.
+        PrunedError: nothing of it is here.
+    """
+    found = reader.header(height)
+    if found is None:
+        if 0 < height <= reader.meta.base:
+            raise PrunedError(height)
+        raise reader.damaged(f"block {height}: is missing")
+    with reader.readable(f"block {height}"):
+        return PrunedBlock(found, reader.kept(height)).sealed_header(next_)
+
+
 def read_block(reader: StoreReader, height: int) -> StoredBlock | PrunedBlock:
     """Return a final block, with its body or what stayed of it.
 

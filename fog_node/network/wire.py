@@ -33,7 +33,7 @@ MAX_TRANSACTIONS = 512
 MAX_TRANSACTIONS_BYTES = 4 * 1024 * 1024
 MAX_VOTES = 4 * MAX_VALIDATORS
 MAX_BLOCKS = 256
-MAX_HEADERS = 1024
+MAX_HEADERS = 256
 MAX_WANTED = 8
 MAX_STATUS_ROUNDS = 4
 BLOB_CHUNK_BYTES = 256 * 1024
@@ -174,16 +174,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GetBlocks:
-    """Asks for final blocks from a height on; the answer holds as many as fit."""
+    """Asks for final blocks from a height on; the answer holds as many as fit, `count` at most."""
 
     KIND: ClassVar[str] = "get-blocks"
     first: int
+    count: int = MAX_BLOCKS
 
     @classmethod
     def parse(cls, items: list[Any]) -> GetBlocks:
         """Check the items behind the message's name."""
-        (first,) = array(items, "get-blocks", length=1)
-        return cls(uint(first, "get-blocks.first", at_least=1))
+        first, count = array(items, "get-blocks", length=2)
+        return cls(
+            uint(first, "get-blocks.first", at_least=1),
+            uint(count, "get-blocks.count", MAX_BLOCKS, at_least=1),
+        )
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,8 @@ OUT_OF_RANGE = [
     (wire.Candidate(bytes(MAX_BLOCK_BYTES + 1)), "candidate.block"),
     (wire.GetBlocks(0), "get-blocks.first"),
     (wire.GetBlocks(2**63), "get-blocks.first"),
+    (wire.GetBlocks(1, 0), "get-blocks.count"),
+    (wire.GetBlocks(1, wire.MAX_BLOCKS + 1), "get-blocks.count"),
     (wire.GetHeaders(0), "get-headers.first"),
     (wire.Headers(0, []), "headers.first"),
     (wire.Headers(1, [b""] * (wire.MAX_HEADERS + 1)), "headers"),

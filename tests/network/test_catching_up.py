@@ -1,0 +1,127 @@
+"""A node that is hundreds of blocks behind: headers first, then bodies from whoever keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.consortium import enrolment
+from support.daemons import Daemon, found, make_daemons, stop_all, until
+
+from fog_node.ledger import Ledger, pruning
+from fog_node.ledger.schema import DATABASE
+from fog_node.pow import best, mine
+from fog_node.protocol.block import Block, target_from_bits
+from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.votes import PRECOMMIT, make_certificate, sign_vote
+from tools.consortium import Consortium, load_key
+
+NAMES = ("seoul", "busan", "daegu", "jeju")
+BLOCKS = 160
+KEPT = 60
+
+
+def fill(consortium: Consortium, daemons: list[Daemon]) -> None:
+    """Give these the same chain, as if they had been running for long."""
+    founding = consortium.founding
+    keys = [load_key(consortium.member_directory(name) / "signing.key") for name in NAMES]
+    ledgers = [Ledger.open(daemon.data / "ledger", founding) for daemon in daemons]
+    for number in range(1, BLOCKS + 1):
+        ledgers[0].admit([enrolment(consortium, number)], durable=False)
+        block = mined(ledgers[0].template(keys[0], 0, ledgers[0].earliest_ms()))
+        certificate = certify(block, keys[: founding.quorum], founding.chain_id)
+        for ledger in ledgers:
+            ledger.commit(block, certificate)
+    for ledger in ledgers:
+        ledger.close()
+
+
+def mined(block: Block) -> Block:
+    nonce = mine(block.header.encode(), target_from_bits(block.header.bits), kernel=best()).nonce
+    assert nonce is not None
+    return Block(replace(block.header, nonce=nonce), block.coinbase, block.transactions)
+
+
+def certify(block: Block, keys: list[SigningKey], chain_id: bytes):
+    slot = (block.height, 0, PRECOMMIT, block.hash, chain_id)
+    return make_certificate([sign_vote(key, *slot) for key in keys])
+
+
+@pytest.fixture
+async def four(tmp_path: Path, monkeypatch) -> AsyncIterator[tuple[Consortium, list[Daemon]]]:
+    """Three nodes with a long chain, the second one pruned, and a late one; none is started."""
+    consortium = found(tmp_path / "c", NAMES)
+    daemons = make_daemons(consortium, tmp_path)
+    fill(consortium, daemons[:3])
+    monkeypatch.setattr(pruning, "MIN_KEPT_BLOCKS", KEPT)
+    pruned = Ledger.open(daemons[1].data / "ledger", consortium.founding)
+    pruned.prune(2**62, None)
+    assert pruned.pruned > BLOCKS - KEPT
+    pruned.close()
+    yield consortium, daemons
+    await stop_all(daemons)
+
+
+async def height_of(daemon: Daemon) -> int:
+    return (await daemon.client.status()).height
+
+
+async def test_through_a_kill_and_from_two_that_keep_different_parts(four) -> None:
+    consortium, daemons = four
+    *early, late = daemons
+    await asyncio.gather(*(daemon.start() for daemon in early))
+    await late.start()
+
+    async def begun() -> bool:
+        return await height_of(late) > 0
+
+    await until(begun, "the late node has its first blocks")
+    await late.process.kill()
+    between = Ledger.open(late.data / "ledger", consortium.founding)
+    reached, known = between.height, between.light_chain().height
+    between.close()
+    assert 0 < reached <= known
+    await late.start()
+
+    async def there() -> bool:
+        return await height_of(late) >= BLOCKS
+
+    await until(there, "the late node is where the others are")
+    log = late.log
+    assert "catching up: at block 0, headers known to 0" in log
+    if reached < BLOCKS - 32:  # else it was nearly there when it was killed
+        assert f"catching up: at block {reached}, headers known to {known}" in log
+    # It takes part from then on.
+    await early[2].process.stop()
+    number = BLOCKS + 1
+    await early[0].client.submit(enrolment(consortium, number).raw)
+
+    async def sealed() -> bool:
+        statuses = [await daemon.client.status() for daemon in (early[0], early[1], late)]
+        return {status.devices for status in statuses} == {number}
+
+    await until(sealed, "the late node votes with two of the others")
+    assert (late.data / "ledger" / DATABASE).exists()
+
+
+async def test_only_a_pruned_node_cannot_help(four) -> None:
+    """It says so, and the late node waits for one that keeps all."""
+    _, daemons = four
+    full, pruned, _, late = daemons
+    await asyncio.gather(pruned.start(), late.start())
+
+    async def headers_known() -> bool:
+        return "catching up" in late.log
+
+    await until(headers_known, "the late node asks")
+    await asyncio.sleep(2)
+    assert await height_of(late) == 0
+    await full.start()
+
+    async def there() -> bool:
+        return await height_of(late) >= BLOCKS
+
+    await until(there, "the late node is where the others are")
