@@ -23,7 +23,7 @@ MAX_PIECES_PER_PEER = 2
 MAX_HELD_BYTES = 64 * 1024 * 1024
 # A peer that so often in a row had no headers where it said that it had is not believed.
 MAX_EMPTY = 2
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,19 @@ class Body:
     raw: bytes = field(repr=False)
 
 
-def is_believed(kid: bytes, empty: Counter[bytes]) -> bool:
-    """Whether what a peer says of its height counts."""
-    return empty[kid] < MAX_EMPTY
+def target_of(sources: Iterable[Source], empty: Counter[bytes]) -> int:
+    """Height to make for: one that two peers claim, or the only one does.
+
+    A single peer that claims more than it has leads nobody anywhere; nor does one that often had
+    no headers where it said that it had.
+    """
+    heights = sorted(s.height for s in sources if empty[s.kid] < MAX_EMPTY)
+    return heights[-2] if len(heights) > 1 else max(heights, default=0)
 
 
 def is_far(head: int, sources: Iterable[Source], empty: Counter[bytes]) -> bool:
-    """Whether a peer that is believed is more than a few blocks ahead."""
-    return any(s.height > head + FEW_BLOCKS and is_believed(s.kid, empty) for s in sources)
+    """Whether the others are more than a few blocks ahead."""
+    return target_of(sources, empty) > head + FEW_BLOCKS
 
 
 class CatchUp:
@@ -125,12 +130,11 @@ class CatchUp:
         late = self._drop_late(now_s, {source.kid for source in sources})
         deadline_s = now_s + ANSWER_TIMEOUT_S
         asks: list[AskHeaders | AskBodies] = []
-        believed = [source for source in sources if is_believed(source.kid, self._empty)]
-        target = max((source.height for source in believed), default=0)
+        target = target_of(sources, self._empty)
         if self._headers is None and self.top < target:
             best = min(
-                (source for source in believed if source.height > self.top),
-                key=lambda source: (source.misses, -source.height),
+                (source for source in sources if source.height > self.top),
+                key=lambda source: (self._empty[source.kid], source.misses, -source.height),
             )
             asks.append(AskHeaders(best.kid, self.top + 1))
             self._headers = _Pending(asks[0], deadline_s)
@@ -186,6 +190,7 @@ class CatchUp:
                 kept.append(pending)
             elif pending.ask.kid in connected:
                 late.append(pending.ask.kid)
+                self._empty[pending.ask.kid] += isinstance(pending.ask, AskHeaders)
         self._bodies = [pending for pending in kept if isinstance(pending.ask, AskBodies)]
         headers = [pending for pending in kept if isinstance(pending.ask, AskHeaders)]
         self._headers = headers[0] if headers else None

@@ -24,11 +24,11 @@ BLOCKS = 160
 KEPT = 60
 
 
-def fill(consortium: Consortium, daemons: list[Daemon]) -> None:
-    """Give these the same chain, as if they had been running for long."""
+def fill(consortium: Consortium, directories: list[Path]) -> None:
+    """Begin the same chain in these, as if their nodes had been running for long."""
     founding = consortium.founding
     keys = [load_key(consortium.member_directory(name) / "signing.key") for name in NAMES]
-    ledgers = [Ledger.open(daemon.data / "ledger", founding) for daemon in daemons]
+    ledgers = [Ledger.open(directory, founding) for directory in directories]
     for number in range(1, BLOCKS + 1):
         ledgers[0].admit([enrolment(consortium, number)], durable=False)
         block = mined(ledgers[0].template(keys[0], 0, ledgers[0].earliest_ms()))
@@ -54,13 +54,15 @@ def certify(block: Block, keys: list[SigningKey], chain_id: bytes):
 async def four(tmp_path: Path, monkeypatch) -> AsyncIterator[tuple[Consortium, list[Daemon]]]:
     """Three nodes with a long chain, the second one pruned, and a late one; none is started."""
     consortium = found(tmp_path / "c", NAMES)
-    daemons = make_daemons(consortium, tmp_path)
-    fill(consortium, daemons[:3])
+    directories = [tmp_path / name / "data" / "ledger" for name in NAMES[:3]]
+    fill(consortium, directories)
     monkeypatch.setattr(pruning, "MIN_KEPT_BLOCKS", KEPT)
-    pruned = Ledger.open(daemons[1].data / "ledger", consortium.founding)
+    pruned = Ledger.open(directories[1], consortium.founding)
     pruned.prune(2**62, None)
     assert pruned.pruned > BLOCKS - KEPT
     pruned.close()
+    daemons = make_daemons(consortium, tmp_path)
+    assert [daemon.data / "ledger" for daemon in daemons[:3]] == directories
     yield consortium, daemons
     await stop_all(daemons)
 

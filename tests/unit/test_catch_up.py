@@ -97,17 +97,29 @@ def test_what_is_held_is_bounded():
 
 
 def test_a_peer_that_lies_of_its_height_holds_nobody_up():
-    empty = Counter()
-    plan = CatchUp(HEIGHT, empty)
+    plan = CatchUp(HEIGHT)
     liar, honest = Source(A, 10**9), Source(B, HEIGHT)
-    for _ in range(MAX_EMPTY):
-        asks, _ = plan.plan(0.0, 0, [liar, honest])
-        assert asks == [AskHeaders(A, HEIGHT + 1)]
-        plan.take_headers(A, HEIGHT)
     asks, _ = plan.plan(0.0, 0, [liar, honest])
     assert bodies(asks) == asks != []
     assert plan.is_over(HEIGHT, [liar, honest])
-    assert not is_far(HEIGHT, [liar], empty)
+    assert not is_far(HEIGHT, [liar, honest], Counter())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_peers_that_lie_together_hold_nobody_up_for_long(answers):
+    empty = Counter()
+    plan = CatchUp(HEIGHT, empty)
+    sources = [Source(A, 10**9), Source(B, 10**9), Source(C, HEIGHT)]
+    now = 0.0
+    for _ in range(2 * MAX_EMPTY):
+        asks, _ = plan.plan(now, 0, sources)
+        if bodies(asks):
+            break
+        if answers:
+            plan.take_headers(asks[0].kid, HEIGHT)
+        now += ANSWER_TIMEOUT_S
+    assert bodies(plan.plan(now, 0, sources)[0]) or bodies(asks)
+    assert not is_far(HEIGHT, sources, empty)
     assert is_far(HEIGHT, [Source(C, HEIGHT + FEW_BLOCKS + 1)], empty)
 
 
