@@ -7,6 +7,7 @@ for it says whose votes make the next block final. How it changes is in `decisio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from .cbor import decode
 from .errors import FormatError
@@ -108,7 +109,11 @@ class Membership:
             elif kind == PROPOSAL:
                 self.proposals.pop(name, None)
         elif isinstance(record, MemberRecord):
+            known = self.members.get(record.kid)
             self.members[record.kid] = record
+            if known is not None and replace(known, next=record.next) == record:
+                self._validators = None
+                return  # only counted: the same keys vote
         elif isinstance(record, RetiredKey):
             self.retired[record.kid] = record
             # Entries that a node loads come in any order, and say nothing of what went.

@@ -329,6 +329,10 @@ def refusals() -> list[dict[str, str]]:
         content = cbor2.dumps(value, canonical=True)
         return sign1_parts([message.protected, {}, content, message.signature])
 
+    changes = [change.value() for change in world.proposal().changes]
+    clone = signed["clone"].body
+    assert isinstance(clone, tx.Clone)
+    both = [clone.first.raw, clone.second.raw]
     high_s = signature[:32] + (ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
     cases += [
         ("transaction", "transaction", b""),
@@ -385,6 +389,30 @@ def refusals() -> list[dict[str, str]]:
         ("transaction", "response.outcome", filled("response", outcome="perhaps")),
         ("transaction", "response.content", filled("response", content=1)),
         ("transaction", "response.extra", filled("response", extra=1)),
+        ("transaction", "propose.changes", filled("propose", changes=[])),
+        ("transaction", "propose.changes", filled("propose", changes=[changes[1]] * 17)),
+        ("transaction", "propose.changes[0].change",
+         filled("propose", changes=[{"change": "abolish"}])),
+        ("transaction", "propose.changes[0].proof.name",
+         filled("propose", changes=[changes[0] | {"name": "jeju"}])),
+        ("transaction", "propose.changes[0].proof.kid",
+         filled("propose", changes=[changes[0] | {"key": changes[3]["key"]}])),
+        ("transaction", "propose.changes[0].roles",
+         filled("propose", changes=[changes[2] | {"roles": ["trainer", "provider"]}])),
+        ("transaction", "propose.changes[0].serial",
+         filled("propose", changes=[changes[5] | {"serial": bytes(2)}])),
+        ("transaction", "propose.note", filled("propose", note="n" * 201)),
+        ("transaction", "approve.proposal", filled("approve", proposal=bytes(31))),
+        ("transaction", "withdraw.proposal", filled("withdraw", proposal=None)),
+        ("transaction", "gap.from", filled("gap", **{"from": 0})),
+        ("transaction", "gap.from", filled("gap", **{"from": 7})),
+        ("transaction", "gap.reason", filled("gap", reason="")),
+        ("transaction", "clone.messages", filled("clone", messages=[pack.raw, pack.raw])),
+        ("transaction", "clone.messages", filled("clone", messages=both[::-1])),
+        ("transaction", "clone.messages",
+         filled("clone", messages=[both[0], signed["incident"].raw])),
+        ("transaction", "reinstate-device.device",
+         filled("reinstate-device", device=bytes(7))),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),
