@@ -11,7 +11,9 @@ import aiomqtt
 import pytest
 from amqtt.broker import Broker
 from support.authority import SERVER_NAME, Authority
-from support.processes import DEADLINE_S, HOST, Mosquitto, Process, free_port, mosquitto
+from support.processes import DEADLINE_S, HOST, Mosquitto, Process, mosquitto
+
+from tools.demo.processes import free_port
 
 HERE = Path(__file__).parent
 FIRMWARE = HERE.parents[1] / "firmware"

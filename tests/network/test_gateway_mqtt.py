@@ -16,7 +16,7 @@ import aiomqtt
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import serialization
-from support.processes import HOST, executable, free_port, mosquitto
+from support.processes import HOST, executable, mosquitto
 from support.small_chain import DEVICE_TYPE, GATEWAY_NAME, SmallChain
 
 from fog_node.blobs import BlobStore
@@ -31,6 +31,7 @@ from fog_node.protocol.cose import sign1
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.receipt import decode_receipt, receipt_key
 from fog_node.protocol.transactions import parse_transaction
+from tools.demo.processes import free_port
 
 DEADLINE_S = 60
 PASSWORD = "correct horse"

@@ -5,11 +5,12 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import ssl
 
 import aiomqtt
 import pytest
+
+from tools.demo.processes import free_port
 
 HOST = "127.0.0.1"
 DEADLINE_S = 60
@@ -22,12 +23,6 @@ def executable(name):
     if path is None:
         pytest.fail(f"{name} is not on PATH; 'make test' installs it")
     return path
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
 
 
 class Process:
