@@ -25,7 +25,7 @@ from fog_node.ledger.verification import verify_store
 from fog_node.network import certificates, wire
 from fog_node.network.visit import VISIT_TIMEOUT_S, Visit
 from fog_node.protocol.block import hash_hex
-from fog_node.protocol.checkpoint import MAX_CHECKPOINT_BYTES, parse_checkpoint
+from fog_node.protocol.checkpoint import MAX_CHECKPOINT_BYTES, Checkpoint, parse_checkpoint
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 
@@ -61,6 +61,7 @@ def repair(
     config_file: Path,
     sources: Sequence[str],
     *,
+    checkpoint: str | None = None,
     forget_votes: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def repair(
         config_file: the node's.
         sources: addresses of APIs, or names of members in `[peer] peers`; all peers of the
             configuration where there are none.
+        checkpoint: a file, or the address of a node's API, to begin with.
         forget_votes: see `repair_store`.
         progress: is told how many blocks of how many are done.
 
@@ -82,13 +84,16 @@ def repair(
     directory = config.node.data_dir / LEDGER
     if not directory.is_dir():
         raise StoreError(f"{directory}: is missing; start the node to begin a ledger")
-    with OtherNodes.of(config, founding, sources) as nodes:
+    asked = [*(sources or config.peer.peers), *_addresses(checkpoint)]
+    with OtherNodes.of(config, founding, asked) as nodes:
+        found = None if checkpoint is None else _checkpoint(checkpoint, nodes)
         result = repair_store(
             directory,
             founding,
             nodes or NoSource(),
             votes=True,  # whether it is, or ever was, a validator, only the whole chain tells
             forget_votes=forget_votes,
+            checkpoint=found,
             progress=progress,
         )
     shown = asdict(result)
@@ -187,13 +192,11 @@ def join(
         raise UsageError(
             f"{directory}: holds a ledger; a checkpoint is for a new node: move that away first"
         )
-    is_address = "://" in source
-    asked = [*(sources or config.peer.peers), *([source] if is_address else [])]
+    asked = [*(sources or config.peer.peers), *_addresses(source)]
     with OtherNodes.of(config, founding, asked) as nodes:
-        data = nodes.checkpoint(source) if is_address else _read_checkpoint(Path(source))
+        found = _checkpoint(source, nodes)
         heads = nodes.heads()
     try:
-        found = parse_checkpoint(data)
         validators = found.verify(founding)
         abstain = 0
         if member.kid in validators.by_kid and not forget_votes:
@@ -213,6 +216,19 @@ def join(
         "agreed_by": len(found.head.certificate.votes),
         "abstain": abstain,
     }
+
+
+def _addresses(source: str | None) -> list[str]:
+    return [source] if source is not None and "://" in source else []
+
+
+def _checkpoint(source: str, nodes: OtherNodes) -> Checkpoint:
+    """Get a checkpoint of a file or a node; raises ToolError."""
+    data = nodes.checkpoint(source) if _addresses(source) else _read_checkpoint(Path(source))
+    try:
+        return parse_checkpoint(data)
+    except ProtocolError as error:
+        raise ToolError(f"{source}: does not hold: {error}") from error
 
 
 def _read_checkpoint(path: Path) -> bytes:

@@ -73,6 +73,9 @@ class Status(Model):
         description="counters since the start; null without a gateway"
     )
     fork: str | None = Field(description="what stopped this ledger; null if nothing did")
+    bodies_from: int = Field(
+        1, description="height from which on bodies are kept here; older ones were pruned"
+    )
     abstains_until: int | None = Field(
         None,
         description="up to this height this validator does not vote, since a repair of its ledger; "

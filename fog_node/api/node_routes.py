@@ -71,6 +71,7 @@ def status(node: Node, reader: AnyReader) -> Status:
         payloads=Blobs(count=len(node.payloads), bytes=node.payloads.total_bytes),
         gateway=gateway,
         fork=None if fork is None else str(fork),
+        bodies_from=max(1, ledger.pruned),
         abstains_until=ledger.abstain if ledger.abstain > snapshot.head.height else None,
     )
 

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Protocol
 
 from fog_node.errors import ForkError, LedgerError, StoreError
+from fog_node.protocol.checkpoint import Checkpoint
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.transactions import parse_transaction
 from fog_node.protocol.votes import Vote, parse_certificate
 
+from .checkpoints import begin_with
 from .consensus_messages import Lock
 from .directory_lock import lock_directory
 from .files import put_file, read_file, remove_file, sync_directory
@@ -112,6 +114,7 @@ def repair_store(
     *,
     votes: bool,
     forget_votes: bool = False,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> Repaired:
     """Repair the ledger in a data directory; no node may run on it meanwhile.
@@ -123,6 +126,8 @@ def repair_store(
         votes: whether this node's member is a validator.
         forget_votes: let it vote again where nobody can tell what it voted; only for one
             whose votes nobody else has seen.
+        checkpoint: to begin with instead of the first block, where no node that answers keeps
+            the bodies of the oldest blocks.
         progress: is told how many blocks of how many are done.
 
     Raises:
@@ -133,6 +138,8 @@ def repair_store(
         aside = _move_aside(directory)
         rebuilt = directory / REBUILT
         if not _is_placing(directory):
+            if checkpoint is not None:
+                begin_with(checkpoint, rebuilt, founding)
             result = _rebuild(aside, rebuilt, founding, source, votes, forget_votes, progress)
             put_file(directory / REPAIR_MARKER, _PLACING + aside.name.encode())
         else:
@@ -192,6 +199,12 @@ def _rebuild(
         store = Store(rebuilt, founding.chain_id)
         ledger = stack.enter_context(closing(Ledger(founding, store)))
         _take_blocks(ledger, old, source, result, progress)
+        if result.lost is not None and old is not None and result.lost < old.meta.pruned:
+            raise StoreError(
+                f"{aside}: the body of block {result.lost} was pruned, and no other node that "
+                "answers keeps it; name one that does with --from, or begin with a checkpoint: "
+                "fogline fog repair --checkpoint FILE|URL"
+            )
         if votes and not promises.complete:
             abstain = 0 if forget_votes else _abstain(promises, source, result)
             promises = replace(promises, abstain=abstain)
@@ -251,7 +264,7 @@ def _take_blocks(
     progress: Progress | None,
 ) -> None:
     last = _last_height(old)
-    for height in range(1, last + 1):
+    for height in range(ledger.height + 1, last + 1):
         if _commit(ledger, _read(old, height)):
             result.kept += 1
         elif any(_commit(ledger, found) for found in source.blocks_at(height)):

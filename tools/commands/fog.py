@@ -125,6 +125,13 @@ def fog_repair(
             help="A node's API, or a member of [peer] peers; repeatable. [all of [peer] peers]",
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Begin with a checkpoint, where nobody keeps the oldest blocks.",
+        ),
+    ] = None,
     forget_votes: Annotated[
         bool,
         typer.Option(
@@ -145,7 +152,13 @@ def fog_repair(
     from tools import ledger_care
 
     with progress("blocks") as tell:
-        result = ledger_care.repair(config, source or [], forget_votes=forget_votes, progress=tell)
+        result = ledger_care.repair(
+            config,
+            source or [],
+            checkpoint=checkpoint,
+            forget_votes=forget_votes,
+            progress=tell,
+        )
     report(result, json_file)
 
 

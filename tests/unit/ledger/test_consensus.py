@@ -650,6 +650,17 @@ class TestWhoCounts:
         assert not of(CastVote | Propose | Mine | SaveLock, done)
         assert len(of(Commit, done)) == 1
 
+    def test_who_abstains_follows_in_silence_and_votes_at_the_next_height(self):
+        """It may have voted here already, and does not know how."""
+        node = machine(abstains=True)
+        done = node.handle(WorkAvailable(available=True))
+        for event in (proposal(), *prevotes((B, C, D)), *precommits((B, C, D))):
+            done += node.handle(event)
+        assert of(Commit, done)
+        assert not of(CastVote | Propose | Mine | SaveLock, done)
+        node.advance(setting(height=HEIGHT + 1, parent=X))
+        assert of(Mine, feed(node, WorkAvailable(available=True)))
+
     @pytest.mark.parametrize(("count", "quorum"), [(5, 2), (4, 2), (5, 6), (0, 0)])
     def test_a_quorum_that_is_unsafe_or_out_of_reach_is_refused(self, count, quorum):
         with pytest.raises(ValueError, match="quorum"):

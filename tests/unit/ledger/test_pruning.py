@@ -9,6 +9,7 @@ import pytest
 from fog_node.archive import ArchiveError, ArchiveReader, ArchiveWriter
 from fog_node.errors import ConflictError, LedgerError, PrunedError, StoreError
 from fog_node.ledger import Ledger, pruning
+from fog_node.ledger.repair import NoSource, repair_store
 from fog_node.ledger.schema import DATABASE
 from fog_node.ledger.verification import verify_store
 from fog_node.protocol.errors import ProofError
@@ -197,3 +198,51 @@ def test_another_device_signs_on(consortium, grown):
     pack = consortium.pack(other)
     consortium.seal(grown, pack)
     parse_proof(grown.prove(pack.id).encode()).verify(consortium.founding)
+
+
+class TestRepair:
+    """Of a ledger whose old bodies are gone: from a node that keeps them, or a checkpoint."""
+
+    def harmed(self, consortium, grown, device, tmp_path):
+        """A pruned ledger with a damaged block, what it had, and a checkpoint of another node."""
+        prune_all(grown)
+        last = consortium.pack(device)
+        consortium.seal(grown, last)
+        checkpoint, height = grown.checkpoint(), grown.height
+        grown.close()
+        database = tmp_path / "data" / DATABASE
+        content = bytearray(database.read_bytes())
+        content[content.index(last.raw) + 40] ^= 1
+        database.write_bytes(content)
+        assert verify_store(tmp_path / "data", consortium.founding).damages
+        return checkpoint, height
+
+    def test_begins_with_a_checkpoint(self, consortium, grown, device, tmp_path):
+        checkpoint, height = self.harmed(consortium, grown, device, tmp_path)
+        with pytest.raises(StoreError, match="--checkpoint"):
+            repair_store(tmp_path / "data", consortium.founding, NoSource(), votes=True)
+        with pytest.raises(StoreError, match="is not done"):
+            Ledger.open(tmp_path / "data", consortium.founding)
+        result = repair_store(
+            tmp_path / "data", consortium.founding, NoSource(), votes=True, checkpoint=checkpoint
+        )
+        assert (result.head, result.votes_kept, result.abstain) == (height, True, 0)
+        ledger = Ledger.open(tmp_path / "data", consortium.founding)
+        consortium.seal(ledger, consortium.pack(device))
+        ledger.close()
+        assert not verify_store(tmp_path / "data", consortium.founding).damages
+
+    def test_fetches_what_others_keep(self, consortium, grown, device, tmp_path):
+        kept = {height: grown.block(height) for height in range(1, grown.height + 1)}
+        _, height = self.harmed(consortium, grown, device, tmp_path)
+
+        class Others(NoSource):
+            def heads(self):
+                return [height]
+
+            def blocks_at(self, at):
+                return [kept[at]] if at in kept else []
+
+        result = repair_store(tmp_path / "data", consortium.founding, Others(), votes=True)
+        assert result.lost == height
+        assert (result.head, len(result.fetched)) == (height - 1, height - 1 - KEPT)
