@@ -189,3 +189,34 @@ def bench_network(
         numbers("--validators", validators), numbers("--readings", readings), seconds, warm_up
     )
     bench.run(options, json=json_file, plot=plot)
+
+
+@app.command("explore")
+def bench_explore(
+    validators: Annotated[int, typer.Option(min=3, max=7, help="The liar included.")] = 3,
+    rule: Annotated[str, typer.Option(help="majority or two-thirds.")] = "majority",
+    rounds: Annotated[int, typer.Option(min=1, max=4, help="Rounds that are followed.")] = 1,
+    blocks: Annotated[int, typer.Option(min=1, max=4, help="New blocks at most.")] = 2,
+    liar: Annotated[bool, typer.Option("--liar", help="One validator signs anything.")] = False,
+    restarts: Annotated[
+        int, typer.Option(min=0, max=9, help="How often each honest validator loses power.")
+    ] = 0,
+    states: Annotated[int | None, typer.Option(min=1, help="Give up after so many.")] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Bound in no way what a validator takes in.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Try all that can happen at one height of a small network, on the real voting rules.
+
+    Example: fogline bench explore --validators 4 --rule two-thirds --rounds 2 --liar
+    """
+    from fog_node.ledger.explorer import Network
+    from fog_node.protocol.founding import QUORUM_RULES
+    from tools.bench import explore as bench
+    from tools.errors import UsageError
+
+    if rule not in QUORUM_RULES:
+        raise UsageError(f"--rule: {rule!r} is none of {', '.join(QUORUM_RULES)}")
+    network = Network(validators, rule, rounds, blocks, liar, restarts)
+    bench.run(network, states, thorough, json_file)
