@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.consortium import enrolment
 from support.daemons import Daemon, found, make_daemons, stop_all, until
+from support.long_chain import fill
 
 from fog_node.ledger import Ledger, pruning
 from fog_node.ledger.schema import DATABASE
-from fog_node.pow import best, mine
-from fog_node.protocol.block import Block, target_from_bits
-from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.votes import PRECOMMIT, make_certificate, sign_vote
-from tools.consortium import Consortium, load_key
+from tools.consortium import Consortium
 
 NAMES = ("seoul", "busan", "daegu", "jeju")
 BLOCKS = 160
 KEPT = 60
-
-
-def fill(consortium: Consortium, directories: list[Path]) -> None:
-    """Begin the same chain in these, as if their nodes had been running for long."""
-    founding = consortium.founding
-    keys = [load_key(consortium.member_directory(name) / "signing.key") for name in NAMES]
-    ledgers = [Ledger.open(directory, founding) for directory in directories]
-    for number in range(1, BLOCKS + 1):
-        ledgers[0].admit([enrolment(consortium, number)], durable=False)
-        block = mined(ledgers[0].template(keys[0], 0, ledgers[0].earliest_ms()))
-        certificate = certify(block, keys[: founding.quorum], founding.chain_id)
-        for ledger in ledgers:
-            ledger.commit(block, certificate)
-    for ledger in ledgers:
-        ledger.close()
-
-
-def mined(block: Block) -> Block:
-    nonce = mine(block.header.encode(), target_from_bits(block.header.bits), kernel=best()).nonce
-    assert nonce is not None
-    return Block(replace(block.header, nonce=nonce), block.coinbase, block.transactions)
-
-
-def certify(block: Block, keys: list[SigningKey], chain_id: bytes):
-    slot = (block.height, 0, PRECOMMIT, block.hash, chain_id)
-    return make_certificate([sign_vote(key, *slot) for key in keys])
 
 
 @pytest.fixture
@@ -55,7 +25,7 @@ async def four(tmp_path: Path, monkeypatch) -> AsyncIterator[tuple[Consortium, l
     """Three nodes with a long chain, the second one pruned, and a late one; none is started."""
     consortium = found(tmp_path / "c", NAMES)
     directories = [tmp_path / name / "data" / "ledger" for name in NAMES[:3]]
-    fill(consortium, directories)
+    fill(consortium, directories, BLOCKS)
     monkeypatch.setattr(pruning, "MIN_KEPT_BLOCKS", KEPT)
     pruned = Ledger.open(directories[1], consortium.founding)
     pruned.prune(2**62, None)

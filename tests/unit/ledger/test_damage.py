@@ -208,6 +208,13 @@ def test_a_flipped_bit(world, chance, memory, state, name):
         assert "refused" in outcomes
 
 
+@pytest.mark.parametrize("name", [f"{DATABASE}-shm", "lock", "witness.new"])
+def test_what_is_made_anew_at_each_start_may_hold_anything(world, chance, memory, name):
+    for size in (0, 1, 100, 32768, MIB):
+        lay_out({**world.killed, name: chance.randbytes(size)}, memory / "harmed")
+        assert judge(memory / "harmed", world) == "whole"
+
+
 @pytest.mark.parametrize("state", ["closed", "killed"])
 @pytest.mark.parametrize("harm", ["cut", "zeros", "noise"])
 @pytest.mark.parametrize("name", [DATABASE, WAL, WITNESS])
