@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
-import gc
 import logging
 import signal
 import time
@@ -16,6 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from fog_node import garbage
 from fog_node.agreement import Agreement
 from fog_node.api.access import CHAIN_ROLES
 from fog_node.api.feed import BlockFeed
@@ -52,8 +52,6 @@ MIB = 1024 * 1024
 # logged, and counts as suppressed.
 MAX_OWN_WAITING = 1024
 FETCH_INTERVAL_S = 1.0
-# New objects before the youngest, and collections of it before the older ones are looked through.
-GC_THRESHOLDS = (20_000, 20, 50)
 PRUNE_INTERVAL_S = 6 * 3600.0
 DAY_MS = 24 * 3600 * 1000
 # Pairs of messages of cloned keys that were reported once.
@@ -472,9 +470,5 @@ async def run_node(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     node = Node(config)
-    # What is there now stays. What comes later is mostly bytes and small records, which go by
-    # themselves: looking for cycles among them again and again took some 4 % of a busy node.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    garbage.relax()
     await node.run(stopped)

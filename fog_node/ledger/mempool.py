@@ -28,6 +28,9 @@ URGENT_KINDS = (
 )
 # Part of the room that devices cannot take: a full pool must not keep a revocation out.
 MEMBER_SHARE = 8
+# Memory of a parsed transaction: a pack keeps its payload, others are taken to pieces.
+PARSED_BYTES = 1024
+PARSED_FACTOR = 12
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,14 @@ class Limits:
     Attributes:
         count, total_bytes: in all.
         signer_bytes: per signer; its count is bounded by MAX_SEQUENCE_AHEAD.
-        parsed_bytes: so much is kept parsed, which takes some 12 times as much memory; the
-            rest is kept as bytes and parsed again when its turn comes.
+        parsed_bytes: memory for what is kept parsed; the rest is kept as bytes alone and
+            parsed again when its turn comes.
     """
 
     count: int = 100_000
     total_bytes: int = 64 * 1024 * 1024
     signer_bytes: int = 8 * 1024 * 1024
-    parsed_bytes: int = 8 * 1024 * 1024
+    parsed_bytes: int = 96 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -61,6 +64,13 @@ class _Entry:
     @property
     def size(self) -> int:
         return len(self.raw)
+
+    @property
+    def parsed_size(self) -> int:
+        """About how many bytes it takes parsed, its own bytes aside."""
+        if self.kind == "pack":
+            return PARSED_BYTES + len(self.raw)
+        return PARSED_BYTES + PARSED_FACTOR * len(self.raw)
 
     def transaction(self) -> Transaction:
         return self.parsed or parse_transaction(self.raw)
@@ -141,34 +151,31 @@ class Mempool:
             ConflictError: another one of the same signer and number waits already.
             LedgerError: `full`.
         """
-        if transaction.id in self._entries:
+        id_, message, body = transaction
+        if id_ in self._entries:
             return False
-        queue = self._queues.get(transaction.signer)
-        if queue is not None and (existing := queue.entries.get(transaction.sequence)):
+        signer, sequence, kind = message.kid, transaction.sequence, body.kind
+        queue = self._queues.get(signer)
+        if queue is not None and (existing := queue.entries.get(sequence)):
             raise ConflictError(
-                f"transaction.sequence: {transaction.signer.hex()} has signed something else "
-                f"as number {transaction.sequence}, which waits for a block",
+                f"transaction.sequence: {signer.hex()} has signed something else "
+                f"as number {sequence}, which waits for a block",
                 existing.transaction(),
             )
         self._check_room(transaction, queue)
         if queue is None:
-            queue = self._queues[transaction.signer] = _Queue(transaction.signer)
-        entry = _Entry(
-            transaction.id,
-            transaction.signer,
-            transaction.first,
-            transaction.sequence,
-            transaction.kind,
-            transaction.raw,
-            self._keep_parsed(transaction),
-        )
-        queue.entries[entry.sequence] = entry
-        if entry.first != entry.sequence:
-            queue.gaps.setdefault(entry.first, entry)
-        queue.size += entry.size
-        queue.urgent += entry.kind in URGENT_KINDS
-        self._entries[entry.id] = entry
-        self._size += entry.size
+            queue = self._queues[signer] = _Queue(signer)
+        first = transaction.first
+        entry = _Entry(id_, signer, first, sequence, kind, message.raw, None)
+        self._keep_parsed(entry, transaction)
+        queue.entries[sequence] = entry
+        if first != sequence:
+            queue.gaps.setdefault(first, entry)
+        size = len(message.raw)
+        queue.size += size
+        queue.urgent += kind in URGENT_KINDS
+        self._entries[id_] = entry
+        self._size += size
         return True
 
     def remove(self, transaction_ids: Iterable[bytes]) -> None:
@@ -179,7 +186,7 @@ class Mempool:
                 continue
             self._size -= entry.size
             if entry.parsed is not None:
-                self._parsed_bytes -= entry.size
+                self._parsed_bytes -= entry.parsed_size
             queue = self._queues.pop(entry.signer)
             del queue.entries[entry.sequence]
             if queue.gaps.get(entry.first) is entry:
@@ -268,12 +275,10 @@ class Mempool:
                 "is all that may; send again after the next block",
             )
 
-    def _keep_parsed(self, transaction: Transaction) -> Transaction | None:
-        size = len(transaction.raw)
-        if self._parsed_bytes + size > self._limits.parsed_bytes:
-            return None
-        self._parsed_bytes += size
-        return transaction
+    def _keep_parsed(self, entry: _Entry, transaction: Transaction) -> None:
+        if self._parsed_bytes + entry.parsed_size <= self._limits.parsed_bytes:
+            self._parsed_bytes += entry.parsed_size
+            entry.parsed = transaction
 
 
 class _Choice:

@@ -23,8 +23,10 @@ from tools.errors import ToolError
 TICK_S = 0.02
 # The rate follows what the network takes: packs under way should be what comes in this many
 # block intervals. Below the first one it rises, above the second it falls.
-UNDER_WAY = (1.0, 1.25)
+UNDER_WAY = (0.9, 1.1)
 STEP = 1.02
+# Far above, it falls as many steps at once as there are intervals too many, at most so many.
+MAX_STEPS = 8
 STEP_S = 0.25
 SMOOTH_S = 4.0
 
@@ -161,7 +163,8 @@ class Feeder:
         if intervals < UNDER_WAY[0]:
             self._rate *= STEP
         elif intervals > UNDER_WAY[1]:
-            self._rate /= STEP
+            steps = 1 + min(MAX_STEPS, int(intervals - UNDER_WAY[1]))
+            self._rate /= STEP**steps
 
     # What the connections call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 
 from cryptography.hazmat.primitives import hashes
@@ -14,7 +14,10 @@ from fog_node.protocol.transactions import Transaction
 
 
 def verify_bare_s(
-    transactions: Sequence[Transaction], signers: Iterable[PublicKey], chain_id: bytes
+    transactions: Sequence[Transaction],
+    signers: Iterable[PublicKey],
+    chain_id: bytes,
+    clock: Callable[[], float] = perf_counter,
 ) -> float:
     """Seconds to verify these on this core: keys loaded, signatures in DER, messages whole."""
     keys = {
@@ -31,7 +34,7 @@ def verify_bare_s(
         )
         content = sig_structure(message.protected, chain_id, message.payload)
         ready.append((keys[message.kid], signature, content))
-    begin = perf_counter()
+    begin = clock()
     for key, signature, content in ready:
         key.verify(signature, content, algorithm)
-    return perf_counter() - begin
+    return clock() - begin

@@ -8,7 +8,7 @@ import pytest
 
 from fog_node.errors import ConflictError, LedgerError
 from fog_node.ledger import Limits, State
-from fog_node.ledger.mempool import ENTRY_OVERHEAD_BYTES, Mempool
+from fog_node.ledger.mempool import ENTRY_OVERHEAD_BYTES, PARSED_BYTES, Mempool
 from fog_node.protocol.keys import SigningKey
 
 NO_LIMIT = 10**9
@@ -171,7 +171,7 @@ class TestBounds:
 
     def test_what_is_not_kept_parsed_is_the_same_in_the_end(self, consortium, state):
         packs = [consortium.pack(DEVICES[0]) for _ in range(3)]
-        pool = Mempool(Limits(parsed_bytes=len(packs[0].raw)))
+        pool = Mempool(Limits(parsed_bytes=PARSED_BYTES + len(packs[0].raw)))
         for pack in packs:
             pool.add(pack)
         assert choose(pool, state) == packs

@@ -18,9 +18,10 @@ def test_admission_reports_ratio_limit_and_where_the_time_goes(tmp_path, capsys)
     assert list(result["packs"]) == ["1", "20"]
     for row in result["packs"].values():
         assert row["ratio"] > 0
-        parts = row["us_per_pack"]
+        assert row["cpu_ratio"] > 0
+        parts = row["cpu_us_per_pack"]
         assert set(parts) == {"verify", "parse", "checks", "mempool", "disk", "other"}
-        assert sum(parts.values()) == pytest.approx(1e6 / row["admitted_per_s"])
+        assert sum(parts.values()) > parts["verify"] > 0
     assert "bare signature checks" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [file]
 
