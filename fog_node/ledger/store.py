@@ -202,14 +202,14 @@ class Store(StoreReader):
             database.execute("DELETE FROM bodies WHERE height < ?", (below,))
             meta.pruned = max(meta.pruned, below)
 
-    def shrink(self, pages: int) -> bool:
-        """Give at most so many free pages back to the file system; returns whether some are left.
+    def shrink(self, pages: int) -> int:
+        """Give at most so many free pages back to the file system; returns how many are left.
 
         Others may write between two calls.
         """
         with self._write_lock, self._guarded():
             self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
-            return bool(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+            return int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
 
     def settle(self) -> None:
         """Bring what is in the write-ahead log into the database file, which shrinks only then."""
