@@ -21,14 +21,12 @@ from fog_node.protocol.keys import SigningKey
 from tools.errors import ToolError
 
 TICK_S = 0.02
-# The rate follows what the network takes: packs under way should be what comes in this many
-# block intervals. Below the first one it rises, above the second it falls.
-UNDER_WAY = (0.9, 1.1)
-STEP = 1.02
-# Far above, it falls as many steps at once as there are intervals too many, at most so many.
-MAX_STEPS = 8
-STEP_S = 0.25
-SMOOTH_S = 4.0
+# The rate follows what the network takes. When a block has become final, what is still under way
+# came in while it was agreed on; where that is less than what comes in this share of an interval,
+# the rate rises, where it is more than the second one, it falls.
+UNDER_WAY = (0.55, 0.8)
+RISE = 1.08
+STEEPEST_FALL = 0.6
 
 
 @dataclass
@@ -86,7 +84,7 @@ class Feeder:
         self._interval_s = founding.parameters.block_interval_ms / 1000
         self._committed = committed
         self._rate = start_rate
-        self._under_way = 0.0
+        self._seen = 0
         self.sent: list[Sent] = []
         self.packs = 0
         self.progress = Progress()
@@ -125,17 +123,12 @@ class Feeder:
         """Send until there are no frames left, or cancelled."""
         allowance = 0.0
         last = time.monotonic()
-        steps = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            passed, last = now - last, now
-            allowance += passed * self._rate
-            steps += passed
-            self._smooth(passed)
-            if steps >= STEP_S:
-                steps = 0.0
-                self._adapt()
+            allowance += (now - last) * self._rate
+            last = now
+            self._adapt()
             while allowance > 0:
                 found = next(frames, None)
                 if found is None:
@@ -153,18 +146,16 @@ class Feeder:
         for peer in peers:
             peer.send_frame(frame)
 
-    def _smooth(self, passed: float) -> None:
-        share = min(1.0, passed / SMOOTH_S)
-        under_way = self.packs - self._committed()
-        self._under_way += (under_way - self._under_way) * share
-
     def _adapt(self) -> None:
-        intervals = self._under_way / self._rate / self._interval_s
+        committed = self._committed()
+        if committed == self._seen:
+            return
+        self._seen = committed
+        intervals = (self.packs - committed) / self._rate / self._interval_s
         if intervals < UNDER_WAY[0]:
-            self._rate *= STEP
+            self._rate *= RISE
         elif intervals > UNDER_WAY[1]:
-            steps = 1 + min(MAX_STEPS, int(intervals - UNDER_WAY[1]))
-            self._rate /= STEP**steps
+            self._rate *= max(STEEPEST_FALL, UNDER_WAY[1] / intervals)
 
     # What the connections call
 
