@@ -189,9 +189,12 @@ def join(
     member = load_key(config.node.key)
     directory = config.node.data_dir / LEDGER
     if (directory / DATABASE).exists():
-        raise UsageError(
-            f"{directory}: holds a ledger; a checkpoint is for a new node: move that away first"
-        )
+        with inspect_store(directory) as reader:
+            if reader.meta.head or reader.meta.voted:
+                raise UsageError(
+                    f"{directory}: holds a ledger; a checkpoint is for a new node: move that away "
+                    "first"
+                )
     asked = [*(sources or config.peer.peers), *_addresses(source)]
     with OtherNodes.of(config, founding, asked) as nodes:
         found = _checkpoint(source, nodes)

@@ -29,9 +29,9 @@ from fog_node.protocol.votes import PREVOTE, Vote, sign_vote
 MEMORY = Path("/dev/shm")
 WAL = f"{DATABASE}-wal"
 MIB = 1024 * 1024
-FLIPS = 80
-CUTS = 20
-REPAIRS = 5
+FLIPS = 60
+CUTS = 12
+REPAIRS = 4
 
 
 @dataclass
