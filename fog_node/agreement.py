@@ -26,6 +26,7 @@ from .ledger.consensus_messages import (
     CastVote,
     Commit,
     Event,
+    HeightSetting,
     Mine,
     Mined,
     PeerAhead,
@@ -174,10 +175,25 @@ class Agreement:
         """Whether this node is where a quorum of validators is, or one block behind."""
         setting = self._consensus.setting
         me = {self._key.kid} if self._key is not None else set()
-        heights = {peer.kid: peer.status.height for peer in self._peers.peers if peer.status}
+        heights = self._claims()
         told = (heights.keys() | me) & set(setting.validators)
         highest = max(heights.values(), default=0)
         return len(told) >= setting.quorum and highest <= setting.height + 1
+
+    def _claims(self) -> dict[bytes, int]:
+        """Which height each peer says it is at, but for those that say more than they back.
+
+        Who is far ahead has the blocks that are lacking here. Where it was asked and gave
+        none, or keeps none so old, its word counts for nothing: neither that this node is
+        behind, nor towards the quorum.
+        """
+        height = self._consensus.setting.height
+        return {
+            peer.kid: peer.status.height
+            for peer in self._peers.peers
+            if peer.status
+            and (peer.status.height <= height + 1 or (peer.lowest <= height and not peer.misses))
+        }
 
     async def take(self, peer: Peer, message: wire.Message) -> None:
         """Queue a peer's message; waits while too many of this peer wait already."""
@@ -193,15 +209,17 @@ class Agreement:
         """Take part until cancelled; raises ForkError or StoreError when it must stop."""
         if self._key is not None and self._ledger.abstain > self._ledger.height:
             log.warning(
-                "this validator does not vote up to height %d: the ledger was repaired, and how it "
-                "voted there is lost",
+                "this validator does not vote up to height %d: the ledger is new or was repaired, "
+                "and how it voted there is lost",
                 self._ledger.abstain,
             )
+        self._say_what_it_waits_for()
         self._todo.extend(self._consensus.restore(*self._ledger.saved()))
         heartbeat = asyncio.create_task(self._heartbeat())
         try:
             self.work_changed()
             while True:
+                await self._stop_asking()
                 await self._work_off()
                 item = await self._inbox.get()
                 if isinstance(item, _FromPeer):
@@ -232,6 +250,64 @@ class Agreement:
         while True:
             await asyncio.sleep(1.0)
             self.work_changed()
+
+    # What it may have voted before its store was made
+
+    def _say_what_it_waits_for(self) -> None:
+        setting = self._consensus.setting
+        if self._ledger.asking and self._key and self._key.kid in setting.validators:
+            log.warning(
+                "this validator's ledger is new: it votes once %d other validators have said how "
+                "far they are. Where they cannot be reached, and nobody has seen it vote for a "
+                "block above %d, stop it and run fogline fog repair --forget-votes",
+                _others_to_hear(setting),
+                setting.height - 1,
+            )
+
+    async def _stop_asking(self) -> None:
+        """Vote from now on, above what this validator can have voted with an earlier store."""
+        if not self._ledger.asking:
+            return
+        abstain = self._may_have_voted()
+        if abstain is None:
+            return
+        await self._write(self._ledger.stop_asking, abstain)
+        setting = self._ledger.height_setting()
+        if not setting.abstains:
+            log.info("the others have said how far they are: this node votes if it is a validator")
+            self._todo.extend(self._consensus.advance(setting))
+            self.work_changed()
+            return
+        log.warning(
+            "this validator's ledger is new, and the others are at height %d: it does not vote up "
+            "to %d, where it may have voted before. Where they cannot go on without it, stop it "
+            "and run fogline fog repair --forget-votes",
+            setting.height,
+            self._ledger.abstain,
+        )
+
+    def _may_have_voted(self) -> int | None:
+        """Up to which height it may have; None until enough others have said where they are.
+
+        Whoever votes at a height has the block below, so a quorum has precommitted that, and
+        whoever did so has the block below that. See `ledger/CONSENSUS.md`.
+        """
+        if self._key is None or not self.is_current():
+            return None
+        setting, me = self._consensus.setting, self._key.kid
+        claims = self._claims()
+        highest = max((setting.height, *claims.values()))
+        voters = set(setting.validators) - setting.suspended
+        if me not in voters:
+            # Where nobody is ahead, it has not been one at any height that is still open.
+            return 0 if highest == setting.height else None
+        if len((claims.keys() & set(setting.validators)) - {me}) < _others_to_hear(setting):
+            return None
+        is_first = highest == 1
+        is_needed = len(voters) - 1 < setting.quorum
+        if (is_first or is_needed) and not self._consensus.has_voted:
+            return 0
+        return highest + 1
 
     # What consensus asks for
 
@@ -586,6 +662,12 @@ class Agreement:
         self._asked = None
         self._asked_until = 0.0
         self._catch_up()
+
+
+def _others_to_hear(setting: HeightSetting) -> int:
+    """How many other validators must say how far they are: one at least of every quorum."""
+    others = len(setting.validators) - 1
+    return min(others, max(setting.quorum - 1, others + 2 - setting.quorum))
 
 
 def _proposal(header: ProposalHeader, block: bytes, justification: tuple[Vote, ...]) -> Proposal:

@@ -210,7 +210,7 @@ def join(
                     "give --forget-votes"
                 )
             abstain = max(*heads, found.head.height) + UNKNOWN_AHEAD
-        begin_with(found, directory, founding, abstain)
+        begin_with(found, directory, founding, abstain, asking=not forget_votes)
     except ProtocolError as error:
         raise ToolError(f"{source}: does not hold: {error}") from error
     return {

@@ -78,8 +78,13 @@ class Status(Model):
     )
     abstains_until: int | None = Field(
         None,
-        description="up to this height this validator does not vote, since a repair of its ledger; "
-        "null where it does",
+        description="up to this height this validator does not vote, since its ledger is new or "
+        "was repaired; null where it does",
+    )
+    asks_before_voting: bool = Field(
+        False,
+        description="whether this validator's ledger is new, and it does not vote before others "
+        "have said how far they are",
     )
 
 

@@ -73,6 +73,8 @@ def status(node: Node, reader: AnyReader) -> Status:
         fork=None if fork is None else str(fork),
         bodies_from=max(1, ledger.pruned),
         abstains_until=ledger.abstain if ledger.abstain > snapshot.head.height else None,
+        asks_before_voting=ledger.asking
+        and any(validator.name == node.member for validator in snapshot.state.validators),
     )
 
 

@@ -38,7 +38,12 @@ def make_checkpoint(reader: StoreReader, founding: Founding) -> Checkpoint:
 
 
 def begin_with(
-    checkpoint: Checkpoint, directory: Path, founding: Founding, abstain: int = 0
+    checkpoint: Checkpoint,
+    directory: Path,
+    founding: Founding,
+    abstain: int = 0,
+    *,
+    asking: bool = True,
 ) -> State:
     """Begin a ledger in a data directory, which must have none, with a checkpoint.
 
@@ -47,6 +52,7 @@ def begin_with(
         directory: for the database.
         founding: the anchor of all trust.
         abstain: up to this height this validator must not vote.
+        asking: whether it must not vote at all before it has heard how far others are.
 
     Returns:
         The state that it begins with.
@@ -68,7 +74,7 @@ def begin_with(
     entries = {parse_entry(entry).entry_key: entry for entry in checkpoint.entries}
     store = Store(directory, founding.chain_id)
     try:
-        store.adopt(checkpoint.blocks, entries, checkpoint.first - 1, abstain)
+        store.adopt(checkpoint.blocks, entries, checkpoint.first - 1, abstain, asking=asking)
     finally:
         store.close()
     return state

@@ -104,14 +104,16 @@ class Consensus:
     def advance(self, setting: HeightSetting, timing: Timing | None = None) -> list[Action]:
         """Go on to a later height, once the blocks below it are final and on disk.
 
+        Or begin the present one anew, as a validator that abstained and may vote from now on.
         Says StopMining if need be. There is no work until WorkAvailable says so. `timing` is
         given where the chain's parameters or validators have changed it.
         """
         self._timing = timing or self._timing
         self._stop_mining()
-        follows = setting.height == self.setting.height + 1
-        round_ = max(self._book.decisions, default=self.round)
-        self._ended = (self._book, self.setting, round_) if follows else None
+        if setting.height != self.setting.height:
+            follows = setting.height == self.setting.height + 1
+            round_ = max(self._book.decisions, default=self.round)
+            self._ended = (self._book, self.setting, round_) if follows else None
         self._begin(setting)
         return self._take_actions()
 
@@ -132,6 +134,11 @@ class Consensus:
                 self._on_timer(event)
         self._settle()
         return self._take_actions()
+
+    @property
+    def has_voted(self) -> bool:
+        """Whether a vote of this node's key for the present height is known."""
+        return self._me in self._book.latest
 
     def status(self) -> Status:
         """Say what this node has and lacks, for a peer to answer."""

@@ -473,7 +473,7 @@ class Ledger:
             suspended=state.suspended,
             recent_miners=StoredChain(snapshot.head, self._genesis, self._store).miners(blocks),
             spacing=blocks,
-            abstains=snapshot.head.height < self._store.meta.abstain,
+            abstains=self.asking or snapshot.head.height < self.abstain,
         )
 
     def earliest_ms(self) -> int:
@@ -591,6 +591,15 @@ class Ledger:
     def abstain(self) -> int:
         """Up to this height this validator must not vote: how it voted there is lost."""
         return self._store.meta.abstain
+
+    @property
+    def asking(self) -> bool:
+        """Whether this validator must not vote: it has not heard yet how far the others are."""
+        return self._store.meta.asking
+
+    def stop_asking(self, abstain: int) -> None:
+        """Let this validator vote above a height, and see `height_setting` change."""
+        self._store.stop_asking(abstain)
 
     def saved(self) -> tuple[list[Vote], Lock | None]:
         """Own votes and lock of the next height, to take up the agreement after a start."""

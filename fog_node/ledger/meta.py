@@ -58,6 +58,8 @@ class Meta:
         voted: highest height at which this validator has voted.
         abstain: up to this height this validator must not vote, for it may have voted there
             and does not know how.
+        asking: this validator has not heard yet how far the others are, since this store was
+            made: it may have voted before, at any height, and must not vote at all.
         votes, locks, mempool, forks, sets: sums of the tables votes, lock, mempool, forks and
             validator_sets.
         kinds: how many final transactions there are of each kind.
@@ -71,6 +73,7 @@ class Meta:
     pruned: int = 0
     voted: int = 0
     abstain: int = 0
+    asking: bool = True
     votes: Sum = field(default_factory=Sum)
     locks: Sum = field(default_factory=Sum)
     mempool: Sum = field(default_factory=Sum)
@@ -84,7 +87,8 @@ class Meta:
 
     def encode(self) -> bytes:
         """Deterministic CBOR."""
-        value: dict[str, Any] = {name: getattr(self, name) for name in ("chain_id", *_NUMBERS)}
+        names = ("chain_id", "asking", *_NUMBERS)
+        value: dict[str, Any] = {name: getattr(self, name) for name in names}
         for name in _SUMS:
             one: Sum = getattr(self, name)
             value[name] = [one.count, one.total]
@@ -93,15 +97,19 @@ class Meta:
     @classmethod
     def decode(cls, data: bytes) -> Meta:
         """Parse; raises EncodingError, FormatError."""
-        names = {"chain_id", "kinds", *_NUMBERS, *_SUMS}
+        names = {"chain_id", "asking", "kinds", *_NUMBERS, *_SUMS}
         value = text_map(decode(data, MAX_META_BYTES, "meta"), names, "meta")
         kinds = value["kinds"]
         if not isinstance(kinds, dict):
             raise FormatError("meta.kinds", "is not a map")
+        asking = value["asking"]
+        if not isinstance(asking, bool):
+            raise FormatError("meta.asking", "is neither true nor false")
         numbers: dict[str, Any] = {name: uint(value[name], f"meta.{name}") for name in _NUMBERS}
         sums: dict[str, Any] = {name: _sum(value[name], f"meta.{name}") for name in _SUMS}
         return cls(
             octets(value["chain_id"], "meta.chain_id", CHAIN_ID_BYTES),
+            asking=asking,
             **numbers,
             **sums,
             kinds={text(k, "meta.kinds", 32): uint(v, "meta.kinds") for k, v in kinds.items()},

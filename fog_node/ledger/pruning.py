@@ -107,9 +107,8 @@ def prune(
         store.prune(height, kept)
         if progress is not None:
             progress(height - first, below - first)
-    before, left = None, store.shrink(SHRINK_PAGES)
-    while left and (before is None or left < before):  # others may free pages meanwhile
-        before, left = left, store.shrink(SHRINK_PAGES)
+    while store.shrink(SHRINK_PAGES):
+        pass
     store.settle()
     return Pruned(max(below, store.meta.pruned), max(0, below - first), size)
 

@@ -84,6 +84,8 @@ class Repaired:
         waiting: how many waiting transactions were kept; `waiting_lost` whether some are lost.
         votes_kept: whether own votes and lock are as they were.
         abstain: up to this height this validator does not vote.
+        asking: whether it does not vote before others have said how far they are, since it was
+            not known before the repair either.
         aside: where the old files are.
     """
 
@@ -95,6 +97,7 @@ class Repaired:
     waiting_lost: bool = False
     votes_kept: bool = True
     abstain: int = 0
+    asking: bool = False
     aside: Path = Path()
 
 
@@ -105,6 +108,7 @@ class _Promises:
     voted: int
     abstain: int
     complete: bool
+    asking: bool = False
 
 
 def repair_store(
@@ -124,8 +128,8 @@ def repair_store(
         founding: of its ledger.
         source: other nodes.
         votes: whether this node's member is a validator.
-        forget_votes: let it vote again where nobody can tell what it voted; only for one
-            whose votes nobody else has seen.
+        forget_votes: let it vote again where nobody can tell what it voted, also in a ledger
+            that is sound but new; only for one whose votes nobody else has seen.
         checkpoint: to begin with instead of the first block, where no node that answers keeps
             the bodies of the oldest blocks.
         progress: is told how many blocks of how many are done.
@@ -152,6 +156,7 @@ def repair_store(
         remove_file(directory / REPAIR_MARKER)
         with inspect_store(directory) as reader:
             result.head, result.abstain = reader.meta.head, reader.meta.abstain
+            result.asking = reader.meta.asking
         return result
 
 
@@ -205,15 +210,22 @@ def _rebuild(
                 "answers keeps it; name one that does with --from, or begin with a checkpoint: "
                 "fogline fog repair --checkpoint FILE|URL"
             )
-        if votes and not promises.complete:
-            abstain = 0 if forget_votes else _abstain(promises, source, result)
-            promises = replace(promises, abstain=abstain)
-            result.votes_kept = False
-        elif votes and result.lost is not None and not forget_votes:
+        result.votes_kept = promises.complete or not votes
+        if votes and forget_votes:
+            promises = replace(promises, abstain=0, asking=False)
+        elif votes and not promises.complete:
+            promises = replace(promises, abstain=_abstain(promises, source, result))
+        elif votes and result.lost is not None:
             # It has voted for the blocks that are lost, and must not for others in their place.
             last = max(_last_height(old), promises.abstain)
             promises = replace(promises, abstain=last)
-        store.take_promises(promises.votes, promises.lock, promises.voted, promises.abstain)
+        store.take_promises(
+            promises.votes,
+            promises.lock,
+            promises.voted,
+            promises.abstain,
+            asking=promises.asking,
+        )
         if old is not None:
             _take_waiting(ledger, old, result)
             _take_forks(ledger, old)
@@ -236,7 +248,12 @@ def _promises(old: StoreReader | None, testimony: Testimony | None) -> _Promises
         old.check_promises()
         height = meta.head + 1
         return _Promises(
-            old.votes(height), old.lock(height), meta.voted, meta.abstain, complete=True
+            old.votes(height),
+            old.lock(height),
+            meta.voted,
+            meta.abstain,
+            complete=True,
+            asking=meta.asking,
         )
     except StoreError:
         return _Promises([], None, voted, voted, complete=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fog_node.errors import DamagedError, DiskFullError, StoreError
 
 DATABASE = "ledger.sqlite3"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 # "FogL": tells our databases from others' (SQLite's application_id).
 APPLICATION_ID = 0x466F674C
 BUSY_TIMEOUT_S = 10.0

@@ -144,6 +144,8 @@ class Store(StoreReader):
         entries: Mapping[bytes, bytes],
         base: int,
         abstain: int,
+        *,
+        asking: bool,
     ) -> None:
         """Begin with a checkpoint instead of the founding; the store must be new.
 
@@ -152,6 +154,7 @@ class Store(StoreReader):
             entries: the state after the last of them, by key.
             base: height below the first of those without a gap.
             abstain: up to this height this validator must not vote.
+            asking: whether it must not vote before it has heard how far others are.
         """
         head = blocks[-1].height
         with self._transaction() as (database, meta):
@@ -165,7 +168,8 @@ class Store(StoreReader):
                     self._insert_set(database, meta, sealed.height + 1, sealed.next)
             database.executemany("INSERT INTO state VALUES (?, ?)", sorted(entries.items()))
             meta.head = meta.joined = head
-            meta.base, meta.pruned, meta.abstain = base, head + 1, abstain
+            meta.base, meta.pruned = base, head + 1
+            meta.abstain, meta.asking = abstain, asking
 
     def save_ahead(self, headers: Sequence[SealedHeader], chain: LightChain) -> None:
         """Keep checked headers of blocks whose bodies are still to come.
@@ -202,14 +206,14 @@ class Store(StoreReader):
             database.execute("DELETE FROM bodies WHERE height < ?", (below,))
             meta.pruned = max(meta.pruned, below)
 
-    def shrink(self, pages: int) -> int:
-        """Give at most so many free pages back to the file system; returns how many are left.
+    def shrink(self, pages: int) -> bool:
+        """Give at most so many free pages back to the file system; returns whether some are left.
 
         Others may write between two calls.
         """
         with self._write_lock, self._guarded():
             self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
-            return int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+            return bool(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
 
     def settle(self) -> None:
         """Bring what is in the write-ahead log into the database file, which shrinks only then."""
@@ -256,8 +260,14 @@ class Store(StoreReader):
         Raises:
             StoreError: another vote for this height, round and step is there, which must
                 never be: nothing was signed away if the new one is thrown away now. Or this
-                validator must not vote at this height (`abstain`).
+                validator must not vote at this height (`asking`, `abstain`).
         """
+        if self._meta.asking:
+            raise StoreError(
+                f"{self.path}: votes: this store is new, and what this validator voted before is "
+                "not known; do not send this vote, and wait until other validators have said how "
+                "far they are"
+            )
         if vote.height <= self._meta.abstain:
             raise StoreError(
                 f"{self.path}: votes: what this validator voted up to height {self._meta.abstain} "
@@ -277,8 +287,24 @@ class Store(StoreReader):
             )
             meta.locks = _sum(database, "lock")
 
+    def stop_asking(self, abstain: int) -> None:
+        """Let this validator vote, above a height; on disk when this returns.
+
+        Args:
+            abstain: up to this height it may have voted before this store was made; what is
+                known to be higher stays.
+        """
+        with self._transaction() as (_, meta):
+            meta.asking, meta.abstain = False, max(meta.abstain, abstain)
+
     def take_promises(
-        self, votes: Iterable[Vote], lock: Lock | None, voted: int, abstain: int
+        self,
+        votes: Iterable[Vote],
+        lock: Lock | None,
+        voted: int,
+        abstain: int,
+        *,
+        asking: bool = False,
     ) -> None:
         """Take over what this validator had promised by a database that this one replaces.
 
@@ -287,9 +313,10 @@ class Store(StoreReader):
             lock: of the height above the head.
             voted: highest height at which it has voted.
             abstain: up to this height it must not vote.
+            asking: that database had not heard how far others are; there are no votes then.
         """
         with self._transaction() as (_, meta):
-            meta.voted, meta.abstain = voted, abstain
+            meta.voted, meta.abstain, meta.asking = voted, abstain, asking
         for vote in votes:
             self._insert_vote(vote)
         if lock is not None:

@@ -84,7 +84,6 @@ class Peer:
         status: where it last said it stands.
         frame_bytes: size of the message that was read last.
         lowest: it keeps the bodies of blocks from this height on, as it said last.
-        misses: how often in a row it had no use as a source of blocks, for who catches up.
     """
 
     def __init__(
@@ -102,12 +101,20 @@ class Peer:
         self.status: wire.Status | None = None
         self.frame_bytes = 0
         self.lowest = 1
-        self.misses = 0
         self.reader, self._writer = streams
         self._scores = scores or Scores()
         self._asked: Counter[str] = Counter()
         self._sent: OrderedDict[bytes, float] = OrderedDict()
         self._closing = False
+
+    @property
+    def misses(self) -> int:
+        """How often in a row the member had no use as a source of blocks, over all connections."""
+        return self._scores.misses[self.kid]
+
+    @misses.setter
+    def misses(self, times: int) -> None:
+        self._scores.misses[self.kid] = times
 
     def ban(self, reason: str) -> None:
         """Hold against the peer that it broke the protocol: it is cut off and banned."""

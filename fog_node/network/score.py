@@ -14,7 +14,7 @@ long as the process; no more than all members can have one.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
@@ -159,9 +159,14 @@ class Standing:
 
 
 class Scores:
-    """The standings of all members that have connected."""
+    """The standings of all members that have connected.
+
+    Attributes:
+        misses: how often in a row each had no use as a source of blocks.
+    """
 
     def __init__(self) -> None:
+        self.misses: Counter[bytes] = Counter()
         self._standings: dict[bytes, Standing] = {}
 
     def of(self, kid: bytes, now: float) -> Standing:

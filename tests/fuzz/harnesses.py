@@ -41,7 +41,6 @@ from fog_node.network import certificates, wire
 from fog_node.payloads import PayloadStore
 from fog_node.protocol import cbor, cose
 from fog_node.protocol.block import Block, parse_block, parse_coinbase
-from fog_node.protocol.checkpoint import Checkpoint, parse_checkpoint
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding, parse_founding
 from fog_node.protocol.keys import PublicKey, SigningKey
@@ -251,8 +250,6 @@ def wire_seeds() -> list[bytes]:
         wire.Candidate(block),
         wire.GetBlocks(1),
         wire.Blocks(1, [[block, vector("certificate")]]),
-        wire.GetHeaders(1),
-        wire.Headers(1, sealed_headers()),
         wire.GetBlob(h, 65536),
         wire.Blob(h, 0, 5, b"bytes"),
     ]
@@ -488,12 +485,6 @@ def sealed_headers() -> list[bytes]:
     return [vector("sealed_header")]
 
 
-def checkpoints() -> list[bytes]:
-    sealed = SealedHeader.decode(*sealed_headers())
-    entries = (cbor.encode([0, bytes(8), ["active", 1]]), b"entry")
-    return [Checkpoint(founding().chain_id, (sealed,), entries).encode()]
-
-
 def verify_proof(value: Any) -> None:
     value.verify(founding())
 
@@ -577,8 +568,6 @@ HARNESSES: tuple[Harness, ...] = (
         encode=lambda value: value.encode(),
         verify=verify_proof,
     ),
-    # That the entries are the state which the last block names, the ledger checks.
-    Harness("checkpoint", checkpoints, parse_checkpoint, encode=lambda value: value.encode()),
     Harness("founding", one("founding"), parse_founding, encode=lambda value: value.raw),
     Harness(
         "bundle",

@@ -40,6 +40,7 @@ def fill(consortium: Consortium, directories: Sequence[Path], blocks: int) -> li
         for ledger in ledgers:
             ledger.commit(block, certificate)
     for ledger in ledgers:
+        ledger.stop_asking(0)  # they have long done so
         ledger.close()
     return enrolments
 

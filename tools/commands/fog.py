@@ -135,8 +135,9 @@ def fog_repair(
     forget_votes: Annotated[
         bool,
         typer.Option(
-            help="Vote again although nobody can tell what this validator voted. Only where no "
-            "other node has seen its votes: two votes at one height are evidence against it."
+            help="Vote again although nobody can tell what this validator voted; with a new ledger "
+            "too. Only where no other node has seen its votes: two votes at one height are "
+            "evidence against it."
         ),
     ] = False,
     json_file: JsonFile = None,

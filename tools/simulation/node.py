@@ -104,7 +104,12 @@ class SimulatedNode:
         self.life += 1
         self.crash_at = None
         founding = world.consortium.founding
+        is_new = not self._directory.exists()
         self._store = SimulatedStore(self._directory, founding.chain_id, self)
+        if is_new:
+            # As its operator would say who knows that it has never run: the founders need not
+            # all be there before any of them votes.
+            self._store.stop_asking(0)
         self.ledger = Ledger(founding, self._store)
         if self.ledger.saved()[1] is not None:
             world.count("restarts with a lock")

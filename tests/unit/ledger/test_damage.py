@@ -76,6 +76,7 @@ def memory(tmp_path):
 def world(consortium, device, memory) -> World:
     directory = memory / "world"
     ledger = Ledger.open(directory, consortium.founding)
+    ledger.stop_asking(0)
     blocks = []
 
     def seal(*transactions) -> None:
@@ -326,6 +327,36 @@ class TestRepair:
         result, ledger = self.repaired(memory / "harmed", world)
         assert not result.votes_kept
         assert ledger.abstain > len(world.blocks) + 1
+        ledger.close()
+
+    def test_one_that_has_not_heard_from_others_goes_on_asking(self, consortium, memory):
+        Ledger.open(memory / "new", consortium.founding).close()
+        result = repair_store(memory / "new", consortium.founding, NoSource(), votes=True)
+        assert result.asking
+        ledger = Ledger.open(memory / "new", consortium.founding)
+        assert ledger.height_setting().abstains
+        ledger.close()
+
+    def test_votes_are_forgotten_in_a_sound_directory_too(self, world, memory):
+        founding = world.consortium.founding
+        ledger = Ledger.open(memory / "new", founding)
+        for block in world.blocks:
+            ledger.commit(block, world.consortium.certify(block))
+        ledger.stop_asking(ledger.height + 2)
+        ledger.close()
+        for height in (ledger.height + 2, 0):
+            forget = height == 0
+            result = repair_store(
+                memory / "new", founding, NoSource(), votes=True, forget_votes=forget
+            )
+            assert (result.votes_kept, result.asking, result.abstain) == (True, False, height)
+        ledger = Ledger.open(memory / "new", founding)
+        ledger.save_vote(world.vote)
+        ledger.close()
+        # What it has voted since is no matter of doubt.
+        repair_store(memory / "new", founding, NoSource(), votes=True, forget_votes=True)
+        ledger = Ledger.open(memory / "new", founding)
+        assert ledger.saved() == ([world.vote], None)
         ledger.close()
 
     def test_it_can_be_interrupted_anywhere(self, world, chance, memory, monkeypatch):

@@ -16,6 +16,7 @@ CHECKPOINT_PAGES = 24
 
 def steps(ledger, consortium, device):
     """What a validator's store does, each step as something that can be tried again."""
+    yield lambda: ledger.stop_asking(0)
     yield lambda: ledger.admit([consortium.enrol(device, sequence=1)])
     yield from seal(ledger, consortium)
     for first in (1, 7, 13):

@@ -97,6 +97,7 @@ def work(directory: Path, consortium, device, recorder: Recorder) -> None:
     ledger = Ledger.open(directory, consortium.founding)
     ledger._store._writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     recorder.tell("opened", None)
+    ledger.stop_asking(0)
 
     def admit(*transactions) -> None:
         for result in ledger.admit(transactions):

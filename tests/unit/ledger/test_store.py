@@ -36,6 +36,7 @@ def data(tmp_path) -> Path:
 @pytest.fixture
 def store(data, consortium):
     store = Store(data, consortium.chain_id)
+    store.stop_asking(0)
     yield store
     store.close()
 
@@ -164,9 +165,37 @@ class TestPromises:
         assert store.lock(1) == lock
         assert store.lock(2) is None
 
+    def test_a_new_store_takes_no_vote_before_others_were_asked(self, consortium, data):
+        vote = self.vote(consortium)
+        for _ in range(2):
+            ledger = Ledger.open(data, consortium.founding)
+            assert ledger.asking
+            assert ledger.height_setting().abstains
+            with pytest.raises(StoreError, match="this store is new"):
+                ledger.save_vote(vote)
+            ledger.close()
+        ledger = Ledger.open(data, consortium.founding)
+        ledger.stop_asking(1)
+        ledger.close()
+        ledger = Ledger.open(data, consortium.founding)
+        assert not ledger.asking
+        assert ledger.height_setting().abstains
+        with pytest.raises(StoreError, match="up to height 1 is lost"):
+            ledger.save_vote(vote)
+        consortium.seal(ledger)
+        assert not ledger.height_setting().abstains
+        ledger.save_vote(self.vote(consortium, height=2))
+        ledger.close()
+
+    def test_a_higher_abstention_stays(self, store):
+        store.stop_asking(7)
+        store.stop_asking(3)
+        assert store.meta.abstain == 7
+
     def test_a_commit_ends_them(self, consortium, ledger):
         old = self.vote(consortium, height=1)
         new = self.vote(consortium, height=2)
+        ledger.stop_asking(0)
         for vote in (old, new):
             ledger.save_vote(vote)
         ledger.save_lock(Lock(1, 0, bytes(32), b"block", ()))
@@ -178,6 +207,7 @@ class TestPromises:
 
     def test_they_survive(self, consortium, data):
         ledger = Ledger.open(data, consortium.founding)
+        ledger.stop_asking(0)
         vote = self.vote(consortium)
         lock = Lock(1, 0, bytes(32), b"block", (vote,))
         ledger.save_vote(vote)

@@ -61,6 +61,7 @@ def main() -> None:
 
     ledger._store._writer.set_trace_callback(count)
     chain_id = founding.chain_id
+    ledger.stop_asking(0)
     while True:
         if DEVICE.kid not in ledger.state.devices:
             channels = (Channel("a", "V", 0.0, 1.0),)
