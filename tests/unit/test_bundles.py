@@ -10,6 +10,7 @@ from support.small_chain import SmallChain
 from fog_node.blobs import BlobStore
 from fog_node.bundles import check_bundle, missing_bundles, wanted_release
 from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.governance import RemoveMember
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def test_what_differs_from_the_release_is_refused_with_its_field(chain, changes,
     assert caught.value.field == field
 
 
-def test_a_bundle_of_a_trainer_who_was_revoked_is_refused(chain):
+def test_a_bundle_of_a_trainer_who_was_removed_is_refused(chain):
     transaction, data = chain.bundle()
-    chain.revoke(chain.trainer.kid)
+    chain.decide(RemoveMember(chain.trainer.kid))
     with pytest.raises(ProtocolError, match="may not release"):
         check_bundle(data, transaction.body, chain.ledger.state)
