@@ -151,7 +151,7 @@ def _play_nodes(seed: int) -> Outcome:
         failure=None,
         validators=scenario.validators,
         rule=scenario.rule,
-        must_live=report.script.must_live,
+        must_live=report.must_live,
         recovery_ms=report.recovery_ms,
         blocks=report.blocks,
         transactions=report.transactions,

@@ -72,17 +72,25 @@ class _Stream:
 class SimulatedPeer(Peer):
     """A node as another one sees it, for as long as a connection lasts."""
 
-    def __init__(self, owner: SimulatedNode, other: SimulatedNode, scores: Scores) -> None:
+    def __init__(
+        self, owner: SimulatedNode, other: SimulatedNode, dialled: bool, scores: Scores
+    ) -> None:
         stream = cast("asyncio.StreamWriter", _Stream(owner.world.links, owner.index, other.index))
         super().__init__(
             PeerCertificate(other.key.kid, other.name, b"%d" % other.index),
             other.name,
-            owner.index < other.index,
+            dialled,
             (cast("asyncio.StreamReader", None), stream),
             scores,
         )
         self.index = other.index
         self._owner = owner
+        self._other = other
+
+    @property
+    def is_authorised(self) -> bool:
+        """Whether its owner still lets it be a peer."""
+        return self._owner.authorises(self._other, self.dialled)
 
     def offend(self, offence: Offence, reason: str) -> None:
         """Hold an offence against it; the run fails where neither of the two is a liar."""
@@ -108,9 +116,9 @@ class SimulatedPeers:
         """Return the connection to a node, if there is one."""
         return self._open.get(index)
 
-    def connect(self, other: SimulatedNode) -> SimulatedPeer:
-        """Begin a connection."""
-        peer = SimulatedPeer(self._node, other, self.scores)
+    def connect(self, other: SimulatedNode, dialled: bool) -> SimulatedPeer:
+        """Begin a connection, which one of the two has dialled."""
+        peer = SimulatedPeer(self._node, other, dialled, self.scores)
         self._open[other.index] = peer
         return peer
 
@@ -119,6 +127,12 @@ class SimulatedPeers:
         peer = self._open.pop(index, None)
         if peer is not None:
             peer.close("simulated")
+
+    def drop_unauthorised(self) -> None:
+        """Cut off who may not connect any more."""
+        for peer in self.peers:
+            if not peer.is_authorised:
+                peer.close("is no member any more")
 
     def announce(self) -> None:
         """Tell all peers where this node stands."""
@@ -200,10 +214,16 @@ class Links:
         for here, there in ((one, other), (other, one)):
             if here.peers.scores.is_banned(there.key.kid, now_s):
                 return
+        # Either may have dialled: one of them has to know the other.
+        pairs = ((one, other), (other, one))
+        dialler = next((pair[0] for pair in pairs if _may_connect(*pair)), None)
+        if dialler is None:
+            self._world.count("connections refused")
+            return
         self._owing.discard((one.index, other.index))
         self.close(one.index, other.index)
         self._count[one.index, other.index] += 1
-        ends = one.peers.connect(other), other.peers.connect(one)
+        ends = one.peers.connect(other, dialler is one), other.peers.connect(one, dialler is other)
         one.joined(ends[0])
         other.joined(ends[1])
 
@@ -241,6 +261,10 @@ class Links:
 def _parts(message: wire.Message) -> list[wire.Message | bytes]:
     """Each vote has a fate of its own."""
     return list(message.raw) if isinstance(message, wire.Votes) else [message]
+
+
+def _may_connect(dialler: SimulatedNode, other: SimulatedNode) -> bool:
+    return dialler.authorises(other, True) and other.authorises(dialler, False)
 
 
 def _pair(one: int, other: int) -> tuple[int, int]:

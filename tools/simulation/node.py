@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fog_node.agreement import Agreement
+from fog_node.api.access import CHAIN_ROLES
 from fog_node.errors import ForkError
 from fog_node.ledger import Ledger
 from fog_node.ledger.consensus_messages import Action, ReportEquivocation
@@ -23,6 +24,7 @@ from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Transaction, parse_transaction
 from fog_node.protocol.votes import PRECOMMIT, Certificate, Vote
+from fog_node.retelling import AGAIN_S, Retelling
 
 from .disk import SimulatedStore
 from .loop import DISK
@@ -57,6 +59,7 @@ class SimulatedNode:
 
     Attributes:
         key: its member key.
+        next_key: the key that it uses from its next start on.
         is_up: whether it has power.
         fork: set when it has seen two certified blocks at one height and stopped.
         skew_ms: how far its clock is ahead.
@@ -71,7 +74,7 @@ class SimulatedNode:
         """Be a node that has not been started yet."""
         self.world = world
         self.index = index
-        self.key = key
+        self.key = self.next_key = key
         self.name = name
         self.is_up = False
         self.starts = 0
@@ -88,17 +91,16 @@ class SimulatedNode:
         self._store: SimulatedStore
         self.agreement: WatchedAgreement
         self.peers: SimulatedPeers
-
-    @property
-    def is_validator(self) -> bool:
-        """Whether it votes, as founded."""
-        return self.index < self.world.scenario.validators
+        self._retelling: Retelling
 
     # Life
 
     def start(self) -> None:
         """Start from what is on disk."""
         world = self.world
+        if self.key is not self.next_key:
+            world.count("restarts with a new key")
+            self.key = self.next_key
         self.is_up = True
         self.starts += 1
         self.life += 1
@@ -119,7 +121,7 @@ class SimulatedNode:
         miner = SimulatedMiner(lambda: world.mining_ms(self))
         self.agreement = self.agreement_type(
             self.ledger,
-            self.key if self.is_validator else None,
+            self.key,
             cast("Miner", miner),
             self._committed,
             self._own.put_nowait,
@@ -128,12 +130,14 @@ class SimulatedNode:
         self.agreement.owner = self
         self.peers = SimulatedPeers(self, self.agreement.status)
         self.agreement.connect(cast("PeerNetwork", self.peers))
+        self._retelling = Retelling(self.ledger.has)
         if self.fork is not None:
             # It knows from its disk that it must not go on.
             if self.ledger.fork is None:
                 world.judge.fail(f"{self.name} forgot that it stopped at a fork")
             return
-        for part in (self.agreement.run(), self._sign_own(), self._send_status()):
+        parts = (self.agreement.run(), self._sign_own(), self._send_status(), self._tell_again())
+        for part in parts:
             self.spawn(part)
 
     def stop(self) -> None:
@@ -180,6 +184,14 @@ class SimulatedNode:
         status = self.agreement.status()
         stopped = " stopped at a fork" if self.fork else ""
         return f"{self.name} {status.height}/{status.round}{stopped}"
+
+    def authorises(self, other: SimulatedNode, dialled: bool) -> bool:
+        """Whether the daemon would let the other one be its peer; see `Node.authorise`."""
+        membership = self.ledger.state.membership
+        member = membership.members.get(other.key.kid)
+        if member is not None:
+            return member.status != "revoked" and bool(CHAIN_ROLES & member.roles)
+        return dialled and other.key.kid not in membership.retired
 
     # What comes in
 
@@ -231,7 +243,15 @@ class SimulatedNode:
     def _pass_on(self, transactions: list[Transaction]) -> None:
         if transactions:
             self.peers.broadcast(wire.Transactions([item.raw for item in transactions]))
+            self._retelling.told(transactions, asyncio.get_running_loop().time())
             self.agreement.work_changed()
+
+    async def _tell_again(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            due = self._retelling.due(asyncio.get_running_loop().time())
+            if due:
+                self.peers.broadcast(wire.Transactions(due))
 
     async def _send_status(self) -> None:
         await asyncio.sleep(self.world.rng.random() * STATUS_INTERVAL_S)
@@ -244,8 +264,7 @@ class SimulatedNode:
     def saw_final(self, block: Block, certificate: Certificate) -> None:
         """Show the judge a block that is final on this disk."""
         self.height = block.height
-        ids = [transaction.id for transaction in block.transactions]
-        self.world.judge.see_final(self.name, certificate, block.hash, ids)
+        self.world.saw_final(self, block, certificate)
         late = "in a later round" if certificate.round else "in round 0"
         self.world.count(f"blocks committed {late}")
 
@@ -275,8 +294,9 @@ class SimulatedNode:
                 self.world.judge.fail(f"{self.name} precommits without a lock on disk")
 
     def _committed(self, block: Block, certificate: Certificate) -> None:
-        self.world.check_state(self)
         del block, certificate
+        self.world.check_state(self)
+        self.peers.drop_unauthorised()
 
     # Tasks
 

@@ -7,11 +7,14 @@ are the ones that only a whole node can meet.
 from __future__ import annotations
 
 import random
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from fog_node.ledger.simulator import Scenario
 from fog_node.ledger.simulator.scenario import CRASH_POINTS
 
+from . import decisions
+from .decisions import Decision
 from .disk import POINTS
 
 # Beyond what a block's time may be ahead (MAX_FUTURE_MS), and within it.
@@ -49,6 +52,7 @@ class Script:
         skewed: nodes whose clocks are wrong at the end, and stay so.
         crash_points: one for each fault of the scenario, in their order; it takes the
             place of the scenario's.
+        decisions: what the validators change by vote, one after the other.
     """
 
     scenario: Scenario
@@ -57,23 +61,29 @@ class Script:
     skewed: frozenset[int]
     crash_points: tuple[str, ...]
     rest_ms: int
+    decisions: tuple[Decision, ...] = ()
 
     @property
-    def must_live(self) -> bool:
-        """Whether the promise says that it must go on after the faults.
+    def lost(self) -> frozenset[int]:
+        """Nodes that are of no help after the faults."""
+        return self.scenario.gone | self.skewed | self._odd
 
-        Enough validators that keep the rules, and whose clocks are right, must be left; and
-        those whose clocks were wrong must never have been enough to make a block final.
+    @property
+    def _odd(self) -> frozenset[int]:
+        odd = (self.scenario.equivocator, self.wrong_branch)
+        return frozenset(node for node in odd if node is not None)
+
+    def must_live(self, voters: AbstractSet[int], quorum: int) -> bool:
+        """Whether the promise says that nodes go on after the faults, where these vote.
+
+        Enough that keep the rules, and whose clocks are right, must be left.
         """
-        scenario = self.scenario
-        odd = {scenario.equivocator, self.wrong_branch} - {None}
+        return self.scenario.is_safe and len(voters - self.lost) >= quorum
+
+    def keeps_time(self, quorum: int) -> bool:
+        """Whether those whose clocks were wrong were never enough to make a block final."""
         ever_skewed = {trouble.node for trouble in self.troubles if trouble.kind == "clock"}
-        lost = scenario.gone | self.skewed | odd
-        return (
-            scenario.is_safe
-            and scenario.validators - len(lost & set(range(scenario.validators))) >= scenario.quorum
-            and len(ever_skewed | odd) < scenario.quorum
-        )
+        return len(ever_skewed | self._odd) < quorum
 
     @classmethod
     def draw(cls, seed: int) -> Script:
@@ -81,8 +91,15 @@ class Script:
         rng = random.Random(f"whole nodes {seed}")  # noqa: S311 - must replay
         scenario = Scenario.draw(seed)
         is_odd = scenario.validators % 2 == 1
-        if is_odd and scenario.rule == "majority" and rng.random() < SIEGE_CHANCE:
+        is_besieged = is_odd and scenario.rule == "majority" and rng.random() < SIEGE_CHANCE
+        if is_besieged:
             scenario = _besieged(scenario, rng)
+        votes = random.Random(f"decisions {seed}")  # noqa: S311 - must replay
+        decides = not is_besieged and votes.random() < decisions.CHANCE
+        if decides:
+            scenario = decisions.calm(votes, scenario)
+        if decides and votes.random() < decisions.NEWCOMER_CHANCE:
+            scenario = decisions.draw_newcomer(votes, scenario)
         count, quorum, heal_ms = scenario.validators, scenario.quorum, scenario.heal_ms
         odd = {scenario.equivocator, *scenario.gone}
         others = [node for node in range(count) if node not in odd]
@@ -109,14 +126,17 @@ class Script:
             troubles.append(Trouble(rng.randint(0, heal_ms), "slow disk", node, amount_ms))
             troubles.append(Trouble(heal_ms, "slow disk", node, 0))
         points = (*CRASH_POINTS, *POINTS)
-        return cls(
+        script = cls(
             scenario=scenario,
             wrong_branch=wrong_branch,
             troubles=tuple(sorted(troubles, key=lambda trouble: trouble.at_ms)),
             skewed=frozenset(skewed),
             crash_points=tuple(rng.choice(points) for _ in scenario.faults),
-            rest_ms=rng.choice((0, 50, 400)),
+            rest_ms=rng.choice(decisions.RESTS_MS),
         )
+        if not decides:
+            return script
+        return replace(script, decisions=decisions.draw_decisions(votes, scenario, script.lost))
 
 
 def _besieged(scenario: Scenario, rng: random.Random) -> Scenario:

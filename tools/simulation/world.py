@@ -6,12 +6,13 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fog_node.agreement import CATCH_UP_TIMEOUT_S
+from fog_node.ledger import Ledger
 from fog_node.ledger.consensus_messages import ReportEquivocation
 from fog_node.ledger.simulator import SimulationError
 from fog_node.ledger.simulator.air import Air
@@ -19,11 +20,22 @@ from fog_node.ledger.simulator.judge import Judge
 from fog_node.ledger.simulator.scenario import AMBUSHES, Fault
 from fog_node.ledger.vote_book import find_equivocations
 from fog_node.network import wire
+from fog_node.protocol.block import Block
+from fog_node.protocol.governance import (
+    AddMember,
+    Change,
+    RemoveMember,
+    RotateKey,
+    SetParameters,
+    SetRoles,
+)
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import Transaction
 from fog_node.protocol.votes import Certificate, parse_certificate, parse_proposal
 
+from .ballot import Ballot
 from .consortium import START_MS, Consortium
+from .electorate import Electorate
 from .liars import Equivocator, WrongBranchMiner
 from .loop import SimulatedLoop
 from .network import DIAL_INTERVAL_S, Links
@@ -31,6 +43,8 @@ from .node import SimulatedNode
 from .script import Script, Trouble
 
 CLIENT_INTERVAL_S = 0.7
+# So long it takes at most until a validator is started again with the key that replaced its.
+KEY_CHANGE_MS = 2000
 MAX_OFFERED = 4
 # Blocks and locks are rare: a crash comes at the first or second one.
 MAX_CRASH_COUNT = 2
@@ -56,6 +70,7 @@ class Report:
         recovery_ms: from the end of the faults to a new block on every node; None where
             none is promised.
         bound_ms: what that must not exceed.
+        must_live: whether the promise says that it goes on after the faults.
         coverage: how often each fault and each rule came about.
     """
 
@@ -64,6 +79,7 @@ class Report:
     transactions: int = 0
     recovery_ms: float | None = None
     bound_ms: float | None = None
+    must_live: bool = False
     coverage: Counter[str] = field(default_factory=Counter)
 
 
@@ -90,10 +106,9 @@ class World:
         self.directory = directory
         self.rng = random.Random(scenario.seed + 1)  # noqa: S311 - must replay
         self.coverage: Counter[str] = Counter()
-        self.consortium = Consortium(scenario, script.rest_ms)
+        self.consortium = Consortium(script)
         names = self.consortium.names
         self.validators = tuple(key.kid for key in self.consortium.keys[: scenario.validators])
-        self._places = {kid: place for place, kid in enumerate(self.validators)}
         replay = f"fogline bench simulate --part nodes --replay {scenario.seed}"
         self._judge = Judge(scenario, self.validators, lambda kid: names[kid], replay)
         self._log = log
@@ -101,6 +116,10 @@ class World:
         self.links = Links(self, self._air)
         self._rivals: dict[int, list[bytes]] = {}
         self._states: dict[int, bytes] = {}
+        self._electorate = Electorate(self.consortium.founding)
+        # Keys that nobody voted with at first.
+        self._fresh: set[bytes] = set()
+        self._least_quorum = scenario.quorum
         self._receipts: set[bytes] = set()
         self._loop = SimulatedLoop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
@@ -115,6 +134,7 @@ class World:
         self._clients = [Client(self.consortium.operator)]
         self._clients += [Client(board) for board in self.consortium.boards]
         self._last_wish: Transaction | None = None
+        self._healed_at = 0
 
     # For the nodes
 
@@ -143,8 +163,8 @@ class World:
         self._loop.call_at(at_ms / 1000, call, *args)
 
     def place_of(self, validator: bytes) -> int:
-        """A validator's place in the founding file."""
-        return self._places[validator]
+        """Which node a key belongs to."""
+        return self.consortium.place_of(validator)
 
     def mining_ms(self, node: SimulatedNode) -> float:
         """Draw how long a node's search takes; a lying miner is faster than all."""
@@ -174,6 +194,68 @@ class World:
         rivals = self._rivals.setdefault(header.height, [])
         if header.block_hash not in rivals:
             rivals.append(header.block_hash)
+
+    def saw_final(self, node: SimulatedNode, block: Block, certificate: Certificate) -> None:
+        """Show the judge a block that is final on a node's disk, and who votes on it."""
+        before, after, is_new = self._electorate.take(block)
+        ids = [transaction.id for transaction in block.transactions]
+        self.judge.see_voters(block.height, before.voters)
+        self.judge.see_final(node.name, certificate, block.hash, ids, before.voters)
+        self.judge.see_voters(block.height + 1, after.voters)
+        mine = block.coinbase
+        if (mine.validators, mine.next) != (before.set.hash, after.set.hash):
+            self.judge.fail(f"{node.name} takes block {block.height}, which names other validators")
+        if is_new:
+            self._least_quorum = min(self._least_quorum, after.quorum)
+            self._count_changes(after.applied)
+        fresh = self._fresh.intersection(vote.validator for vote in certificate.votes)
+        if fresh:
+            self.count("blocks with the vote of a new key")
+
+    def _count_changes(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._tell(f"decided: {change.change}")
+            when = "among faults" if self.now_ms < self.scenario.heal_ms else "after them"
+            self.count(f"decisions {when}")
+            match change:
+                case AddMember():
+                    self._fresh.add(change.key.kid)
+                    self.count("validators added: new members")
+                case SetRoles() if "validator" in change.roles:
+                    self._fresh.add(change.member)
+                    self.count("validators added: observers")
+                case SetRoles():
+                    self.count("validators removed: observers now")
+                case RemoveMember():
+                    self.count("validators removed: no members any more")
+                case RotateKey():
+                    self._fresh.add(change.key.kid)
+                    self.count("validators' keys replaced")
+                    node = self.nodes[self.place_of(change.member)]
+                    key = self.consortium.key_of(change.key.kid)
+                    delay_ms = self.rng.uniform(1, KEY_CHANGE_MS)
+                    self.at(self.now_ms + delay_ms, self._safely, self._replace_key, node, key)
+                case SetParameters():
+                    what = "parameters" if change.quorum is None else "quorum's rules"
+                    self.count(f"{what} changed")
+
+    def _replace_key(self, node: SimulatedNode, key: SigningKey) -> None:
+        """Have a node started again with its member's new key, wherever its own ledger is."""
+        node.next_key = key
+        if node.is_up and node.fork is None:
+            node.stop()
+            self.at(self.now_ms + 1, self._safely, self._power_up, node)
+
+    def farthest_ledger(self) -> Ledger | None:
+        """Return the ledger of a node that is up which has most blocks."""
+        able = [node for node in self._healthy() if node.fork is None]
+        return max(able, key=lambda node: node.ledger.height).ledger if able else None
+
+    def offer(self, transaction: Transaction) -> None:
+        """Hand a transaction to some node."""
+        up = [node for node in self.nodes if node.is_up and node.fork is None]
+        if up:
+            self.rng.choice(up).offer([transaction])
 
     def saw_offence(self, node: SimulatedNode, sender: int, reason: str) -> None:
         """Fail where an honest node takes another one for an offender."""
@@ -218,6 +300,9 @@ class World:
         if self._judge.has_forked or isinstance(node, Equivocator):
             return
         snapshot = node.ledger.snapshot
+        voters = self._electorate.after(snapshot.head.hash).set
+        if node.ledger.validator_set_at(snapshot.head.height + 1) != voters:
+            self.judge.fail(f"{node.name} lets others vote after block {snapshot.head.height}")
         found = snapshot.state.root()
         if self._states.setdefault(snapshot.head.height, found) != found:
             self.judge.fail(f"{node.name} has another state at height {snapshot.head.height}")
@@ -260,7 +345,7 @@ class World:
         up = [node for node in self.nodes if node.is_up and node.fork is None]
         round_ = max(node.agreement.round for node in up) + LIVE_ROUNDS
         timing = up[0].agreement.timing()
-        rest_ms = self.consortium.founding.parameters.rest_ms
+        rest_ms = max(node.ledger.state.parameters.rest_ms for node in up)
         waits_ms = 2 * timing.propose(round_) + 2 * timing.vote(round_) + rest_ms
         return LIVE_ROUNDS * waits_ms + CATCH_UP_MS
 
@@ -274,7 +359,10 @@ class World:
         for node in self.nodes:
             late = node.index == scenario.late_joiner
             self.at(scenario.join_ms if late else 0, self._safely, self._power_up, node)
-        background = [self._loop.create_task(part) for part in (self._dial(), self._offer())]
+        parts = (self._dial(), self._offer(), self._decide())
+        background = [self._loop.create_task(part) for part in parts]
+        for task in background:
+            task.add_done_callback(self._background_ended)
         try:
             await self._wait(scenario.heal_ms / 1000 - self._loop.time())
             await self._heal()
@@ -285,13 +373,27 @@ class World:
 
     async def _recover(self) -> Report:
         begin_ms = self.now_ms
-        if not self.script.must_live:
+        self._healed_at = max(node.height for node in self.nodes)
+        if not self._must_live():
             await self._wait(SAFE_ONLY_S)
             return self._conclude(begin_ms, 0)
         bound_ms = self.recovery_bound_ms()
         while self.now_ms - begin_ms < bound_ms and not self._has_recovered():
             await self._wait(POLL_S)
         return self._conclude(begin_ms, bound_ms)
+
+    def _must_live(self) -> bool:
+        """Whether the promise holds for all who have voted since the faults, or will next."""
+        top = max(node.height for node in self.nodes)
+        since = [
+            voters
+            for height in range(self._healed_at + 1, top + 2)
+            for voters in self._judge.voters_at(height)
+        ]
+        return self.script.keeps_time(self._least_quorum) and all(
+            self.script.must_live({self.place_of(kid) for kid in voters.kids}, voters.quorum)
+            for voters in since
+        )
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.wait([self._failure], timeout=max(0.0, seconds))
@@ -310,6 +412,21 @@ class World:
                 if client.outbox and up:
                     self.rng.choice(up).offer(client.outbox[:MAX_OFFERED])
             await asyncio.sleep(CLIENT_INTERVAL_S)
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _decide(self) -> None:
+        for decision in self.script.decisions:
+            await asyncio.sleep(decision.at_ms / 1000 - self._loop.time())
+            ballot = Ballot(self, decision)
+            self._tell(f"to be decided: {decision.kind} {self.nodes[decision.node].name}")
+            settled = ballot.go_on()
+            while not settled:
+                await asyncio.sleep(CLIENT_INTERVAL_S)
+                settled = ballot.go_on()
 
     def _fill_outboxes(self) -> None:
         operator, *boards = self._clients
@@ -406,8 +523,18 @@ class World:
         wish = self._last_wish
         assert wish is not None
         return all(
-            node.ledger.state.next_sequence(wish.signer) > wish.sequence for node in self._healthy()
+            node.ledger.state.next_sequence(wish.signer) > wish.sequence
+            for node in self._healthy()
+            if self._is_member(node)
         )
+
+    def _is_member(self, node: SimulatedNode) -> bool:
+        """Whether the others let it follow."""
+        farthest = self.farthest_ledger()
+        assert farthest is not None
+        record = farthest.state.members.get(node.key.kid)
+        # A key that was replaced goes on in its successor's name.
+        return record is None or record.status != "revoked"
 
     def _conclude(self, begin_ms: float, bound_ms: float) -> Report:
         healthy = self._healthy()
@@ -418,7 +545,8 @@ class World:
                 self.judge.fail(f"{node.name} is on a fork and does not know")
         if not self._judge.has_forked:
             self._check_receipts(healthy)
-        if self.script.must_live:
+        report.must_live = bound_ms > 0 and self._must_live()
+        if report.must_live:
             if not self._has_recovered():
                 heights = [node.ledger.height for node in healthy]
                 self.judge.fail(f"no new block everywhere in time; heights {heights}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from fog_node.ledger.consensus_messages import ReportEquivocation
 from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Certificate, Vote
@@ -37,6 +38,18 @@ def _again(seed: int, at_ms: float, problem: str, message: str) -> SimulationErr
     return error
 
 
+@dataclass(frozen=True)
+class Voters:
+    """Whose votes count at some height, and how many of them it takes."""
+
+    quorum: int
+    kids: frozenset[bytes]
+
+    def suffice(self, kids: Iterable[bytes]) -> bool:
+        """Whether votes of these are enough."""
+        return len(self.kids.intersection(kids)) >= self.quorum
+
+
 class Judge:
     """Checks every vote and every final block as it appears.
 
@@ -52,7 +65,7 @@ class Judge:
         name_of: Callable[[bytes], str],
         replay: str,
     ) -> None:
-        """Know the scenario and the validators in order.
+        """Know the scenario and the founding validators in order.
 
         Args:
             name_of: how to call a validator.
@@ -61,7 +74,9 @@ class Judge:
         self._scenario = scenario
         self._name_of = name_of
         self._replay = replay
-        self._validators = frozenset(validators)
+        self._founders = Voters(scenario.quorum, frozenset(validators))
+        # Several of one height only where a fork has come about.
+        self._voters: dict[int, list[Voters]] = {}
         self._liar = None if scenario.equivocator is None else validators[scenario.equivocator]
         self._final: dict[int, bytes] = {}
         self._height_of: dict[bytes, int] = {}
@@ -76,12 +91,25 @@ class Judge:
         """End the run."""
         raise SimulationError(self._scenario.seed, self.now, problem, self._replay)
 
+    def see_voters(self, height: int, voters: Voters) -> None:
+        """Take note of who votes on the blocks of a height; else it is the founders."""
+        known = self._voters.setdefault(height, [])
+        if voters not in known:
+            known.append(voters)
+
+    def voters_at(self, height: int) -> list[Voters]:
+        """Return who votes at a height; several only where the chain has forked below."""
+        return self._voters.get(height) or [self._founders]
+
     def see_vote(self, vote: Vote) -> None:
         """Check a vote that an honest validator is about to send.
 
-        It never signs two ways for one slot, and never prevotes against its lock unless a
-        quorum has prevoted so since.
+        It is one at that height, never signs two ways for one slot, and never prevotes against
+        its lock unless a quorum has prevoted so since.
         """
+        if not any(vote.validator in voters.kids for voters in self.voters_at(vote.height)):
+            name = self._name_of(vote.validator)
+            self.fail(f"{name} votes at {vote.slot[1:]}, where it is no validator")
         if self._votes.setdefault(vote.slot, vote.block_hash) != vote.block_hash:
             self.fail(f"{self._name_of(vote.validator)} contradicts itself at {vote.slot[1:]}")
         self.note_prevote(vote)
@@ -102,15 +130,21 @@ class Judge:
             self._prevoters.setdefault(slot, set()).add(vote.validator)
 
     def see_final(
-        self, node: str, certificate: Certificate, block_hash: bytes, transactions: Iterable[bytes]
+        self,
+        node: str,
+        certificate: Certificate,
+        block_hash: bytes,
+        transactions: Iterable[bytes],
+        voters: Voters | None = None,
     ) -> None:
         """Check a block that an honest node takes as final.
 
         Args:
             transactions: what it seals, or their ids.
+            voters: who votes on it; None: the founders.
         """
         height = certificate.height
-        self._check_certificate(node, certificate, block_hash)
+        self._check_certificate(node, certificate, block_hash, voters or self._founders)
         if height != self._heights.get(node, 0) + 1:
             self.fail(f"{node} goes on at {height} after {self._heights.get(node, 0)}")
         self._heights[node] = height
@@ -144,10 +178,12 @@ class Judge:
                 self.fail(f"{node} lost the final block at height {height}")
 
     def _is_polka(self, height: int, round_: int, block_hash: bytes) -> bool:
-        voters = self._prevoters.get((height, round_, block_hash), ())
-        return len(voters) >= self._scenario.quorum
+        prevoters = self._prevoters.get((height, round_, block_hash), ())
+        return any(voters.suffice(prevoters) for voters in self.voters_at(height))
 
-    def _check_certificate(self, node: str, certificate: Certificate, block_hash: bytes) -> None:
+    def _check_certificate(
+        self, node: str, certificate: Certificate, block_hash: bytes, voters: Voters
+    ) -> None:
         height = certificate.height
         if certificate.block_hash != block_hash:
             self.fail(f"{node}: certificate of another block at height {height}")
@@ -155,6 +191,9 @@ class Judge:
         for vote in certificate.votes:
             if (vote.height, vote.round, vote.step, vote.block_hash) != slot:
                 self.fail(f"{node}: certificate at height {height} holds a vote for another")
-        voters = {vote.validator for vote in certificate.votes}
-        if len(voters & self._validators) < self._scenario.quorum:
-            self.fail(f"{node}: certificate at height {height} has {len(voters)} voters")
+        signed = {vote.validator for vote in certificate.votes}
+        if not voters.suffice(signed):
+            self.fail(
+                f"{node}: certificate at height {height} has {len(signed & voters.kids)} voters "
+                f"of {voters.quorum}"
+            )

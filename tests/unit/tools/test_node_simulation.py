@@ -20,6 +20,7 @@ from fog_node.ledger.consensus import Consensus
 from fog_node.ledger.ledger import Ledger
 from fog_node.ledger.simulator import SimulationError
 from fog_node.ledger.store import Store
+from fog_node.protocol.validators import ValidatorSet
 from tools.simulation import Script, enact, remembered
 from tools.simulation.many import Summary, play
 from tools.simulation.script import Trouble
@@ -33,6 +34,8 @@ JOBS = min(2, len(os.sched_getaffinity(0)))
 EXPECTED = {
     "blocks committed in a later round",
     "blocks mined on a wrong branch",
+    "blocks with the vote of a new key",
+    "connections refused",
     "crashes: admitted, not on disk",
     "crashes: admitted, on disk",
     "crashes: before an action",
@@ -44,6 +47,7 @@ EXPECTED = {
     "crashes: precommit sent",
     "crashes: vote not on disk",
     "crashes: vote on disk, not sent",
+    "decisions among faults",
     "equivocations reported",
     "faults: ambush",
     "faults: ambush with a crash",
@@ -62,9 +66,17 @@ EXPECTED = {
     "messages duplicated",
     "messages reordered",
     "nodes stopped at a fork",
+    "parameters changed",
     "polkas forged",
     "proposals made two ways",
+    "quorum's rules changed",
     "restarts with a lock",
+    "restarts with a new key",
+    "validators added: new members",
+    "validators added: observers",
+    "validators removed: no members any more",
+    "validators removed: observers now",
+    "validators' keys replaced",
 }
 
 
@@ -193,6 +205,62 @@ def lose_a_vote_in_the_air(monkeypatch):
     monkeypatch.setattr(Consensus, "answer", lambda self, status: [])
 
 
+def keep_the_founding_validators(monkeypatch):
+    """As the founding file says, whatever was decided since."""
+    setting, check = Ledger.height_setting, Ledger._check_certificate
+
+    def as_founded(self):
+        founding = self.founding
+        kids = tuple(member.kid for member in founding.validators)
+        return replace(setting(self), validators=kids, quorum=founding.quorum)
+
+    def check_as_founded(self, block, certificate, voters):
+        check(self, block, certificate, self.founding.validator_set)
+
+    monkeypatch.setattr(Ledger, "height_setting", as_founded)
+    monkeypatch.setattr(Ledger, "_check_certificate", check_as_founded)
+
+
+def count_removed_validators(monkeypatch):
+    """Whoever was a validator at first goes on to be heard."""
+    setting, check, append = Ledger.height_setting, Ledger._check_certificate, Agreement._append
+
+    def with_former(self):
+        now = setting(self)
+        kids = dict.fromkeys([*now.validators, *self.founding.validator_set.by_kid])
+        # What is no majority the consensus itself refuses.
+        return replace(now, validators=tuple(kids)) if 2 * now.quorum > len(kids) else now
+
+    def check_with_former(self, block, certificate, voters):
+        keys = dict.fromkeys([*voters.keys, *self.founding.validator_set.keys])
+        check(self, block, certificate, ValidatorSet(voters.quorum, tuple(keys)))
+
+    async def keep_keys(self, block, certificate):
+        known = dict(self._keys)
+        await append(self, block, certificate)
+        self._keys = known | self._keys
+
+    monkeypatch.setattr(Ledger, "height_setting", with_former)
+    monkeypatch.setattr(Ledger, "_check_certificate", check_with_former)
+    monkeypatch.setattr(Agreement, "_append", keep_keys)
+
+
+def keep_the_founding_quorum(monkeypatch):
+    """Who votes is followed, but not how many votes it takes."""
+    setting, check = Ledger.height_setting, Ledger._check_certificate
+
+    def as_founded(self):
+        now, quorum = setting(self), self.founding.quorum
+        is_majority = len(now.validators) < 2 * quorum <= 2 * len(now.validators)
+        return replace(now, quorum=quorum) if is_majority else now
+
+    def check_as_founded(self, block, certificate, voters):
+        check(self, block, certificate, replace(voters, quorum=self.founding.quorum))
+
+    monkeypatch.setattr(Ledger, "height_setting", as_founded)
+    monkeypatch.setattr(Ledger, "_check_certificate", check_as_founded)
+
+
 def clock_ahead(seed):
     """A run in which nothing is wrong but one clock, which is set right at the end."""
     drawn = Script.draw(seed)
@@ -203,6 +271,7 @@ def clock_ahead(seed):
         drawn,
         scenario=scenario,
         wrong_branch=None,
+        decisions=(),
         skewed=frozenset(),
         troubles=(
             Trouble(0, "clock", 0, 100_000),
@@ -232,6 +301,9 @@ def test_a_clock_ahead_does_not_make_the_others_wait_for_it(monkeypatch):
         (lose_a_change_of_the_state, "state: is not the one"),
         (overlook_forks, "on a fork and does not know|blames"),
         (lose_a_vote_in_the_air, "no new block"),
+        (keep_the_founding_validators, "is no validator|voters of|blames|no new block"),
+        (count_removed_validators, "is no validator|voters of"),
+        (keep_the_founding_quorum, "voters of|no new block"),
     ],
 )
 def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as):
