@@ -39,6 +39,9 @@ class Owner(Protocol):
     def saw_vote(self, vote: Vote) -> None:
         """A vote of its own is on disk, and may be sent now."""
 
+    def stopped_asking(self, abstain: int) -> None:
+        """Its new ledger lets it vote above a height, on disk."""
+
     def saw_final(self, block: Block, certificate: Certificate) -> None:
         """A block is final, on disk."""
 
@@ -77,6 +80,11 @@ class SimulatedStore(Store):
         self._owner.saw_final(block, certificate)
         self._owner.may_crash("final, on disk")
         return info
+
+    def stop_asking(self, abstain: int) -> None:
+        """See Store."""
+        super().stop_asking(abstain)
+        self._owner.stopped_asking(abstain)
 
     def add_pending(self, transactions: Iterable[tuple[bytes, bytes]]) -> None:
         """See Store."""

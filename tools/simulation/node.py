@@ -108,7 +108,7 @@ class SimulatedNode:
         founding = world.consortium.founding
         is_new = not self._directory.exists()
         self._store = SimulatedStore(self._directory, founding.chain_id, self)
-        if is_new:
+        if is_new and self.index < world.scenario.validators:
             # As its operator would say who knows that it has never run: the founders need not
             # all be there before any of them votes.
             self._store.stop_asking(0)
@@ -139,6 +139,11 @@ class SimulatedNode:
         parts = (self.agreement.run(), self._sign_own(), self._send_status(), self._tell_again())
         for part in parts:
             self.spawn(part)
+
+    @property
+    def abstains(self) -> bool:
+        """Whether it does not vote yet, should it be a validator, as its ledger is new."""
+        return self.is_up and (self.ledger.asking or self.ledger.abstain > self.ledger.height)
 
     def stop(self) -> None:
         """Lose power."""
@@ -267,6 +272,12 @@ class SimulatedNode:
         self.world.saw_final(self, block, certificate)
         late = "in a later round" if certificate.round else "in round 0"
         self.world.count(f"blocks committed {late}")
+
+    def stopped_asking(self, abstain: int) -> None:
+        """Count how a newcomer, who asks first, comes to vote."""
+        if self.index >= self.world.scenario.validators:
+            how = "at once" if not abstain else "after a while"
+            self.world.count(f"new ledgers that asked first: may vote {how}")
 
     def saw_vote(self, vote: Vote) -> None:
         """Show the judge a vote that is on this disk now, and may be sent."""

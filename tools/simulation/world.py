@@ -390,8 +390,11 @@ class World:
             for height in range(self._healed_at + 1, top + 2)
             for voters in self._judge.voters_at(height)
         ]
+        abstaining = {node.index for node in self.nodes if node.abstains}
         return self.script.keeps_time(self._least_quorum) and all(
-            self.script.must_live({self.place_of(kid) for kid in voters.kids}, voters.quorum)
+            self.script.must_live(
+                {self.place_of(kid) for kid in voters.kids} - abstaining, voters.quorum
+            )
             for voters in since
         )
 

@@ -65,6 +65,8 @@ EXPECTED = {
     "messages dropped",
     "messages duplicated",
     "messages reordered",
+    "new ledgers that asked first: may vote after a while",
+    "new ledgers that asked first: may vote at once",
     "nodes stopped at a fork",
     "parameters changed",
     "polkas forged",
