@@ -292,25 +292,38 @@ def test_a_clock_ahead_does_not_make_the_others_wait_for_it(monkeypatch):
             list(map(enact, scripts))
 
 
+def any_run(script):
+    return True
+
+
+def may_fork(script):
+    return not script.scenario.is_safe
+
+
+def decides(script):
+    return bool(script.decisions)
+
+
 @pytest.mark.parametrize(
-    ("break_it", "found_as"),
+    ("break_it", "found_as", "among"),
     [
-        (forget_votes, "has voted otherwise|contradicts itself"),
-        (forget_the_lock, "breaks its lock|second final block"),
-        (write_votes_late, "not on its disk"),
-        (ignore_the_lock, "breaks its lock|second final block"),
-        (receipt_before_final, "receipted transaction is lost"),
-        (lose_a_change_of_the_state, "state: is not the one"),
-        (overlook_forks, "on a fork and does not know|blames"),
-        (lose_a_vote_in_the_air, "no new block"),
-        (keep_the_founding_validators, "is no validator|voters of|blames|no new block"),
-        (count_removed_validators, "is no validator|voters of"),
-        (keep_the_founding_quorum, "voters of|no new block"),
+        (forget_votes, "has voted otherwise|contradicts itself", any_run),
+        (forget_the_lock, "breaks its lock|second final block", any_run),
+        (write_votes_late, "not on its disk", any_run),
+        (ignore_the_lock, "breaks its lock|second final block", any_run),
+        (receipt_before_final, "receipted transaction is lost", any_run),
+        (lose_a_change_of_the_state, "state: is not the one", any_run),
+        (overlook_forks, "on a fork and does not know|blames", may_fork),
+        (lose_a_vote_in_the_air, "no new block", any_run),
+        (keep_the_founding_validators, "is no validator|voters of|blames|no new block", decides),
+        (count_removed_validators, "is no validator|voters of", decides),
+        (keep_the_founding_quorum, "voters of|no new block", decides),
     ],
 )
-def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as):
+def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as, among):
     break_it(monkeypatch)
-    for outcome in play("nodes", range(SEEDS_TO_FIND_A_MUTANT)):
+    seeds = [seed for seed in range(SEEDS_TO_FIND_A_MUTANT) if among(Script.draw(seed))]
+    for outcome in play("nodes", seeds):
         if outcome.failure is not None:
             print(f"found by seed {outcome.seed}")
             assert re.search(found_as, outcome.failure)
