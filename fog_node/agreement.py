@@ -649,6 +649,8 @@ class Agreement:
                 # Raises ForkError where a second certified block exists.
                 await self._write(self._ledger.commit, block, certificate)
                 continue
+            if block.header.previous != self._ledger.head.hash and self._asks_below(peer, block):
+                return
             # Its votes go in first: one of them may contradict a vote known here.
             for vote in certificate.votes:
                 self._take_vote(vote)
@@ -662,6 +664,18 @@ class Agreement:
         self._asked = None
         self._asked_until = 0.0
         self._catch_up()
+
+    def _asks_below(self, peer: Peer, block: Block) -> bool:
+        """Ask, once, to see a peer's block where its next one stands on another than ours.
+
+        It may be final there, which is a fork and no offence of the peer's.
+        """
+        height = self._ledger.height
+        if height <= self._ledger.base or not peer.may_send_again(block.header.previous):
+            return False
+        log.error("peer %s: has another block %d", peer.name, height)
+        peer.send(wire.GetBlocks(height))
+        return True
 
 
 def _others_to_hear(setting: HeightSetting) -> int:
