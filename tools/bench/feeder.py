@@ -8,6 +8,7 @@ comes between.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +24,13 @@ from tools.errors import ToolError
 TICK_S = 0.02
 # The rate follows what the network takes. When a block has become final, what is still under way
 # came in while it was agreed on; where that is less than what comes in this share of an interval,
-# the rate rises, where it is more than the second one, it falls.
-UNDER_WAY = (0.55, 0.8)
+# the rate rises, where it is more than the second one, it falls, once, and waits for what is under
+# way to be worked off. Near the rate that was too much it rises slowly: falling again and again
+# while a backlog is worked off would measure the feeder, not the network.
+UNDER_WAY = (0.35, 0.5)
 RISE = 1.08
-STEEPEST_FALL = 0.6
+SLOW_RISE = 1.01
+FALL = 0.85
 
 
 @dataclass
@@ -84,6 +88,8 @@ class Feeder:
         self._interval_s = founding.parameters.block_interval_ms / 1000
         self._committed = committed
         self._rate = start_rate
+        self._too_much = math.inf
+        self._is_falling = False
         self._seen = 0
         self.sent: list[Sent] = []
         self.packs = 0
@@ -152,10 +158,15 @@ class Feeder:
             return
         self._seen = committed
         intervals = (self.packs - committed) / self._rate / self._interval_s
+        if intervals > UNDER_WAY[1]:
+            if not self._is_falling:
+                self._is_falling = True
+                self._too_much = self._rate
+                self._rate *= FALL
+            return
+        self._is_falling = False
         if intervals < UNDER_WAY[0]:
-            self._rate *= RISE
-        elif intervals > UNDER_WAY[1]:
-            self._rate *= max(STEEPEST_FALL, UNDER_WAY[1] / intervals)
+            self._rate *= RISE if self._rate < self._too_much * FALL else SLOW_RISE
 
     # What the connections call
 

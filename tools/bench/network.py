@@ -37,11 +37,14 @@ LIMIT = 1.0
 TARGET = 0.4
 VALIDATORS = (1, 3, 5, 7, 9)
 READINGS = (1, 10, 60)
-# The default consortium (a block every 2 s, at most one a second), with room in a block for what
-# two intervals bring on a fast machine, and with the difficulty that it begins with: a chain that
-# has settled has its miners search for the rest of each interval, on the cores that verify here.
+# The default consortium but for a block every 3 s, at most one a second, with room in a block for
+# what an interval brings on a fast machine, and with the difficulty that it begins with: a chain
+# that has settled has its miners search for the rest of each interval, on the cores that verify.
 PARAMETERS = Parameters(
-    max_block_bytes=8 * 1024 * 1024, max_block_transactions=16_384, retarget_blocks=0
+    block_interval_ms=3000,
+    max_block_bytes=8 * 1024 * 1024,
+    max_block_transactions=16_384,
+    retarget_blocks=0,
 )
 BOARDS = 64
 WARM_UP_S = 30.0
