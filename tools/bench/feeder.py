@@ -24,8 +24,8 @@ from tools.errors import ToolError
 TICK_S = 0.02
 # The rate follows what the network takes. When a block has become final, what is still under way
 # came in while it was agreed on; where that is less than what comes in this share of an interval,
-# the rate rises, where it is more than the second one, it falls, once, and waits for what is under
-# way to be worked off. Near the rate that was too much it rises slowly: falling again and again
+# the rate rises, where it is more than the second one, it falls, and again only where what is under
+# way still grows. Near the rate that was too much it rises slowly: falling again and again
 # while a backlog is worked off would measure the feeder, not the network.
 UNDER_WAY = (0.35, 0.5)
 RISE = 1.08
@@ -90,6 +90,7 @@ class Feeder:
         self._rate = start_rate
         self._too_much = math.inf
         self._is_falling = False
+        self._under_way = 0
         self._seen = 0
         self.sent: list[Sent] = []
         self.packs = 0
@@ -157,9 +158,10 @@ class Feeder:
         if committed == self._seen:
             return
         self._seen = committed
-        intervals = (self.packs - committed) / self._rate / self._interval_s
+        before, self._under_way = self._under_way, self.packs - committed
+        intervals = self._under_way / self._rate / self._interval_s
         if intervals > UNDER_WAY[1]:
-            if not self._is_falling:
+            if not self._is_falling or self._under_way > before:
                 self._is_falling = True
                 self._too_much = self._rate
                 self._rate *= FALL
