@@ -162,16 +162,18 @@ class Mempool:
                 f"as number {sequence}, which waits for a block",
                 existing.transaction(),
             )
-        self._check_room(transaction, queue)
+        size = len(message.raw)
+        self._check_room(signer, kind, size, queue)
         if queue is None:
             queue = self._queues[signer] = _Queue(signer)
         first = transaction.first
         entry = _Entry(id_, signer, first, sequence, kind, message.raw, None)
-        self._keep_parsed(entry, transaction)
+        if self._parsed_bytes + (parsed_size := entry.parsed_size) <= self._limits.parsed_bytes:
+            self._parsed_bytes += parsed_size
+            entry.parsed = transaction
         queue.entries[sequence] = entry
         if first != sequence:
             queue.gaps.setdefault(first, entry)
-        size = len(message.raw)
         queue.size += size
         queue.urgent += kind in URGENT_KINDS
         self._entries[id_] = entry
@@ -255,17 +257,16 @@ class Mempool:
             turn = [queue for queue in turn if choice.take_next(queue)]
         return (entry.transaction() for entry in choice.entries)
 
-    def _check_room(self, transaction: Transaction, queue: _Queue | None) -> None:
+    def _check_room(self, signer: bytes, kind: str, size: int, queue: _Queue | None) -> None:
         limits = self._limits
-        size = len(transaction.raw)
         if queue is not None and queue.size + size > limits.signer_bytes:
             raise LedgerError(
                 "full",
-                f"mempool: {queue.size} bytes of {transaction.signer.hex()} wait, at most "
+                f"mempool: {queue.size} bytes of {signer.hex()} wait, at most "
                 f"{limits.signer_bytes} may; send again after the next block",
             )
         count, in_all = limits.count, limits.total_bytes
-        if transaction.kind in BOARD_KINDS:
+        if kind in BOARD_KINDS:
             count -= count // MEMBER_SHARE
             in_all -= in_all // MEMBER_SHARE
         if len(self._entries) >= count or self._size + size > in_all:
@@ -274,11 +275,6 @@ class Mempool:
                 f"mempool: {len(self._entries)} transactions of {self._size} bytes wait, which "
                 "is all that may; send again after the next block",
             )
-
-    def _keep_parsed(self, entry: _Entry, transaction: Transaction) -> None:
-        if self._parsed_bytes + entry.parsed_size <= self._limits.parsed_bytes:
-            self._parsed_bytes += entry.parsed_size
-            entry.parsed = transaction
 
 
 class _Choice:

@@ -55,11 +55,12 @@ def check_transaction(
     signer = state.trusted_signer(transaction)
     # The signature comes before all that could be held against the signer.
     verifier.verify(transaction, signer.key, state)
-    if transaction.first == signer.next:
+    first = transaction.first
+    if first == signer.next:
         state.check(transaction, height)
         return
     state.permit(transaction, signer)
-    first, last = transaction.first, transaction.sequence
+    last = transaction.sequence
     if not signer.next < first <= last < signer.next + MAX_SEQUENCE_AHEAD:
         raise LedgerError(
             "sequence",
