@@ -8,13 +8,16 @@ from typing import Any
 
 from fog_node.protocol import decisions
 from fog_node.protocol.block import Block, parse_block, target_from_bits
+from fog_node.protocol.cbor import decode, encode
+from fog_node.protocol.clocks import MAX_STARTS, Start, parse_start, start_value, starts_after
 from fog_node.protocol.errors import ProtocolError, RuleError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.governance import Approve, Propose, Withdraw
 from fog_node.protocol.keys import PublicKey, parse_kid
 from fog_node.protocol.member_records import MemberRecord
 from fog_node.protocol.membership import Changed, Membership
-from fog_node.protocol.transactions import Enrol, Evidence, Revoke, Transaction
+from fog_node.protocol.transactions import Enrol, Evidence, PackBody, Revoke, Transaction
+from fog_node.protocol.validate import array
 from fog_node.protocol.votes import parse_certificate, verify_vote
 
 from .errors import ChainError
@@ -22,11 +25,15 @@ from .errors import ChainError
 
 @dataclass(frozen=True)
 class EnrolledDevice:
-    """A board as its enrolment describes it; `channels` are names in the enrolled order."""
+    """A board as its enrolment describes it; `channels` are names in the enrolled order.
+
+    `starts`: when its latest starts were, for packs that it made without time.
+    """
 
     key: PublicKey
     type: str
     channels: tuple[str, ...]
+    starts: tuple[Start, ...] = ()
 
     @property
     def kid(self) -> bytes:
@@ -109,7 +116,12 @@ class ChainView:
             "height": self.height,
             "head": self.head.hex(),
             "devices": [
-                {"key": d.key.xy.hex(), "type": d.type, "channels": list(d.channels)}
+                {
+                    "key": d.key.xy.hex(),
+                    "type": d.type,
+                    "channels": list(d.channels),
+                    "starts": encode([start_value(start) for start in d.starts]).hex(),
+                }
                 for d in self.devices.values()
             ],
             "sequences": {kid.hex(): number for kid, number in self.sequences.items()},
@@ -122,7 +134,10 @@ class ChainView:
         """Read what `value` gave; raises KeyError, TypeError or ValueError on anything else."""
         devices = [
             EnrolledDevice(
-                PublicKey(bytes.fromhex(item["key"])), str(item["type"]), tuple(item["channels"])
+                PublicKey(bytes.fromhex(item["key"])),
+                str(item["type"]),
+                tuple(item["channels"]),
+                _starts(bytes.fromhex(item["starts"])),
             )
             for item in value["devices"]
         ]
@@ -191,7 +206,10 @@ class ChainView:
             raise ChainError(height, f"{who}: {error}") from error
         self.sequences[signer] = transaction.sequence
         body = transaction.body
-        if isinstance(body, Enrol):
+        if isinstance(body, PackBody) and body.clock is not None and device is not None:
+            starts = starts_after(device.starts, body.clock, transaction.sequence)
+            self.devices[signer] = replace(device, starts=starts)
+        elif isinstance(body, Enrol):
             if body.device in self.devices or self.membership.key_of(body.device) is not None:
                 raise ChainError(height, f"{who}: {body.device.hex()} is enrolled already")
             names = tuple(channel.name for channel in body.channels)
@@ -234,3 +252,8 @@ class ChainView:
     def _put(self, changes: Iterable[Changed]) -> None:
         for change in changes:
             self.membership.put(change)
+
+
+def _starts(data: bytes) -> tuple[Start, ...]:
+    starts = array(decode(data, len(data), "starts"), "starts", at_most=MAX_STARTS)
+    return tuple(parse_start(start, "starts") for start in starts)

@@ -5,6 +5,11 @@
     transactions/<heights>.parquet                            every transaction, chain order
     verdicts/<heights>.parquet                                what the boards' models said
 
+A row of a board that did not know the time has `boot` and `up_s` instead: which start of the board
+it was, and how long it had been up. Once the board has said when that start was, `time` follows
+(and `corrected` is true), here or when the data set is read; before, such rows are left out of what
+is read, and stand under the day of their block.
+
 A file is named by the first and last height of the blocks it was made of. Files above the height
 in `state.json` are left over from a crash: they are not read, and removed before the next write,
 so that nothing is ever there twice.
@@ -27,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fog_node.protocol.block import Block
+from fog_node.protocol.clocks import Start
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import root
 from fog_node.protocol.senml import Pack, Reading
@@ -37,7 +43,7 @@ from .errors import DatasetError
 from .readings import Readings
 from .recording import read_csv
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
 MAX_STATE_BYTES = 256 * 1024 * 1024
@@ -53,6 +59,9 @@ _ROW_FIELDS = {
     "height": pa.int64(),
     "transaction": pa.string(),
     "time": pa.float64(),
+    "corrected": pa.bool_(),
+    "boot": pa.int64(),
+    "up_s": pa.float64(),
 }
 _TRANSACTIONS = pa.schema(
     {
@@ -67,7 +76,11 @@ _TRANSACTIONS = pa.schema(
 _VERDICTS = pa.schema(
     {
         "device": pa.string(),
+        "sequence": pa.int64(),
         "time": pa.float64(),
+        "corrected": pa.bool_(),
+        "boot": pa.int64(),
+        "up_s": pa.float64(),
         "score": pa.int64(),
         "anomaly": pa.bool_(),
         "output": pa.string(),
@@ -196,13 +209,21 @@ class Dataset:
         for kid, enrolled in devices.items():
             rows = np.flatnonzero(kids == kid_hex(kid))
             if len(rows):
-                found[kid] = _as_readings(table.take(rows), enrolled.channels)
+                readings = _as_readings(table.take(rows), enrolled)
+                if len(readings):
+                    found[kid] = readings
         return found
 
     def verdicts(self, device_type: str) -> list[SealedVerdict]:
         """Verdicts of all boards of a type, in chain order; raises DatasetError."""
-        table = self._read("verdicts", set(map(kid_hex, self._of_type(device_type))))
-        return [] if table is None else [_as_verdict(row) for row in table.to_pylist()]
+        devices = self._of_type(device_type)
+        table = self._read("verdicts", set(map(kid_hex, devices)))
+        found = []
+        for row in [] if table is None else table.to_pylist():
+            _complete(row, devices[bytes.fromhex(row["device"])].starts)
+            if row["time"] is not None:
+                found.append(_as_verdict(row))
+        return found
 
     def reference(self, device_type: str) -> DatasetReference:
         """What a release says of its data: all packs of a type, up to this height.
@@ -326,8 +347,12 @@ def _tables(
                 pack = transaction.body.pack
                 device = devices[transaction.signer]
                 for row in _rows(transaction, pack, block.height, device):
-                    partitions[device.type, _day(row["time"])].append(row)
-                judged += _judged(pack, block.height)
+                    _complete(row, device.starts)
+                    day = block.coinbase.time / 1000 if row["time"] is None else row["time"]
+                    partitions[device.type, _day(day)].append(row)
+                for verdict in _judged(transaction, pack, block.height):
+                    _complete(verdict, device.starts)
+                    judged.append(verdict)
     for (device_type, day), rows in partitions.items():
         folder = f"readings/{_partition('device_type', device_type)}/{_partition('day', day)}"
         channels = {
@@ -355,7 +380,7 @@ def _rows(
             "row": index,
             "height": height,
             "transaction": transaction.id.hex(),
-            "time": time,
+            **_when(pack, time),
         }
         for reading in readings:
             if reading.name not in device.channels:
@@ -379,12 +404,32 @@ def _by_time(readings: Sequence[Reading]) -> Iterator[tuple[float, list[Reading]
         yield row[0].time, row
 
 
-def _judged(pack: Pack, height: int) -> list[dict[str, Any]]:
+def _when(pack: Pack, time: float) -> dict[str, Any]:
+    """Columns that say when something of a pack was, as far as the pack knows it."""
+    if pack.clock is None or pack.has_time:
+        return {"time": time, "corrected": False, "boot": None, "up_s": None}
+    up_s = pack.clock.up_ms / 1000 + time
+    return {"time": None, "corrected": False, "boot": pack.clock.boot, "up_s": up_s}
+
+
+def _complete(row: dict[str, Any], starts: Sequence[Start]) -> None:
+    """Give a row the time that it lacks, where the board has said when it had started."""
+    if row["time"] is not None:
+        return
+    for start in starts:
+        if start.boot == row["boot"] and start.sequence > row["sequence"]:
+            row["time"] = start.time / 1000 + row["up_s"]
+            row["corrected"] = True
+            return
+
+
+def _judged(transaction: Transaction, pack: Pack, height: int) -> list[dict[str, Any]]:
     model = "" if pack.model is None else pack.model.hex()
     return [
         {
             "device": kid_hex(pack.device),
-            "time": verdict.time,
+            "sequence": transaction.sequence,
+            **_when(pack, verdict.time),
             "score": verdict.score,
             "anomaly": verdict.anomaly,
             "output": verdict.output.hex(),
@@ -395,16 +440,27 @@ def _judged(pack: Pack, height: int) -> list[dict[str, Any]]:
     ]
 
 
-def _as_readings(table: Any, channels: tuple[str, ...]) -> Readings:
+def _as_readings(table: Any, device: EnrolledDevice) -> Readings:
+    """Rows in the board's order, without those whose time is not known (yet)."""
     sequence = table["sequence"].to_numpy()
+    times = table["time"].to_numpy().astype(np.float64)  # NaN where there is none
+    corrected = table["corrected"].to_numpy().astype(np.bool_)
+    if np.isnan(times).any():
+        boots = table["boot"].to_numpy()
+        for start in device.starts:
+            at = np.isnan(times) & (boots == start.boot) & (sequence < start.sequence)
+            times[at] = start.time / 1000 + table["up_s"].to_numpy()[at]
+            corrected |= at
     order = np.lexsort((table["row"].to_numpy(), sequence))
-    columns = [table[_channel_column(name)].to_numpy() for name in channels]
+    order = order[~np.isnan(times[order])]
+    columns = [table[_channel_column(name)].to_numpy() for name in device.channels]
     return Readings(
-        times=table["time"].to_numpy()[order],
+        times=times[order],
         values=np.stack(columns, axis=1).astype(np.float32, copy=False)[order],
-        channels=channels,
+        channels=device.channels,
         sequence=sequence[order],
         sealed=True,
+        corrected=corrected[order] if corrected.any() else None,
     )
 
 

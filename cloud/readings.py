@@ -21,6 +21,8 @@ class Readings:
         sealed: whether the rows are from the ledger; a recording is for trials only.
         labels: bool [n], whether a recording calls the row anomalous; None where it does
             not say. Sealed readings have none.
+        corrected: bool [n], whether the board did not know a row's time when it signed it, and
+            said later when it had started; None where that was never so.
     """
 
     times: npt.NDArray[np.float64] = field(repr=False)
@@ -29,6 +31,7 @@ class Readings:
     sequence: npt.NDArray[np.int64] = field(repr=False)
     sealed: bool
     labels: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    corrected: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -121,7 +121,8 @@ def _told(ledger: Ledger, height: int) -> tuple[BlockSummary, list[TransactionVi
         places += [place for place in found if place.height == height]
     places.sort(key=lambda place: place.index)
     summary = block_summary(info, ledger.state)
-    return summary, [final_view(parse_transaction(place.raw), place) for place in places]
+    told = [final_view(parse_transaction(place.raw), place, ledger) for place in places]
+    return summary, told
 
 
 def _event(name: str, value: BlockSummary | TransactionView, height: int) -> bytes:

@@ -167,6 +167,15 @@ class ChannelView(Model):
     maximum: float
 
 
+class StartView(Model):
+    """A start of a board whose time it told later, for packs that it made without time."""
+
+    boot: int = Field(description="number of the start")
+    time: str | None = Field(description="when it was")
+    by: str | None = Field(description="who gave the time: key id of a gateway, ntp or own clock")
+    pack: int = Field(description="number of the pack that says so; it holds for those before")
+
+
 class DeviceView(Model):
     """An enrolled board."""
 
@@ -179,6 +188,7 @@ class DeviceView(Model):
     next: int = Field(description="number of its next transaction; all below are final")
     dropped: int = Field(description="it keeps nothing below this number any more")
     enrolled_height: int
+    starts: list[StartView] = Field(description="latest ones, as told; see protocol/SPEC.md")
     channels: list[ChannelView]
 
 

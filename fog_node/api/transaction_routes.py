@@ -128,7 +128,7 @@ def transactions(
     for place in places:
         parsed = parse_transaction(place.raw)
         if reader.may_read(parsed, node.ledger):
-            shown.append(final_view(parsed, place))
+            shown.append(final_view(parsed, place, node.ledger))
     return TransactionPage(transactions=shown, next=last if len(places) == limit else None)
 
 
@@ -137,8 +137,8 @@ def transaction(node: Node, reader: AnyReader, id: HexHash) -> TransactionView: 
     """A transaction, final or waiting, with all its readings."""
     found, place = _open_transaction(node, reader, read_hash(id, "id"))
     if place is None:
-        return waiting_view(found)
-    return final_view(found, place, with_readings=True)
+        return waiting_view(found, node.ledger)
+    return final_view(found, place, node.ledger, with_readings=True)
 
 
 @router.get("/v1/transactions/{id}/raw", response_class=CoseResponse, responses=JSON_ERRORS)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from fog_node.ledger import BlockInfo, Device, MemberRecord, Place, ReleaseRecord, State
+from fog_node.ledger import (
+    BlockInfo,
+    Device,
+    Ledger,
+    MemberRecord,
+    Place,
+    ReleaseRecord,
+    State,
+)
 from fog_node.protocol import senml
 from fog_node.protocol.block import MAX_BLOCK_BYTES, Header, hash_hex
 from fog_node.protocol.cbor import decode
+from fog_node.protocol.clocks import corrected_s
 from fog_node.protocol.cose import parse_sign1
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.requests import Content
-from fog_node.protocol.senml import Pack
+from fog_node.protocol.senml import Clock, Pack
 from fog_node.protocol.transactions import (
     KINDS,
     MAX_TRANSACTION_BYTES,
@@ -45,11 +54,15 @@ from .models import (
     Entry,
     MemberView,
     ReleaseView,
+    StartView,
     TransactionView,
 )
 from .times import iso
+from .timing import Timing, timing_of
 
 _KIND_OF_TYPE = {content_type(kind): kind for kind in KINDS} | {senml.CONTENT_TYPE: "pack"}
+
+_TIME_GIVERS = {senml.BY_OWN_CLOCK: "own clock", senml.BY_NTP: "ntp"}
 
 
 def block_summary(info: BlockInfo, state: State) -> BlockSummary:
@@ -104,19 +117,24 @@ def _summary(info: BlockInfo, state: State) -> dict[str, Any]:
 
 
 def final_view(
-    transaction: Transaction, place: Place, with_readings: bool = False
+    transaction: Transaction, place: Place, ledger: Ledger, with_readings: bool = False
 ) -> TransactionView:
     """A final transaction; in lists the readings of a pack are only counted."""
-    return _view(transaction, place.height, place.index, with_readings)
+    timing = timing_of(ledger, transaction, place)
+    return _view(transaction, place.height, place.index, with_readings, timing)
 
 
-def waiting_view(transaction: Transaction) -> TransactionView:
+def waiting_view(transaction: Transaction, ledger: Ledger) -> TransactionView:
     """A transaction that waits for a block."""
-    return _view(transaction, None, None, with_readings=True)
+    return _view(transaction, None, None, True, timing_of(ledger, transaction, None))
 
 
 def _view(
-    transaction: Transaction, height: int | None, index: int | None, with_readings: bool
+    transaction: Transaction,
+    height: int | None,
+    index: int | None,
+    with_readings: bool,
+    timing: Timing | None,
 ) -> TransactionView:
     return TransactionView(
         id=transaction.id.hex(),
@@ -128,16 +146,17 @@ def _view(
         status="waiting" if height is None else "final",
         height=height,
         index=index,
-        body=_body(transaction.body, with_readings),
+        body=_body(transaction.body, with_readings, timing),
     )
 
 
-def _body(body: Body, with_readings: bool) -> dict[str, Any]:
+def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, Any]:
     if isinstance(body, PackBody):
-        return _pack(body.pack, with_readings)
+        return _pack(body.pack, with_readings, timing)
     if isinstance(body, Alert):
         return {
-            "time": iso(body.time * 1000),
+            "time": iso(body.time * 1000) if body.has_time else None,
+            "up_s": None if body.has_time else body.time,
             "model": body.model.hex(),
             "score": body.score,
             "threshold": body.threshold,
@@ -210,14 +229,23 @@ def _content(content: Content) -> dict[str, Any]:
     }
 
 
-def _pack(pack: Pack, with_readings: bool) -> dict[str, Any]:
+def _pack(pack: Pack, with_readings: bool, timing: Timing | None) -> dict[str, Any]:
+    def when(time: float) -> str | None:
+        if pack.has_time:
+            return iso(time * 1000)
+        if timing is None or timing.start is None or pack.clock is None:
+            return None
+        return iso(corrected_s(timing.start, pack.clock, time) * 1000)
+
     view: dict[str, Any] = {
-        "time": iso(pack.base_time * 1000),
+        "time": when(pack.base_time),
+        "corrected": None if pack.has_time or timing is None else _correction(timing),
+        "clock": None if pack.clock is None else _clock(pack.clock),
         "enterprise_number": pack.enterprise_number,
         "readings": len(pack.readings),
         "verdicts": [
             {
-                "time": iso(verdict.time * 1000),
+                "time": when(verdict.time),
                 "score": verdict.score,
                 "anomaly": verdict.anomaly,
                 "output": verdict.output.hex(),
@@ -228,10 +256,31 @@ def _pack(pack: Pack, with_readings: bool) -> dict[str, Any]:
     }
     if with_readings:
         view["readings"] = [
-            {"time": iso(r.time * 1000), "name": r.name, "unit": r.unit, "value": r.value}
+            {"time": when(r.time), "name": r.name, "unit": r.unit, "value": r.value}
+            | ({} if pack.has_time else {"before_signature_s": -r.time})
             for r in pack.readings
         ]
     return view
+
+
+def _clock(clock: Clock) -> dict[str, Any]:
+    return {"boot": clock.boot, "up_ms": clock.up_ms, "by": _by(clock.by)}
+
+
+def _correction(timing: Timing) -> dict[str, Any]:
+    """How a pack without time came to one, or that it has none yet, and between which blocks."""
+    start = timing.start
+    return {
+        "by": None if start is None else _by(start.by),
+        "start": None if start is None else iso(start.time),
+        "pack": None if start is None else start.sequence,
+        "not_before": iso(timing.not_before),
+        "not_after": None if timing.not_after is None else iso(timing.not_after),
+    }
+
+
+def _by(by: bytes | int | None) -> str | None:
+    return kid_hex(by) if isinstance(by, bytes) else None if by is None else _TIME_GIVERS[by]
 
 
 def _vote(vote: Vote) -> dict[str, Any]:
@@ -286,6 +335,10 @@ def device_view(device: Device) -> DeviceView:
         next=device.next,
         dropped=device.dropped,
         enrolled_height=device.enrolled_height,
+        starts=[
+            StartView(boot=start.boot, time=iso(start.time), by=_by(start.by), pack=start.sequence)
+            for start in device.starts
+        ],
         channels=[
             ChannelView(name=c.name, unit=c.unit, minimum=c.minimum, maximum=c.maximum)
             for c in device.channels

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fog_node.protocol.cbor import decode, encode
+from fog_node.protocol.clocks import MAX_STARTS, Start, parse_start, start_value
 from fog_node.protocol.errors import FormatError
 from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.member_records import (
@@ -26,6 +27,7 @@ from fog_node.protocol.transactions import (
 from fog_node.protocol.validate import array, octets, uint
 
 MAX_ENTRY_BYTES = MAX_TRANSACTION_BYTES + 256
+_DEVICE_FIELDS = 7  # and one more where any start is known
 _DEVICE, _RELEASE = 1, 2  # the other kinds are in protocol/member_records.py
 
 
@@ -40,6 +42,7 @@ class Device:
         next: number of its next transaction; all below are final.
         dropped: the board has told that it no longer keeps its transactions below this.
         disputed: two messages with a number up to this one are no news (any more).
+        starts: when its latest starts were, of those in which it did not know the time at first.
         table: its channels, for a quick look at whole packs.
     """
 
@@ -52,6 +55,7 @@ class Device:
     next: int = 1
     dropped: int = 0
     disputed: int = 0
+    starts: tuple[Start, ...] = ()
 
     @classmethod
     def enrolled(cls, enrolment: Enrol, payload: bytes, id_: bytes, height: int) -> Device:
@@ -88,11 +92,11 @@ class Device:
         """Its channels as enrolled."""
         return self.enrolment.channels
 
-    def after(self, next_: int, dropped: int) -> Device:
+    def after(self, next_: int, dropped: int, starts: tuple[Start, ...]) -> Device:
         """Return it as it is after a transaction of its own; what `replace` would, much faster."""
         changed = object.__new__(Device)
         changed.__dict__.update(self.__dict__)
-        changed.__dict__.update(next=next_, dropped=dropped)
+        changed.__dict__.update(next=next_, dropped=dropped, starts=starts)
         return changed
 
     @property
@@ -104,7 +108,9 @@ class Device:
         """Encode the tree's entry."""
         fields = [self.status, self.next, self.dropped, self.disputed]
         enrolment = [self.enrolment_id, self.enrolled_height, self.payload]
-        return encode([_DEVICE, self.kid, [*fields, *enrolment]])
+        # Left out where there are none, as with most boards.
+        starts = [[start_value(start) for start in self.starts]] if self.starts else []
+        return encode([_DEVICE, self.kid, [*fields, *enrolment, *starts]])
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,10 @@ def parse_entry(data: bytes) -> Record:
     """Parse an entry of the state's tree; raises ProtocolError."""
     kind, name, fields = array(decode(data, MAX_ENTRY_BYTES, "entry"), "entry", length=3)
     if kind == _DEVICE:
-        status, next_, dropped, disputed, id_, height, payload = array(fields, "entry", length=7)
+        fields = array(fields, "entry", at_most=_DEVICE_FIELDS + 1)
+        if len(fields) < _DEVICE_FIELDS:
+            raise FormatError("entry", f"has fewer than {_DEVICE_FIELDS} fields")
+        status, next_, dropped, disputed, id_, height, payload = fields[:_DEVICE_FIELDS]
         enrol = Enrol.decode(_payload(payload))
         return replace(
             Device.enrolled(
@@ -157,6 +166,7 @@ def parse_entry(data: bytes) -> Record:
             next=uint(next_, "entry.next", at_least=1),
             dropped=uint(dropped, "entry.dropped"),
             disputed=uint(disputed, "entry.disputed"),
+            starts=_starts(fields[_DEVICE_FIELDS:]),
         )
     if kind == _RELEASE:
         id_, height, payload = array(fields, "entry", length=3)
@@ -170,6 +180,15 @@ def parse_entry(data: bytes) -> Record:
     if record is None:
         raise FormatError("entry", f"is of the unknown kind {kind!r}")
     return record
+
+
+def _starts(fields: list[Any]) -> tuple[Start, ...]:
+    if not fields:
+        return ()
+    starts = array(fields[0], "entry.starts", at_most=MAX_STARTS)
+    if not starts:
+        raise FormatError("entry.starts", "is empty; it is left out then")
+    return tuple(parse_start(start, "entry.starts") for start in starts)
 
 
 def _payload(value: Any) -> bytes:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from fog_node.errors import LedgerError
 from fog_node.protocol import decisions
+from fog_node.protocol.clocks import starts_after
 from fog_node.protocol.errors import RuleError
 from fog_node.protocol.founding import Founding, Parameters
 from fog_node.protocol.governance import Approve, Propose, Withdraw
@@ -361,7 +362,10 @@ class State:
             )
         if isinstance(signer, Device):
             dropped = max(signer.dropped, transaction.message.dropped or 0)
-            return [signer.after(transaction.sequence + 1, dropped)]
+            starts, body = signer.starts, transaction.body
+            if isinstance(body, PackBody) and body.clock is not None:
+                starts = starts_after(starts, body.clock, transaction.sequence)
+            return [signer.after(transaction.sequence + 1, dropped, starts)]
         try:
             counted = replace(signer, next=signer.next + 1)
             return self._of_member(counted, transaction, height, is_sealed=is_sealed)

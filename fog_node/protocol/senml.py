@@ -28,16 +28,28 @@ MAX_CHANNELS = 32
 MAX_NAME_CHARS = 32
 MAX_UNIT_CHARS = 16
 MAX_TIME_S = 2**40
-# RFC 8428 section 4.5.3: a smaller time is relative to now, which a sealed reading never is.
+# RFC 8428 section 4.5.3: a smaller time is relative to now.
 MIN_TIME_S = 2**28
+# How long before its signature a pack without time may have begun.
+MAX_AGE_S = 2**20
+MAX_BOOT = 2**32 - 1
+MAX_UP_MS = 2**53 - 1
 DIGEST_PREFIX_BYTES = 8
 
 MODEL_ID = "model/id"
 MODEL_SCORE = "model/score"
 MODEL_ANOMALY = "model/anomaly"
 MODEL_OUTPUT = "model/output"
+CLOCK_BOOT = "clock/boot"
+CLOCK_UP = "clock/up"
+CLOCK_BY = "clock/by"
+UP_UNIT = "ms"
+# Who gave the time, where it was no gateway.
+BY_OWN_CLOCK, BY_NTP = 0, 1
 _COMMON_FIELDS = frozenset({BASE_NAME, BASE_TIME, TIME, NAME})
 _VERDICT_NAMES = frozenset({MODEL_SCORE, MODEL_ANOMALY, MODEL_OUTPUT})
+_CLOCK_NAMES = (CLOCK_BOOT, CLOCK_UP, CLOCK_BY)
+_RESERVED = ("model/", "clock/")
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-:./_")
 
 
@@ -45,7 +57,8 @@ class Reading(NamedTuple):
     """One value of one channel.
 
     Attributes:
-        time: seconds since 1970.
+        time: seconds since 1970; in a pack without time, seconds before its signature, from
+            -MAX_AGE_S to 0.
         name: channel name as enrolled.
         unit: UCUM unit.
         value: in that unit.
@@ -61,7 +74,7 @@ class Verdict(NamedTuple):
     """What the board's model said of the window whose last row is at `time`.
 
     Attributes:
-        time: seconds since 1970.
+        time: as a reading's.
         score: the manifest's integer score.
         anomaly: the debounced decision.
         output: first 8 bytes of the SHA-256 of the model's output tensor.
@@ -73,6 +86,29 @@ class Verdict(NamedTuple):
     output: bytes
 
 
+class Clock(NamedTuple):
+    """What a pack says of the board's own clock.
+
+    Attributes:
+        base_time: of the pack.
+        boot: how often the board had started.
+        up_ms: its monotonic clock, ms since that start: at the base time, or, in a pack without
+            time, when it was signed.
+        by: who gave the board its time: key id of a gateway, BY_OWN_CLOCK or BY_NTP; None in a
+            pack without time.
+    """
+
+    base_time: int
+    boot: int
+    up_ms: int
+    by: bytes | int | None
+
+    @property
+    def start_ms(self) -> int:
+        """When the monotonic clock stood at 0, ms since 1970; for a pack with time only."""
+        return self.base_time * 1000 - self.up_ms
+
+
 @dataclass(frozen=True)
 class Pack:
     """Readings, oldest row first, with the verdicts that were made meanwhile.
@@ -80,7 +116,9 @@ class Pack:
     Attributes:
         device: key id in the base name.
         enterprise_number: the private enterprise number in the base name.
+        base_time: s since 1970; at most 0 in a pack without time.
         model: first 8 bytes of the SHA-256 of the model; None without verdicts.
+        clock: what it says of the board's clock; None where it says nothing.
     """
 
     device: bytes
@@ -89,6 +127,12 @@ class Pack:
     readings: tuple[Reading, ...] = field(repr=False)
     verdicts: tuple[Verdict, ...] = field(default=(), repr=False)
     model: bytes | None = None
+    clock: Clock | None = None
+
+    @property
+    def has_time(self) -> bool:
+        """Whether its times are since 1970; else they are before its signature."""
+        return self.base_time >= MIN_TIME_S
 
 
 def base_name(enterprise_number: int, device: bytes) -> str:
@@ -103,7 +147,7 @@ def valid_name(name: str) -> bool:
         0 < len(name) <= MAX_NAME_CHARS
         and name[0].isalnum()
         and _NAME_CHARS.issuperset(name)
-        and not name.startswith("model/")
+        and not name.startswith(_RESERVED)
     )
 
 
@@ -114,6 +158,7 @@ def encode_pack(
     rows: Sequence[tuple[float, Sequence[tuple[str, str, float]]]],
     verdicts: Sequence[Verdict] = (),
     model: bytes | None = None,
+    clock: Clock | None = None,
 ) -> bytes:
     """Encode rows of (offset in s from `base_time`, [(name, unit, value)])."""
     records: list[dict[int, Any]] = []
@@ -131,6 +176,12 @@ def encode_pack(
         records.append({NAME: MODEL_OUTPUT, DATA_VALUE: verdict.output, **at})
     if verdicts:
         records.append({NAME: MODEL_ID, DATA_VALUE: model})
+    if clock is not None:
+        records.append({NAME: CLOCK_BOOT, VALUE: clock.boot})
+        records.append({NAME: CLOCK_UP, UNIT: UP_UNIT, VALUE: clock.up_ms})
+        if clock.by is not None:
+            label = DATA_VALUE if isinstance(clock.by, bytes) else VALUE
+            records.append({NAME: CLOCK_BY, label: clock.by})
     if records:
         records[0][BASE_NAME] = base_name(enterprise_number, device)
         records[0][BASE_TIME] = base_time
@@ -147,8 +198,12 @@ def decode_pack(payload: bytes) -> Pack:
         raise FormatError("pack[0]", "lacks the base name (-2) or base time (-3)")
     enterprise_number, device = _parse_base_name(first[BASE_NAME])
     base_time = first[BASE_TIME]
-    if type(base_time) is not int or not MIN_TIME_S <= base_time <= MAX_TIME_S:
-        raise FormatError("pack[0].bt", "is not an absolute time in whole seconds")
+    if type(base_time) is not int or not (
+        MIN_TIME_S <= base_time <= MAX_TIME_S or -MAX_AGE_S <= base_time <= 0
+    ):
+        raise FormatError(
+            "pack[0].bt", "is neither whole seconds since 1970 nor before the signature"
+        )
     reader = _Reader(base_time)
     for index, record in enumerate(records):
         # For Python, True and 1.0 are the same key as 1.
@@ -156,12 +211,14 @@ def decode_pack(payload: bytes) -> Pack:
             raise FormatError(f"pack[{index}]", "is not a SenML record with integer labels")
         if index and (BASE_NAME in record or BASE_TIME in record):
             raise FormatError(f"pack[{index}]", "repeats a base field")
-        reader.take(index, record, is_last=index == len(records) - 1)
+        reader.take(index, record)
     verdicts = _verdicts(reader.judged)
     if bool(verdicts) != (reader.model is not None):
         raise FormatError("pack", "verdicts and model/id must come together")
     readings = tuple(reader.readings)
-    return Pack(device, enterprise_number, base_time, readings, verdicts, reader.model)
+    return Pack(
+        device, enterprise_number, base_time, readings, verdicts, reader.model, reader.clock()
+    )
 
 
 class _Reader:
@@ -171,26 +228,33 @@ class _Reader:
         self.readings: list[Reading] = []
         self.judged: list[tuple[float, str, Any]] = []
         self.model: bytes | None = None
+        self._clock: list[Any] = []
         self._base_time = base_time
         self._rows = 0
         self._last_time = -math.inf
         self._names: set[str] = set()
 
-    def take(self, index: int, record: dict[int, Any], *, is_last: bool) -> None:
+    def take(self, index: int, record: dict[int, Any]) -> None:
         """Take in a record; raises FormatError."""
         where = f"pack[{index}]"
         offset = record.get(TIME, 0)
         if type(offset) not in (int, float) or not abs(offset) <= MAX_TIME_S:
             raise FormatError(f"{where}.t", "is not a finite number of seconds")
         time = self._base_time + offset
+        if self._base_time <= 0 and not -MAX_AGE_S <= time <= 0:
+            raise FormatError(f"{where}.t", "is not before the signature, or too long")
         name = record.get(NAME)
         fields = record.keys() - _COMMON_FIELDS
         if not isinstance(name, str):
             raise FormatError(f"{where}.n", "is missing or not text")
-        if name == MODEL_ID:
+        if name in _CLOCK_NAMES:
+            self._take_clock(name, record, fields, where)
+        elif self._clock:
+            raise FormatError(where, "stands behind what the pack says of its clock")
+        elif self.model is not None:
+            raise FormatError(where, "stands behind model/id")
+        elif name == MODEL_ID:
             self.model = _data(record, fields, where)
-            if not is_last:
-                raise FormatError(where, "model/id must be the last record")
         elif name in _VERDICT_NAMES:
             self.judged.append((time, name, _judged_value(name, record, fields, where)))
         elif self.judged:
@@ -198,6 +262,27 @@ class _Reader:
         else:
             self.readings.append(_reading(record, fields, time, name, where))
             self._check_row(time, name, where)
+
+    def clock(self) -> Clock | None:
+        """Return what the records said of the board's clock; raises FormatError."""
+        said = len(self._clock)
+        if self._base_time <= 0:
+            if said != len(_CLOCK_NAMES) - 1:
+                raise FormatError("pack", "without time has clock/boot and clock/up, no clock/by")
+            boot, up_ms = self._clock
+            return Clock(self._base_time, boot, up_ms, None)
+        if said not in (0, len(_CLOCK_NAMES)):
+            raise FormatError("pack", "clock/boot, clock/up and clock/by must come together")
+        if not said:
+            return None
+        boot, up_ms, by = self._clock
+        return Clock(self._base_time, boot, up_ms, by)
+
+    def _take_clock(self, name: str, record: dict[int, Any], fields: set[int], where: str) -> None:
+        place = len(self._clock)
+        if place == len(_CLOCK_NAMES) or name != _CLOCK_NAMES[place] or TIME in record:
+            raise FormatError(where, f"{', '.join(_CLOCK_NAMES)} stand once, in order, without t")
+        self._clock.append(_clock_value(name, record, fields, where))
 
     def _check_row(self, time: float, name: str, where: str) -> None:
         if time < self._last_time:
@@ -258,6 +343,24 @@ def _judged_value(name: str, record: dict[int, Any], fields: set[int], where: st
             raise FormatError(where, "model/anomaly is a boolean value")
         return record[BOOL_VALUE]
     return _data(record, fields, where)
+
+
+def _clock_value(name: str, record: dict[int, Any], fields: set[int], where: str) -> Any:
+    value = record.get(VALUE)
+    if name == CLOCK_BY:
+        if fields == {DATA_VALUE}:
+            return _data(record, fields, where)
+        if fields == {VALUE} and type(value) is int and value in (BY_OWN_CLOCK, BY_NTP):
+            return value
+        raise FormatError(where, "clock/by is a gateway's key id, 0 (its own clock) or 1 (NTP)")
+    if name == CLOCK_UP:
+        is_good = fields == {UNIT, VALUE} and record[UNIT] == UP_UNIT
+        most = MAX_UP_MS
+    else:
+        is_good, most = fields == {VALUE}, MAX_BOOT
+    if not is_good or type(value) is not int or not 0 <= value <= most:
+        raise FormatError(where, f"{name} is a whole number from 0 to {most}")
+    return value
 
 
 def _data(record: dict[int, Any], fields: set[int], where: str) -> bytes:

@@ -70,6 +70,7 @@ class PackBody:
         payload: the SenML.
         device, enterprise_number: key id and number in its base name.
         readings: how many there are.
+        clock: what it says of the board's clock.
         fits: the table of channels that they are known to fit; see ChannelTable.
     """
 
@@ -78,13 +79,14 @@ class PackBody:
     device: bytes
     enterprise_number: int
     readings: int
+    clock: senml.Clock | None = None
     fits: Channels | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def decode(cls, payload: bytes) -> PackBody:
         """Parse; raises EncodingError, FormatError."""
         pack = senml.decode_pack(payload)
-        return cls(payload, pack.device, pack.enterprise_number, len(pack.readings))
+        return cls(payload, pack.device, pack.enterprise_number, len(pack.readings), pack.clock)
 
     @property
     def pack(self) -> senml.Pack:
@@ -101,7 +103,8 @@ class Alert:
     """A board's model began to call its readings anomalous.
 
     Attributes:
-        time: end of the window, s since 1970.
+        time: end of the window, s since 1970; below senml.MIN_TIME_S, s since the board's start
+            in which its pack was made.
         model: SHA-256 of the `.tflite`.
         score, threshold: integers of the manifest's score.
         pack: sequence number of the pack that holds the verdict.
@@ -113,6 +116,11 @@ class Alert:
     score: int
     threshold: int
     pack: int
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the board knew the time."""
+        return self.time >= senml.MIN_TIME_S
 
     @classmethod
     def decode(cls, payload: bytes) -> Alert:
@@ -659,9 +667,12 @@ def read_pack(data: bytes, tables: Tables | None = None) -> Transaction | None:
     fields = native_reading.read_pack(data, tables)
     if fields is None:
         return None
-    protected, kid, sequence, dropped, payload, signature, number, _, readings, _, fits = fields
+    protected, kid, sequence, dropped, payload, signature, number, base_time = fields[:8]
+    readings, _, said, fits = fields[8:]
     message = Sign1(data, protected, senml.CONTENT_TYPE, kid, sequence, dropped, payload, signature)
-    return Transaction(leaf_hash(data), message, PackBody(payload, kid, number, readings, fits))
+    clock = None if said is None else senml.Clock(base_time, *said)
+    body = PackBody(payload, kid, number, readings, clock, fits)
+    return Transaction(leaf_hash(data), message, body)
 
 
 def interpret(message: Sign1) -> Transaction:

@@ -118,9 +118,12 @@ class SmallChain:
         dropped: int = 0,
         rows: int = 2,
         enterprise_number: int = ENTERPRISE_NUMBER,
+        clock: senml.Clock | None = None,
     ) -> Transaction:
+        """Rows a second apart; a pack without time where the clock's base time says so."""
         readings = [(i, [("pressure", "bar", value)]) for i in range(rows)]
-        payload = senml.encode_pack(enterprise_number, board.kid, START_MS // 1000, readings)
+        base_time = START_MS // 1000 if clock is None else clock.base_time
+        payload = senml.encode_pack(enterprise_number, board.kid, base_time, readings, clock=clock)
         return self.sign(board, PackBody.decode(payload), sequence, dropped)
 
     def alert(self, board: SigningKey, sequence: int) -> Transaction:

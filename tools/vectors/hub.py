@@ -77,6 +77,12 @@ class World:
             self.board, tx.PackBody.decode(payload), self.chain_id, sequence, dropped=0
         )
 
+    def untimed_pack(self, base_time: int = -9, clock: senml.Clock | None = None) -> bytes:
+        """Payload of a pack of two rows whose board did not know the time."""
+        rows = [(0, [("current", "A", 1.25)]), (1.5, [("current", "A", 1.375)])]
+        clock = clock or senml.Clock(base_time, 17, 3_600_500, None)
+        return senml.encode_pack(32473, self.board.kid, base_time, rows, clock=clock)
+
     def enrol(self) -> tx.Transaction:
         """The board's enrolment."""
         channels = (
@@ -283,6 +289,33 @@ def messages() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _untimed(world: World) -> list[tuple[str, list[dict[int, Any]]]]:
+    """Packs that do not say of their clock what they must, with the field at fault."""
+    good = cbor2.loads(world.untimed_pack())
+    boot, up = good[-2:]
+    given = {0: "clock/by", 8: bytes(8)}
+    at = len(good)
+
+    def with_clock(*records: dict[int, Any], base: int = -9) -> list[dict[int, Any]]:
+        first = {**good[0], -3: base}
+        return [first, *good[1:-2], *records]
+
+    return [
+        ("pack", with_clock()),
+        ("pack", with_clock(boot)),
+        ("pack", with_clock(boot, up, given)),
+        (f"pack[{at - 2}]", with_clock(up, boot)),
+        (f"pack[{at - 1}]", with_clock(boot, {**up, 1: "s"})),
+        (f"pack[{at - 1}]", with_clock(boot, {**up, 6: 1})),
+        (f"pack[{at - 1}]", with_clock(boot, {**up, 2: 2**53})),
+        (f"pack[{at - 2}]", with_clock({**boot, 2: 2**32}, up)),
+        ("pack[0].bt", with_clock(boot, up, base=-(2**20) - 1)),
+        ("pack[1].t", with_clock(boot, up, base=0)),
+        ("pack", with_clock(boot, up, base=TIME_S)),
+        (f"pack[{at}]", with_clock(boot, up, {0: "clock/by", 2: 2}, base=TIME_S)),
+    ]
+
+
 def refusals() -> list[dict[str, str]]:
     """Messages that must be refused: what they claim to be, the bytes, the field at fault."""
     world = World()
@@ -371,6 +404,7 @@ def refusals() -> list[dict[str, str]]:
         ("transaction", "pack[0].n", changed(lambda r: r[0].update({0: "a b"}))),
         ("transaction", "pack", changed(lambda r: r.pop(-1))),
         ("transaction", "pack", changed(lambda r: r.pop(-2))),
+        *(("transaction", field, with_payload(records)) for field, records in _untimed(world)),
         ("transaction", "request.provider", filled("request", provider=b"short")),
         ("transaction", "request.service", filled("request", service="")),
         ("transaction", "request.service", filled("request", service="s" * 65)),

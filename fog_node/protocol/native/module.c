@@ -36,15 +36,35 @@ static const struct channels *find_table(PyObject *tables, struct span kid, PyOb
     return *capsule == NULL ? NULL : PyCapsule_GetPointer(*capsule, channels_name);
 }
 
+/* (boot, up_ms, by), by being key id, number or None; None for a pack without. */
+static PyObject *clock_found(const struct pack *pack)
+{
+    const struct clock *clock = &pack->clock;
+    PyObject *by;
+    if (!pack->has_clock) {
+        return Py_NewRef(Py_None);
+    }
+    if (!clock->has_by) {
+        by = Py_NewRef(Py_None);
+    } else if (clock->by_gateway) {
+        by = PyBytes_FromStringAndSize((const char *)clock->gateway, DEVICE_BYTES);
+    } else {
+        by = PyLong_FromUnsignedLongLong(clock->by);
+    }
+    return Py_BuildValue("KKN", (unsigned long long)clock->boot, (unsigned long long)clock->up_ms,
+                         by);
+}
+
 static PyObject *pack_found(const struct envelope *envelope, const struct pack *pack,
                             PyObject *table)
 {
     return Py_BuildValue(
-        "NNKKNNKKnnO", bytes_of(envelope->protected), bytes_of(envelope->kid),
+        "NNKKNNKLnnNO", bytes_of(envelope->protected), bytes_of(envelope->kid),
         (unsigned long long)envelope->sequence, (unsigned long long)envelope->dropped,
         bytes_of(envelope->payload), bytes_of(envelope->signature),
-        (unsigned long long)pack->enterprise_number, (unsigned long long)pack->base_time,
-        (Py_ssize_t)pack->readings, (Py_ssize_t)pack->verdicts, pack->fits ? table : Py_None);
+        (unsigned long long)pack->enterprise_number, (long long)pack->base_time,
+        (Py_ssize_t)pack->readings, (Py_ssize_t)pack->verdicts, clock_found(pack),
+        pack->fits ? table : Py_None);
 }
 
 static PyObject *read_pack(PyObject *module, PyObject *args)
@@ -271,8 +291,8 @@ static PyMethodDef methods[] = {
      "is_plausible(payload, channels) -> whether all readings fit; False for what is no pack"},
     {"read_pack", read_pack, METH_VARARGS,
      "read_pack(message, tables) -> (protected, kid, sequence, dropped, payload, signature,"
-     " enterprise number, base time, readings, verdicts, table); None for what is no pack as it"
-     " must be. The table is the one under the key id in `tables`, a dict or None, where it is"
+     " enterprise number, base time, readings, verdicts, clock, table); None for what is no pack as"
+     " it must be. The clock is (boot, up_ms, by) or None. The table is the one under the key id in `tables`, a dict or None, where it is"
      " there and all readings fit it; else None."},
     {"sig_structure", sig_structure, METH_VARARGS,
      "sig_structure(protected, chain_id, payload) -> the bytes that are signed"},

@@ -29,6 +29,9 @@ enum {
 };
 
 static const double MAX_TIME_S = 1099511627776.0; /* 2^40 */
+static const double MAX_AGE_S = 1048576.0; /* 2^20 */
+static const uint64_t MAX_BOOT = (1ull << 32) - 1;
+static const uint64_t MAX_UP_MS = (1ull << 53) - 1;
 static const uint64_t MIN_BASE_TIME_S = 1ull << 28;
 static const uint64_t MAX_BASE_TIME_S = 1ull << 40;
 static const uint64_t MAX_SCORE = (1ull << 31) - 1;
@@ -40,9 +43,13 @@ struct record {
     struct number value;
     struct span data;
     double offset;
+    bool has_time;
 };
 
 enum judged { SCORE, ANOMALY, OUTPUT, JUDGED_RECORDS };
+
+/* What a pack says of the board's clock, in this order. */
+enum clock_record { BOOT, UP, BY, CLOCK_RECORDS };
 
 struct state {
     struct pack *pack;
@@ -57,6 +64,7 @@ struct state {
     size_t judged;
     double judged_time;
     bool has_model;
+    size_t clock;
 };
 
 static bool take_base_name(struct reader *reader, struct pack *pack)
@@ -95,10 +103,19 @@ static bool take_base_name(struct reader *reader, struct pack *pack)
     return true;
 }
 
+/* Since 1970, or, at most 0, before the signature. */
 static bool take_base_time(struct reader *reader, struct pack *pack)
 {
-    return reader_take_head(reader, MAJOR_UNSIGNED, &pack->base_time)
-           && pack->base_time >= MIN_BASE_TIME_S && pack->base_time <= MAX_BASE_TIME_S;
+    struct number number;
+    if (!reader_take_number(reader, &number) || !number.is_integer) {
+        return false;
+    }
+    if (number.is_unsigned && number.integer > 0) {
+        pack->base_time = (int64_t)number.integer;
+        return number.integer >= MIN_BASE_TIME_S && number.integer <= MAX_BASE_TIME_S;
+    }
+    pack->base_time = (int64_t)number.value;
+    return number.value >= -MAX_AGE_S;
 }
 
 static bool take_bool(struct reader *reader)
@@ -124,6 +141,7 @@ static bool take_record(struct reader *reader, struct record *record, struct pac
     int last = -1;
     record->has = 0;
     record->offset = 0;
+    record->has_time = false;
     if (!reader_take_head(reader, MAJOR_MAP, &count)) {
         return false;
     }
@@ -153,6 +171,7 @@ static bool take_record(struct reader *reader, struct record *record, struct pac
             is_read = take_bool(reader);
             break;
         case TIME:
+            record->has_time = true;
             is_read = take_offset(reader, &record->offset);
             break;
         case DATA_VALUE:
@@ -195,7 +214,7 @@ static bool is_channel_name(struct span name)
             return false;
         }
     }
-    return !span_starts_with(name, "model/");
+    return !span_starts_with(name, "model/") && !span_starts_with(name, "clock/");
 }
 
 static bool is_unit(struct span unit)
@@ -315,22 +334,56 @@ static bool take_judged(struct state *state, enum judged what, const struct reco
     return time == state->judged_time;
 }
 
-static bool take(struct state *state, struct record *record, bool is_first, bool is_last)
+static bool take_count(const struct record *record, uint64_t most, uint64_t *count)
 {
-    if ((record->has & HAS_BASE) != (is_first ? HAS_BASE : 0)) {
+    if (!(record->has & HAS_VALUE) || !record->value.is_unsigned) {
         return false;
     }
-    record->has &= ~(unsigned)HAS_BASE;
-    if (!(record->has & HAS_NAME)) {
+    *count = record->value.integer;
+    return *count <= most;
+}
+
+static bool take_boot(struct pack *pack, const struct record *record)
+{
+    return record->has == (HAS_NAME | HAS_VALUE)
+           && take_count(record, MAX_BOOT, &pack->clock.boot);
+}
+
+static bool take_up(struct pack *pack, const struct record *record)
+{
+    return record->has == (HAS_NAME | HAS_UNIT | HAS_VALUE) && span_equals(record->unit, "ms")
+           && take_count(record, MAX_UP_MS, &pack->clock.up_ms);
+}
+
+/* A gateway's key id, or one of the ways to the time that need none. */
+static bool take_by(struct pack *pack, const struct record *record)
+{
+    pack->clock.by_gateway = record->has == (HAS_NAME | HAS_DATA);
+    if (pack->clock.by_gateway) {
+        memcpy(pack->clock.gateway, record->data.bytes, DEVICE_BYTES);
+        return true;
+    }
+    return record->has == (HAS_NAME | HAS_VALUE)
+           && take_count(record, CLOCK_BY_NTP, &pack->clock.by);
+}
+
+static bool take_clock(struct state *state, const struct record *record)
+{
+    static const char *const names[] = {"clock/boot", "clock/up", "clock/by"};
+    static bool (*const takers[])(struct pack *, const struct record *) = {take_boot, take_up,
+                                                                          take_by};
+    if (state->clock == CLOCK_RECORDS || record->has_time
+        || !span_equals(record->name, names[state->clock])) {
         return false;
     }
-    double time = (double)state->pack->base_time + record->offset;
-    if (!span_starts_with(record->name, "model/")) {
-        return take_reading(state, record, time);
-    }
+    return takers[state->clock++](state->pack, record);
+}
+
+static bool take_of_model(struct state *state, const struct record *record, double time)
+{
     if (span_equals(record->name, "model/id")) {
         state->has_model = true;
-        return is_last && record->has == (HAS_NAME | HAS_DATA);
+        return record->has == (HAS_NAME | HAS_DATA);
     }
     if (span_equals(record->name, "model/score")) {
         return take_judged(state, SCORE, record, time);
@@ -342,6 +395,36 @@ static bool take(struct state *state, struct record *record, bool is_first, bool
         return take_judged(state, OUTPUT, record, time);
     }
     return false; /* no channel's name begins so */
+}
+
+static bool take(struct state *state, struct record *record, bool is_first)
+{
+    if ((record->has & HAS_BASE) != (is_first ? HAS_BASE : 0)) {
+        return false;
+    }
+    record->has &= ~(unsigned)HAS_BASE;
+    if (!(record->has & HAS_NAME)) {
+        return false;
+    }
+    double time = (double)state->pack->base_time + record->offset;
+    if (state->pack->base_time <= 0 && !(time >= -MAX_AGE_S && time <= 0)) {
+        return false;
+    }
+    if (span_starts_with(record->name, "clock/")) {
+        return take_clock(state, record);
+    }
+    if (state->clock > 0 || state->has_model) {
+        return false;
+    }
+    return span_starts_with(record->name, "model/") ? take_of_model(state, record, time)
+                                                    : take_reading(state, record, time);
+}
+
+/* Who has no time says how long ago it was by the clock; who has it says who gave it. */
+static bool is_clock_whole(const struct state *state)
+{
+    return state->pack->base_time <= 0 ? state->clock == BY
+                                       : state->clock == 0 || state->clock == CLOCK_RECORDS;
 }
 
 bool senml_read(struct span payload, const struct channels *channels, struct pack *pack)
@@ -359,11 +442,13 @@ bool senml_read(struct span payload, const struct channels *channels, struct pac
     for (uint64_t i = 0; i < count; i++) {
         struct record record;
         if (!take_record(&reader, &record, pack)
-            || !take(&state, &record, i == 0, i == count - 1)) {
+            || !take(&state, &record, i == 0)) {
             return false;
         }
     }
     pack->verdicts = state.judged / JUDGED_RECORDS;
-    return reader_is_done(&reader) && state.judged % JUDGED_RECORDS == 0
+    pack->has_clock = state.clock > 0;
+    pack->clock.has_by = state.clock == CLOCK_RECORDS;
+    return reader_is_done(&reader) && is_clock_whole(&state) && state.judged % JUDGED_RECORDS == 0
            && state.has_model == (pack->verdicts > 0);
 }

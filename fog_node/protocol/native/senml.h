@@ -12,6 +12,7 @@ enum {
     MAX_NAME_CHARS = 32,
     MAX_UNIT_CHARS = 16,
     MAX_UNIT_BYTES = 4 * MAX_UNIT_CHARS,
+    CLOCK_BY_NTP = 1,
 };
 
 /* An enrolled channel: the table that a device's readings are held against. */
@@ -29,14 +30,27 @@ struct channels {
     struct channel of[MAX_CHANNELS];
 };
 
-/* `fits`: all readings are of one of the channels it was read with, in its unit and range. */
+/* What a pack says of the board's clock; `has_by`: also who gave it the time, a gateway or else. */
+struct clock {
+    uint64_t boot;
+    uint64_t up_ms;
+    bool has_by;
+    bool by_gateway;
+    uint8_t gateway[DEVICE_BYTES];
+    uint64_t by;
+};
+
+/* `fits`: all readings are of one of the channels it was read with, in its unit and range.
+ * `base_time`: s since 1970, or, at most 0, before the signature. */
 struct pack {
     bool fits;
     uint8_t device[DEVICE_BYTES];
     uint64_t enterprise_number;
-    uint64_t base_time;
+    int64_t base_time;
     size_t readings;
     size_t verdicts;
+    bool has_clock;
+    struct clock clock;
 };
 
 /* Whether the payload is a pack. `channels` may be NULL: then nothing fits. */

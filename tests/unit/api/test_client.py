@@ -9,12 +9,15 @@ from contextlib import aclosing
 
 import httpx
 import pytest
+from support.small_chain import START_MS
 
 from fog_node import client as module
 from fog_node.api import following
 from fog_node.api.feed import BlockFeed
+from fog_node.api.times import iso
 from fog_node.client import AnswerError, Client, ClientError, RefusedError, UnreachableError
 from fog_node.protocol.block import parse_block
+from fog_node.protocol.senml import Clock
 from fog_node.protocol.votes import parse_certificate
 
 DEADLINE_S = 60
@@ -69,6 +72,48 @@ class TestMethods:
         assert await client.raw_transaction(pack.id) == pack.raw
         assert (await client.transactions(signer=board.kid)).transactions[0].id == pack.id.hex()
         assert await client.proof(pack.id) == chain.ledger.prove(pack.id).encode()
+
+    async def test_a_pack_without_time_is_corrected(self, client, world, chain, board):
+        told = START_MS // 1000
+        pack = chain.pack(board, 1, clock=Clock(-3, 17, 60_000, None))
+        await client.submit(pack.raw)
+        waiting = (await client.transaction(pack.id)).body
+        assert waiting["time"] is None
+        assert waiting["corrected"]["not_after"] is None
+        world.seal()
+        body = (await client.transaction(pack.id)).body
+        assert body["time"] is None
+        assert body["readings"][1] == {
+            "time": None,
+            "before_signature_s": 2,
+            "name": "pressure",
+            "unit": "bar",
+            "value": 1.5,
+        }
+        assert body["clock"] == {"boot": 17, "up_ms": 60_000, "by": None}
+        first, last = (chain.ledger.info(height).time for height in (1, 2))
+        bounds = {"not_before": iso(first), "not_after": iso(last)}
+        nobody = {"by": None, "start": None, "pack": None}
+        assert body["corrected"] == nobody | bounds
+        later = chain.pack(board, 2, dropped=2, clock=Clock(told, 17, 90_000, bytes(8)))
+        world.seal(later)
+        body = (await client.transaction(pack.id)).body
+        assert body["time"] == iso(START_MS - 33_000)
+        assert body["readings"][1]["time"] == iso(START_MS - 32_000)
+        assert body["corrected"] == bounds | {
+            "by": "00" * 8,
+            "start": iso(START_MS - 90_000),
+            "pack": 2,
+        }
+        body = (await client.transaction(later.id)).body
+        assert (body["time"], body["corrected"]) == (iso(START_MS), None)
+        # It was signed when the board knew that block 2 was final.
+        third = chain.pack(board, 3, dropped=2, clock=Clock(-1, 18, 5, None))
+        world.seal(third)
+        (listed, *_) = (await client.transactions(signer=board.kid)).transactions
+        assert listed.body["corrected"]["not_before"] == iso(last)
+        start = (await client.device(board.kid)).starts[0]
+        assert (start.boot, start.time, start.by) == (17, iso(START_MS - 90_000), "00" * 8)
 
     async def test_all_transactions_over_pages(self, client, world, chain):
         for _ in range(3):

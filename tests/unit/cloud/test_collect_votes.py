@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from support.small_chain import DEVICE_TYPE, START_MS, SmallChain
 
@@ -20,6 +22,7 @@ from fog_node.protocol.governance import (
     prove_key,
 )
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.senml import Clock
 from fog_node.protocol.transactions import Gap
 
 BOARD = SigningKey.from_secret(7)
@@ -47,6 +50,40 @@ async def gather(chain, directory, first=1) -> Dataset:
 def new_key(chain, secret, name):
     key = SigningKey.from_secret(secret)
     return key, parse_sign1(prove_key(key, name, chain.founding.chain_id), 1024)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_packs_without_time_get_it_when_the_board_has_said_it(chain, tmp_path, at_once):
+    told = START_MS // 1000
+    chain.enrol(BOARD)
+    chain.seal(
+        chain.pack(BOARD, 1, clock=Clock(-3, 17, 60_000, None)),
+        chain.pack(BOARD, 2, clock=Clock(-3, 18, 50_000, None)),
+    )
+    first = await gather(chain, tmp_path / "data")
+    assert first.readings(DEVICE_TYPE) == {}
+    chain.seal(chain.pack(BOARD, 3, clock=Clock(told, 18, 90_000, bytes(8))))
+    if at_once:
+        dataset = await gather(chain, tmp_path / "anew")
+    else:
+        dataset = await gather(chain, tmp_path / "data", first.height + 1)
+    for opened in (dataset, Dataset.open(tmp_path / ("anew" if at_once else "data"))):
+        readings = opened.readings(DEVICE_TYPE)[BOARD.kid]
+        # Of start 17 nobody knows when it was.
+        assert readings.sequence.tolist() == [2, 2, 3, 3]
+        assert readings.times.tolist() == [told - 43, told - 42, told, told + 1]
+        assert readings.corrected is not None
+        assert readings.corrected.tolist() == [True, True, False, False]
+        assert opened.view == dataset.view
+    table = pq.read_table(next((tmp_path / "data").rglob("readings/**/*.parquet")))
+    assert table["time"].null_count == table.num_rows
+    assert set(table["boot"].to_pylist()) == {17, 18}
+    assert table["up_s"].to_pylist() == [57.0, 58.0, 47.0, 48.0]
+    if at_once:
+        rows = duckdb.sql(
+            f"select time, corrected from '{tmp_path}/anew/readings/*/*/*.parquet' order by time"
+        ).fetchall()
+        assert rows[:3] == [(told - 43, True), (told - 42, True), (told, False)]
 
 
 async def test_votes_are_followed_and_remembered(chain, tmp_path):

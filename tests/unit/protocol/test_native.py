@@ -81,6 +81,7 @@ def agree(data: bytes) -> bool:
             pack.base_time,
             len(pack.readings),
             len(pack.verdicts),
+            pack.clock and tuple(pack.clock[1:]),
             None,
         )
     return expected is not None
@@ -114,6 +115,11 @@ def first(**fields: Any) -> dict[Any, Any]:
     return record
 
 
+def before(seconds: int, **fields: Any) -> dict[Any, Any]:
+    """A first record of a pack without time."""
+    return first(**fields) | {-3: -seconds}
+
+
 def reading(value: Any = 1.5, name: Any = "flow", unit: Any = "L/min", **more: Any) -> Any:
     record = {0: name, 1: unit, 2: value}
     if "time" in more:
@@ -125,6 +131,10 @@ SCORE = {0: "model/score", 2: 5}
 ANOMALY = {0: "model/anomaly", 4: True}
 OUTPUT = {0: "model/output", 8: bytes(8)}
 MODEL = {0: "model/id", 8: bytes(8)}
+BOOT = {0: "clock/boot", 2: 17}
+UP = {0: "clock/up", 1: "ms", 2: 90_500}
+BY = {0: "clock/by", 8: bytes(8)}
+BY_NTP = {0: "clock/by", 2: 1}
 
 
 def valid_packs() -> list[bytes]:
@@ -159,6 +169,14 @@ def valid_packs() -> list[bytes]:
         wrapped(first(record=reading(unit="µ€𝄞" * 5 + "x"))),
         wrapped(first(), reading(time=2**40)),
         wrapped(first(record=reading(time=-(2**40)))),
+        wrapped(first(), BOOT, UP, BY),
+        wrapped(first(), {**BOOT, 2: 2**32 - 1}, {**UP, 2: 2**53 - 1}, BY_NTP),
+        wrapped(first(), SCORE, ANOMALY, OUTPUT, MODEL, BOOT, UP, {0: "clock/by", 2: 0}),
+        wrapped(first(record=BOOT), UP, BY),
+        wrapped(before(9), reading(time=8.5), reading(time=9), BOOT, UP),
+        wrapped(before(0), {**BOOT, 2: 0}, {**UP, 2: 0}),
+        wrapped(before(2**20, record=BOOT), UP),
+        wrapped(before(5), *[{**r, 6: 5} for r in (SCORE, ANOMALY, OUTPUT)], MODEL, BOOT, UP),
     ]  # fmt: skip
     return found
 
@@ -228,6 +246,34 @@ NOT_PACKS = {
     "output of 7 bytes": wrapped(first(), SCORE, ANOMALY, {**OUTPUT, 8: bytes(7)}, MODEL),
     "score with a unit": wrapped(first(), {**SCORE, 1: "m"}, ANOMALY, OUTPUT, MODEL),
     "16 KiB and one": wrap(_encode_exactly([first(), *[reading(1)] * 900])),
+    "name of a clock": wrapped(first(), reading(1, "clock/x")),
+    "no time and no clock": wrapped(before(3)),
+    "no time and boot only": wrapped(before(3), BOOT),
+    "no time, yet who gave it": wrapped(before(3), BOOT, UP, BY),
+    "no time, long ago": wrapped(before(2**20 + 1), BOOT, UP),
+    "no time, a row too long ago": wrapped(before(2**20), reading(time=-1), BOOT, UP),
+    "no time, a row behind the signature": wrapped(before(3), reading(time=3.5), BOOT, UP),
+    "no time, a verdict behind it": wrapped(
+        before(0), *[{**r, 6: 1} for r in (SCORE, ANOMALY, OUTPUT)], MODEL, BOOT, UP
+    ),
+    "a clock of nobody": wrapped(first(), BOOT, UP),
+    "boot missing": wrapped(first(), UP, BY),
+    "clock in another order": wrapped(first(), UP, BOOT, BY),
+    "clock twice": wrapped(first(), BOOT, UP, BY, BOOT),
+    "boot of 2^32": wrapped(first(), {**BOOT, 2: 2**32}, UP, BY),
+    "boot a float": wrapped(first(), {**BOOT, 2: 1.0}, UP, BY),
+    "boot with a unit": wrapped(first(), {**BOOT, 1: "s"}, UP, BY),
+    "boot without a value": wrapped(first(), {0: "clock/boot", 8: bytes(8)}, UP, BY),
+    "boot at a time": wrapped(first(), {**BOOT, 6: 0}, UP, BY),
+    "up in seconds": wrapped(first(), BOOT, {**UP, 1: "s"}, BY),
+    "up without a unit": wrapped(first(), BOOT, {0: "clock/up", 2: 1}, BY),
+    "up of 2^53": wrapped(first(), BOOT, {**UP, 2: 2**53}, BY),
+    "up below zero": wrapped(first(), BOOT, {**UP, 2: -1}, BY),
+    "by an unknown way": wrapped(first(), BOOT, UP, {0: "clock/by", 2: 2}),
+    "by a short key id": wrapped(first(), BOOT, UP, {**BY, 8: bytes(7)}),
+    "by both": wrapped(first(), BOOT, UP, {**BY, 2: 1}),
+    "reading behind the clock": wrapped(first(), BOOT, UP, BY, reading(1, "x")),
+    "verdict behind the clock": wrapped(first(), BOOT, UP, BY, SCORE, ANOMALY, OUTPUT, MODEL),
     "no sequence": wrap(_encode_exactly([first()]), header(sequence=None)),
     "sequence 0": wrap(_encode_exactly([first()]), header(sequence=0)),
     "sequence 2^63": wrap(_encode_exactly([first()]), header(sequence=2**63)),
@@ -425,15 +471,25 @@ READINGS = st.fixed_dictionaries({0: NAMES, 1: VALUES[1], 2: NUMBERS}, optional=
 ODD = st.dictionaries(
     st.sampled_from([*VALUES, -1, 3, True]), st.one_of(*VALUES.values()), max_size=5
 )
-TRIPLES = st.sampled_from([[SCORE, ANOMALY, OUTPUT], [SCORE, ANOMALY, OUTPUT, MODEL], [MODEL]])
+TRIPLES = st.sampled_from(
+    [
+        [SCORE, ANOMALY, OUTPUT],
+        [SCORE, ANOMALY, OUTPUT, MODEL],
+        [MODEL],
+        [BOOT, UP],
+        [BOOT, UP, BY],
+        [BY_NTP],
+        [UP],
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(READINGS | ODD, max_size=6),
-    st.lists(TRIPLES, max_size=2),
+    st.lists(TRIPLES, max_size=3),
     st.integers(0, 2**33),
-    st.integers(-(2**42), 2**42) | st.just(BASE_TIME),
+    st.integers(-(2**42), 2**42) | st.sampled_from([BASE_TIME, 0, -3, -(2**20), 1]),
 )
 def test_made_up_packs_are_judged_alike(readings, triples, number, base_time):
     records = [dict(record) for record in readings] + [dict(r) for t in triples for r in t]
