@@ -33,12 +33,30 @@ def test_what_no_encoder_makes_is_not_decoded():
         assert serial_frame.unstuff(bytes.fromhex(encoded)) is None
 
 
+def test_escapes():
+    for vector in VECTORS["escapes"]:
+        plain, escaped = bytes.fromhex(vector["plain"]), bytes.fromhex(vector["escaped"])
+        assert serial_frame.escape(plain) == escaped
+        assert serial_frame.unescape(escaped) == plain
+    for escaped in VECTORS["bad_escapes"]:
+        assert serial_frame.unescape(bytes.fromhex(escaped)) is None, escaped
+
+
 def test_frames():
     for vector in VECTORS["frames"]:
         body, frame = bytes.fromhex(vector["body"]), bytes.fromhex(vector["frame"])
         assert serial_frame.encode(vector["channel"], body) == frame
         assert serial_frame.decode(frame[1:-1]) == (vector["channel"], body)
-        assert len(frame) - 2 <= serial_frame.MAX_ENCODED_BYTES
+        assert b"\x03" not in frame
+        assert len(frame) - 2 <= serial_frame.max_encoded_bytes(len(body))
+
+
+def test_a_board_takes_no_longer_bodies_than_it_has_room_for():
+    frame = serial_frame.encode(1, bytes(100))
+    assert serial_frame.Decoder(100).feed(frame) == [(1, bytes(100))]
+    decoder = serial_frame.Decoder(99)
+    assert decoder.feed(frame + serial_frame.encode(1, bytes(99))) == [(1, bytes(99))]
+    assert decoder.noise == len(frame) - 2
 
 
 def test_what_is_no_frame():

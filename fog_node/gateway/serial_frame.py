@@ -1,7 +1,8 @@
 """Frames on a serial line: COBS between zero bytes, with a channel and a CRC-32 (SERIAL.md).
 
 COBS is Cheshire and Baker, "Consistent Overhead Byte Stuffing", IEEE/ACM Transactions on
-Networking 7(2), 1999. The board's twin is firmware/fogline/serial_frame.py; both run
+Networking 7(2), 1999. Byte 03 never stands in a frame (escaped as in RFC 1662): it is the Ctrl-C
+that ends a MicroPython program. The board's twin is firmware/fogline/serial_frame.py; both run
 tests/vectors/serial_frames.json.
 """
 
@@ -21,7 +22,11 @@ CRC_BYTES = 4
 _MAX_PLAIN_BYTES = 1 + MAX_BODY_BYTES + CRC_BYTES
 # How many bytes without a zero one COBS code can stand for.
 _RUN_BYTES = 254
-MAX_ENCODED_BYTES = _MAX_PLAIN_BYTES + 1 + _MAX_PLAIN_BYTES // _RUN_BYTES
+MAX_ENCODED_BYTES = 2 * (_MAX_PLAIN_BYTES + 1 + _MAX_PLAIN_BYTES // _RUN_BYTES)
+_BREAK = b"\x03"
+_ESCAPE = b"\x7d"
+_ESCAPED_BREAK = b"\x7d\x23"
+_ESCAPED_ESCAPE = b"\x7d\x5d"
 
 
 class Frame(NamedTuple):
@@ -43,20 +48,35 @@ def encode(channel: int, body: bytes) -> bytes:
     if not 1 <= channel <= MAX_CHANNEL or len(body) > MAX_BODY_BYTES:
         raise ValueError(f"a frame has a channel of 1 to {MAX_CHANNEL} and {MAX_BODY_BYTES} bytes")
     plain = bytes([channel]) + body
-    return b"\0" + stuff(plain + crc32(plain).to_bytes(CRC_BYTES, "little")) + b"\0"
+    stuffed = stuff(plain + crc32(plain).to_bytes(CRC_BYTES, "little"))
+    return b"\0" + escape(stuffed) + b"\0"
 
 
 def decode(encoded: bytes) -> Frame | None:
     """The frame that stood between two zero bytes; None if it is none."""
-    if len(encoded) > MAX_ENCODED_BYTES:
+    stuffed = unescape(encoded)
+    plain = None if stuffed is None else unstuff(stuffed)
+    if plain is None or not 1 + CRC_BYTES <= len(plain) <= _MAX_PLAIN_BYTES:
         return None
-    plain = unstuff(encoded)
-    if plain is None or len(plain) < 1 + CRC_BYTES or not 1 <= plain[0] <= MAX_CHANNEL:
+    if not 1 <= plain[0] <= MAX_CHANNEL:
         return None
     body, check = plain[:-CRC_BYTES], plain[-CRC_BYTES:]
     if crc32(body) != int.from_bytes(check, "little"):
         return None
     return Frame(body[0], body[1:])
+
+
+def escape(data: bytes) -> bytes:
+    """Leave no byte 03 in the data."""
+    return data.replace(_ESCAPE, _ESCAPED_ESCAPE).replace(_BREAK, _ESCAPED_BREAK)
+
+
+def unescape(escaped: bytes) -> bytes | None:
+    """Undo `escape`; None for what it cannot have made."""
+    escapes = escaped.count(_ESCAPED_BREAK) + escaped.count(_ESCAPED_ESCAPE)
+    if _BREAK in escaped or escaped.count(_ESCAPE) != escapes:
+        return None
+    return escaped.replace(_ESCAPED_BREAK, _BREAK).replace(_ESCAPED_ESCAPE, _ESCAPE)
 
 
 def stuff(data: bytes) -> bytes:

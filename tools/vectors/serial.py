@@ -38,12 +38,23 @@ COBS = (
 # What no encoder makes.
 BAD_COBS = (b"\x02", b"\x05\x11\x22", b"\xff\x01", b"\x01\x03\x01")
 
+# Stuffed bytes, and how they are escaped.
+ESCAPES = (
+    (b"reading", b"reading"),
+    (b"\x03", b"\x7d\x23"),
+    (b"\x7d", b"\x7d\x5d"),
+    (b"\x7d\x03\x7d\x7d\x03\x03", b"\x7d\x5d\x7d\x23\x7d\x5d\x7d\x5d\x7d\x23\x7d\x23"),
+    (b"\x7d\x5d\x23\x03\x5d", b"\x7d\x5d\x5d\x23\x7d\x23\x5d"),
+)
+BAD_ESCAPES = (b"\x7d", b"\x7d\x7d\x23", b"read\x03ing", b"\x7d\x24", b"\x7d\x23\x7d")
+
 BODIES = (
     (LINK, b""),
     (LINK, b"\0"),
     (LINK, bytes(300)),
     (LINK, bytes(range(256)) * 4),
     (CONSOLE, b'{"event": "connected", "gateway": "seoul"}\n'),
+    (LINK, b"\x03\x7d" * (MAX_BODY_BYTES // 2)),
     (15, b"\xff" * MAX_BODY_BYTES),
 )
 
@@ -63,12 +74,13 @@ def _no_frames() -> dict[str, bytes]:
         "channel 0": _summed(b"\0reading"),
         "channel 16": _summed(b"\x10reading"),
         "body too long": _summed(b"\x01" + b"r" * (MAX_BODY_BYTES + 1)),
+        "an interrupt in it": good[:4] + b"\x03" + good[4:],
         "text": b'Traceback (most recent call last):\r\n  File "main.py", line 1\r\n',
     }
 
 
 def _summed(plain: bytes) -> bytes:
-    return serial_frame.stuff(plain + crc32(plain).to_bytes(4, "little"))
+    return serial_frame.escape(serial_frame.stuff(plain + crc32(plain).to_bytes(4, "little")))
 
 
 def content() -> dict[str, Any]:
@@ -78,6 +90,8 @@ def content() -> dict[str, Any]:
         "crc32": {"data": b"123456789".hex(), "value": 0xCBF43926},
         "cobs": [{"plain": plain.hex(), "encoded": encoded.hex()} for plain, encoded in COBS],
         "bad_cobs": [encoded.hex() for encoded in BAD_COBS],
+        "escapes": [{"plain": plain.hex(), "escaped": text.hex()} for plain, text in ESCAPES],
+        "bad_escapes": [escaped.hex() for escaped in BAD_ESCAPES],
         "frames": [
             {
                 "channel": channel,

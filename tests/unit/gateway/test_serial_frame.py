@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fog_node.gateway import serial_frame
-from fog_node.gateway.serial_frame import CONSOLE, LINK, Decoder, Frame
+from fog_node.gateway.serial_frame import CONSOLE, LINK, MAX_BODY_BYTES, Decoder, Frame
 from tools.vectors import serial
 
 VECTORS = json.loads(serial.PATH.read_text())
@@ -41,6 +41,25 @@ def test_cobs_examples():
         assert serial_frame.unstuff(encoded) == plain
     for encoded in VECTORS["bad_cobs"]:
         assert serial_frame.unstuff(bytes.fromhex(encoded)) is None
+
+
+def test_escapes():
+    for vector in VECTORS["escapes"]:
+        plain, escaped = bytes.fromhex(vector["plain"]), bytes.fromhex(vector["escaped"])
+        assert serial_frame.escape(plain) == escaped
+        assert serial_frame.unescape(escaped) == plain
+    for escaped in VECTORS["bad_escapes"]:
+        assert serial_frame.unescape(bytes.fromhex(escaped)) is None, escaped
+
+
+@given(st.binary(max_size=MAX_BODY_BYTES))
+def test_no_interrupt_stands_in_a_frame(body):
+    frame = serial_frame.encode(LINK, body)
+    assert b"\x03" not in frame
+    assert frame[0] == frame[-1] == 0
+    assert b"\0" not in frame[1:-1]
+    assert len(frame) - 2 <= serial_frame.MAX_ENCODED_BYTES
+    assert serial_frame.decode(frame[1:-1]) == (LINK, body)
 
 
 def test_frames():
