@@ -14,9 +14,10 @@ from .errors import ExportError
 # What the firmware's interpreter has (firmware/fogline/tflite.py).
 BOARD_OPS = frozenset(
     {
-        "ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS",
-        "FULLY_CONNECTED", "LOGISTIC", "MAX_POOL_2D", "MEAN", "QUANTIZE", "RELU", "RELU6",
-        "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SQUEEZE", "TANH", "TRANSPOSE_CONV",
+        "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D",
+        "DEQUANTIZE", "EXPAND_DIMS", "FULLY_CONNECTED", "LOGISTIC", "MAX_POOL_2D", "MEAN",
+        "MUL", "PAD", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR",
+        "SOFTMAX", "SQUEEZE", "SUB", "TANH", "TRANSPOSE_CONV",
     }
 )  # fmt: skip
 MAX_MODEL_BYTES = 128 * 1024
@@ -24,9 +25,10 @@ MAX_MODEL_BYTES = 128 * 1024
 MAX_ARENA_BYTES = 64 * 1024
 REPRESENTATIVE_WINDOWS = 200
 # Bounds of what the firmware's kernels keep besides tensors: requantization tables, maps of
-# input positions, scratch.
+# input positions, scratch, tables of an operator's values.
 CHANNEL_BYTES = 64
 POSITION_BYTES = 64
+OPERATOR_BYTES = {"ADD": 2112, "SUB": 2112, "SOFTMAX": 1024, "DEQUANTIZE": 1024}
 OVERHEAD_BYTES = 1024
 
 
@@ -84,7 +86,7 @@ class Interpreter:
         """Upper bound of the working memory that a board needs, in bytes.
 
         All tensors that are not constants, as if none shared its place with another, and
-        what the firmware's kernels keep per output channel and per output position.
+        what the firmware's kernels keep per output channel, output position and operator.
         """
         details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
         tensors = {int(t["index"]): t for t in self._model.get_tensor_details()}
@@ -93,6 +95,7 @@ class Interpreter:
         for index in {*made, int(self.input["index"])}:
             shape = tensors[index]["shape"]
             total += int(np.prod(shape)) * np.dtype(tensors[index]["dtype"]).itemsize
+        total += sum(OPERATOR_BYTES.get(str(op["op_name"]), 0) for op in details)
         for index in made:
             shape = tensors[index]["shape"]
             total += CHANNEL_BYTES * int(shape[-1]) + POSITION_BYTES * int(np.prod(shape[1:-1]))

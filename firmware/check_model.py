@@ -2,7 +2,7 @@
 
     MICROPYPATH=firmware:.frozen micropython firmware/check_model.py MODEL ...
 
-The inputs of MODEL are read from MODEL.in: for each run, the int8 bytes of all its inputs one
+The inputs of MODEL are read from MODEL.in: for each run, the bytes of all its inputs one
 behind the other; without that file the model is only checked. The object has `file` and either
 `error` or `ops`, `arena` (bytes), `work`, `outputs` (per run, the hex of all outputs) and `us`
 (per run, microseconds). Exits with 1 if a model was refused.
@@ -46,7 +46,7 @@ def check(path):
         "us": [],
     }
     inputs = memoryview(read(path + ".in"))
-    sizes = [tensor.size for tensor in model.inputs]
+    sizes = [tensor.bytes for tensor in model.inputs]
     if inputs:
         model.allocate()
     while inputs:

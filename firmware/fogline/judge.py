@@ -50,7 +50,7 @@ class Judge:
                 raise ModelError("model.channel", "this board has no " + name)
             self._places.append(channels.index(name))
         width = len(self._places)
-        sizes = [tensor.size for tensor in model.inputs + model.outputs]
+        sizes = [tensor.bytes for tensor in model.inputs + model.outputs]
         if sizes != [manifest["window"] * width] * 2:
             raise ModelError("model.input", "window and channels do not fit the model's tensors")
         self._width = width

@@ -124,6 +124,41 @@ def quantized(number, scale):
     return (_scaled(mantissa, exponent - scale[1]) + 1) >> 1
 
 
+def quantized_float(bits, scale):
+    """Return the binary32 `bits` / `scale`, divided in binary32 and rounded to an integer.
+
+    Halves go away from zero. What is out of range is cut to 31 bits; no number gives the lowest.
+    """
+    exponent = bits >> 23 & 255
+    mantissa = bits & 0x7FFFFF
+    negative = bits >> 31
+    if exponent == 255:
+        return -(1 << 31) if negative or mantissa else _ONE
+    if exponent:
+        mantissa |= 0x800000
+    else:
+        exponent = 1
+    if not mantissa:
+        return 0
+    mantissa, more = _rounded_quotient(mantissa, scale[0], _SINGLE_BITS)
+    exponent += more - 150 - scale[1]
+    value = _ONE if exponent > 7 else (_scaled(mantissa, exponent) + 1) >> 1
+    return -value if negative else value
+
+
+def float_of(number, scale):
+    """Return the bits of the binary32 nearest to the whole `number` * `scale`."""
+    if not number:
+        return 0
+    mantissa, exponent = _rounded_quotient(abs(number) * scale[0], 1, _SINGLE_BITS)
+    exponent += scale[1] + 150
+    if exponent > 254:
+        raise ModelError("model.scale", "a scale is too large for float32")
+    # Scales are normal, so this is.
+    bits = exponent << 23 | mantissa & 0x7FFFFF
+    return bits | 1 << 31 if number < 0 else bits
+
+
 def nearest_index(at, size, wanted, align_corners, half_pixel_centers):
     """Return the source index (0 to `size` - 1) of place `at` among `wanted`, in binary32."""
     if align_corners and wanted > 1:
@@ -221,3 +256,39 @@ def logistic_q(q, zero_point, scale):
 def tanh_q(q, zero_point, scale):
     """Return the int8 TANH of int8 `q`; the output has scale 1/128 and zero point 0."""
     return _squashed(q, zero_point, scale, _tanh, 24, 0)
+
+
+def softmax_factor(beta, scale):
+    """Return the (m, shift) that brings an int8 difference to Q5.26; `beta`: a binary32's bits."""
+    mantissa, exponent = product(scale_of(beta), scale)
+    if _scaled(mantissa, exponent + 26) >> 31:
+        return _ONE, 31  # one step down is too far already
+    factor = multiplier((mantissa, exponent + 26), (1, 0))
+    if factor[1] < 1:
+        raise ModelError("model.scale", "the input's scale is too small for SOFTMAX")
+    return factor
+
+
+def softmax_exp(difference, factor):
+    """Return e**x in Q0.31 for an int8 difference <= 0, or -1 where it is too far down."""
+    if difference < -((31 << 26) >> factor[1]):
+        return -1
+    return _exp_of_negative(multiply(difference, factor), 5)
+
+
+def softmax_share(exps):
+    """Return (1 / the sum in Q0.31, shift) for the values of `softmax_exp` of one row."""
+    total = 0
+    for value in exps:
+        if value >= 0:
+            total += _divide_by_power(value, 12)
+    headroom = 32 - _bit_length(total)
+    fraction = (total << headroom) - (1 << 31)
+    return _saturated(_newton_quotient(fraction) << 1), 12 - headroom + 23
+
+
+def softmax_q(value, share, shift):
+    """Return the int8 SOFTMAX; the output has scale 1/256 and zero point -128."""
+    if value < 0:
+        return -128
+    return min(max(_divide_by_power(_high_multiply(share, value), shift) - 128, -128), 127)

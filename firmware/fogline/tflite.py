@@ -4,6 +4,7 @@
     model.allocate()               # one bytearray of model.arena_bytes
     outputs = model.invoke([x])    # bytes-like int8 in, bytearrays of int8 out
 
+An input that is quantized, or an output that is dequantized, by the model itself is binary32.
 `data` (bytes-like, the whole file) must stay as it is while the model lives: the weights are
 read in place. A file that is damaged, hostile, too large or uses what `kernels_ops.OPERATORS`
 does not have raises ModelError; nothing a file says can make a read or a loop run away.
@@ -39,7 +40,8 @@ _KIND_NAMES = {
     9: "int8",
     17: "int4",
 }
-_KIND_BYTES = {2: 4, 9: 1}
+_KIND_BYTES = {0: 4, 2: 4, 9: 1}
+_FLOWING = (kernels_ops.INT8, kernels_ops.FLOAT32)  # kinds of activations
 
 
 class Tensor:
@@ -48,6 +50,8 @@ class Tensor:
     Attributes:
         label: for messages, such as "tensor 3".
         shape: tuple of sizes.
+        size: number of elements.
+        bytes: that they take; 0 for a kind that no operator of ours has.
         kind: the schema's type number, 9 for int8.
         zero_point: of int8 quantization.
         data: memoryview of a constant's bytes in the file, else None.
@@ -73,14 +77,15 @@ class Tensor:
                 raise ModelError("model.shape", "%s has shape %s" % (self.label, self.shape))
             size *= length
         self.size = size
+        self.bytes = size * _KIND_BYTES.get(self.kind, 0)
         buffer = table.unsigned(2, 4)
         if buffer >= len(buffers):
             raise ModelError("model.file", "%s names buffer %d" % (self.label, buffer))
         data = buffers[buffer].vector(0, 1)
         if table.unsigned(5, 1) or table.table(6) or buffers[buffer].unsigned(1, 8):
             raise ModelError("model.tensor", "%s is variable, sparse or external" % self.label)
-        expected = size * _KIND_BYTES.get(self.kind, 0)
-        if size > MAX_TENSOR_BYTES or (data and expected and len(data) != expected):
+        expected = self.bytes
+        if max(size, expected) > MAX_TENSOR_BYTES or (data and expected and len(data) != expected):
             raise ModelError(
                 "model.shape", "%s: shape %s, %d bytes" % (self.label, self.shape, len(data))
             )
@@ -199,7 +204,7 @@ class Model:
 
     Attributes:
         ops: names of the operators, in the order they run.
-        inputs, outputs: lists of Tensor, all int8.
+        inputs, outputs: lists of Tensor, int8 or float32.
         arena_bytes: what `allocate` takes at once; includes scratch and requantization tables.
         work: multiply-accumulates of one inference, and bytes handled by other operators.
     """
@@ -245,7 +250,7 @@ class Model:
         for (code, table), name in zip(operators, self.ops):
             operator = _Operator(name, table, tensors, self._data)
             self._connect(operator, len(self._steps))
-            self._steps.append(kernels_ops.OPERATORS[code][1](operator))
+            self._steps.append(kernels_ops.plan(code, operator))
         for tensor in self.outputs:
             if tensor.first is None:
                 raise ModelError("model.graph", "nothing writes the output " + tensor.label)
@@ -256,10 +261,10 @@ class Model:
         for tensor in self.inputs + self.outputs:
             if tensor is None or tensor.data is not None:
                 raise ModelError("model.graph", "an input or output is missing or a constant")
-            if tensor.kind != kernels_ops.INT8:
+            if tensor.kind not in _FLOWING:
                 raise ModelError(
                     "model.type",
-                    "%s is %s, must be int8: quantize inputs and outputs"
+                    "%s is %s, must be int8 or float32: quantize inputs and outputs"
                     % (tensor.label, _KIND_NAMES.get(tensor.kind, tensor.kind)),
                 )
         for tensor in self.inputs:
@@ -288,7 +293,7 @@ class Model:
             root = tensor.root()
             block = lives.get(id(root))
             if block is None:
-                block = lives[id(root)] = _Block(root.size, root.first, root.last, root, "place")
+                block = lives[id(root)] = _Block(root.bytes, root.first, root.last, root, "place")
             block.last = max(block.last, tensor.last)
         blocks = list(lives.values())
         self._steps = [(number, step) for number, step in enumerate(self._steps) if step]
@@ -311,7 +316,7 @@ class Model:
         try:
             self._arena = bytearray(self.arena_bytes)
             self._program = [step.load(self._arena, step) for _, step in self._steps]
-            self._results = [bytearray(tensor.size) for tensor in self.outputs]
+            self._results = [bytearray(tensor.bytes) for tensor in self.outputs]
         except MemoryError:
             self.release()
             raise ModelError("model.memory", "%d bytes for the arena" % self.arena_bytes) from None
@@ -326,10 +331,11 @@ class Model:
         """Run the model once.
 
         Args:
-            inputs: one bytes-like of int8 for each of `self.inputs`, in row-major order.
+            inputs: one bytes-like for each of `self.inputs`, in row-major order: int8, or
+                little-endian binary32.
 
         Returns:
-            A list of bytearrays of int8, one for each of `self.outputs`; the next call
+            A list of bytearrays of the same kind, one for each of `self.outputs`; the next call
             overwrites them.
         """
         arena = self._arena
@@ -340,14 +346,24 @@ class Model:
                 "model.input", "%d inputs, must be %d" % (len(inputs), len(self.inputs))
             )
         for tensor, values in zip(self.inputs, inputs):
-            if len(values) != tensor.size:
-                raise ModelError("model.input", "%d bytes, must be %d" % (len(values), tensor.size))
-            flip(arena, values, tensor.at, 0, tensor.size)
+            if len(values) != tensor.bytes:
+                raise ModelError(
+                    "model.input", "%d bytes, must be %d" % (len(values), tensor.bytes)
+                )
+            _transfer(tensor, arena, values, tensor.at, 0)
         for function, arguments in self._program:
             function(*arguments)
         for tensor, result in zip(self.outputs, self._results):
-            flip(result, arena, 0, tensor.at, tensor.size)
+            _transfer(tensor, result, arena, 0, tensor.at)
         return self._results
+
+
+def _transfer(tensor, out, x, out_at, x_at):
+    """Copy an input into the arena or an output from it; int8 lies there as q + 128."""
+    if tensor.kind == kernels_ops.INT8:
+        flip(out, x, out_at, x_at, tensor.bytes)
+    else:
+        out[out_at : out_at + tensor.bytes] = x[x_at : x_at + tensor.bytes]
 
 
 def _code(table):

@@ -18,7 +18,7 @@ INFINITY = float("inf")
 
 class Tensor:
     def __init__(self, size):
-        self.size = size
+        self.bytes = size
 
 
 class Mirror:

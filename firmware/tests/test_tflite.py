@@ -81,7 +81,7 @@ def test_damage_is_refused_or_harmless():
             try:
                 model = Model(damaged)
                 model.allocate()
-                if [tensor.size for tensor in model.inputs] == [len(x) for x in inputs]:
+                if [tensor.bytes for tensor in model.inputs] == [len(x) for x in inputs]:
                     model.invoke(inputs)
             except ModelError:
                 refused += 1

@@ -13,7 +13,7 @@ from fogline.judge import Judge
 
 class Tensor:
     def __init__(self, size):
-        self.size = size
+        self.bytes = size
 
 
 class Mirror:

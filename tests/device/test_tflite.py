@@ -114,8 +114,11 @@ def test_models_from_keras(check_models, tmp_path):
 @pytest.mark.parametrize(
     ("maker", "error"),
     [
-        ("unsupported", "model.unsupported: SOFTMAX"),
-        ("float_input", "model.type: tensor 0 is float32"),
+        ("unsupported", "model.unsupported: TRANSPOSE"),
+        ("unnamed", "model.unsupported: operator 130"),
+        ("whole_input", "model.type: tensor 0 is int32"),
+        ("float_operator", "RELU: tensor 0 is not int8"),
+        ("float_between", "RELU: tensor 2 is not int8"),
         ("per_channel_activation", "per channel"),
         ("weights_not_constant", "the weights must be a constant of int8"),
         ("asymmetric_weights", "zero point 3"),
@@ -130,6 +133,10 @@ def test_models_from_keras(check_models, tmp_path):
         ("too_large", "model.limit"),
         ("resize_of_another_scale", "differ in scale or zero point"),
         ("odd_broadcast", "ADD: shapes"),
+        ("odd_join", "CONCATENATION: 5 joined to"),
+        ("odd_padding", "PAD: from shape"),
+        ("softmax_of_another_scale", "SOFTMAX: the output's scale must be 1/256"),
+        ("in_too_many_pieces", "SUB: in 1200 pieces"),
     ],
 )
 def test_refusals(check_models, maker, error):
@@ -167,11 +174,28 @@ class Refused:
 
     @classmethod
     def unsupported(cls):
-        return cls._one(Operator.SOFTMAX, (1, 4), (1, 4), "SoftmaxOptions")
+        return cls._one(Operator.TRANSPOSE, (1, 4), (1, 4), "TransposeOptions")
 
     @classmethod
-    def float_input(cls):
-        return cls._one(Operator.QUANTIZE, (1, 4), (1, 4), kind=Kind.FLOAT32)
+    def unnamed(cls):
+        return cls._one(Operator.BROADCAST_TO, (1, 4), (1, 4))
+
+    @classmethod
+    def whole_input(cls):
+        return cls._one(Operator.RELU, (1, 4), (1, 4), kind=Kind.INT32)
+
+    @classmethod
+    def float_operator(cls):
+        return cls._one(Operator.RELU, (1, 4), (1, 4), kind=Kind.FLOAT32)
+
+    @classmethod
+    def float_between(cls):
+        builder = ModelBuilder()
+        x, z = builder.tensor((1, 4), 0.1), builder.tensor((1, 4), 0.1)
+        y = builder.tensor((1, 4), kind=Kind.FLOAT32)
+        builder.operator(Operator.DEQUANTIZE, [x], y, "DequantizeOptions")
+        builder.operator(Operator.RELU, [y], z)
+        return builder.finish([x], [z])
 
     @classmethod
     def per_channel_activation(cls):
@@ -245,9 +269,37 @@ class Refused:
     @classmethod
     def odd_broadcast(cls):
         builder = ModelBuilder()
-        x, other = builder.tensor((1, 4, 1, 3), 0.1), builder.tensor((1, 1, 5, 3), 0.1)
+        x, other = builder.tensor((1, 4, 2, 3), 0.1), builder.tensor((1, 1, 5, 3), 0.1)
         y = builder.tensor((1, 4, 5, 3), 0.1)
         builder.operator(Operator.ADD, [x, other], y, "AddOptions")
+        return builder.finish([x, other], [y])
+
+    @staticmethod
+    def odd_join():
+        builder = ModelBuilder()
+        x, other = builder.tensor((1, 4, 2), 0.1), builder.tensor((1, 4, 3), 0.1)
+        y = builder.tensor((1, 4, 6), 0.1)
+        builder.operator(Operator.CONCATENATION, [x, other], y, "ConcatenationOptions", axis=2)
+        return builder.finish([x, other], [y])
+
+    @staticmethod
+    def odd_padding():
+        builder = ModelBuilder()
+        x, y = builder.tensor((1, 4), 0.1), builder.tensor((1, 7), 0.1)
+        widths = builder.constant([[0, 0], [1, 1]])
+        builder.operator(Operator.PAD, [x, widths], y, "PadOptions")
+        return builder.finish([x], [y])
+
+    @classmethod
+    def softmax_of_another_scale(cls):
+        return cls._one(Operator.SOFTMAX, (1, 4), (1, 4), "SoftmaxOptions")
+
+    @staticmethod
+    def in_too_many_pieces():
+        builder = ModelBuilder()
+        x, other = builder.tensor((600, 1, 30, 2), 0.1), builder.tensor((1, 2, 30, 1), 0.1)
+        y = builder.tensor((600, 2, 30, 2), 0.1)
+        builder.operator(Operator.SUB, [x, other], y, "SubOptions")
         return builder.finish([x, other], [y])
 
 

@@ -56,7 +56,7 @@ def main(seed, times, *paths):
             try:
                 model = GuardedModel(damage(data))
                 model.allocate()
-                model.invoke([bytes(tensor.size) for tensor in model.inputs])
+                model.invoke([bytes(tensor.bytes) for tensor in model.inputs])
                 model.check()
             except ModelError:
                 refused += 1

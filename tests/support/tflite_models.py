@@ -129,7 +129,8 @@ class RandomModel:
         self._builder = ModelBuilder()
         self._inputs = []
         x = self._input(
-            (self._pick(1, 1, 2), self._number(1, 9), self._number(1, 12), self._number(1, 9))
+            (self._pick(1, 1, 2), self._number(1, 9), self._number(1, 12), self._number(1, 9)),
+            floating=self._pick(True, False, False, False),
         )
         for _ in range(self._number(1, self.MAX_OPERATORS + 1)):
             candidates = self._ANY
@@ -137,11 +138,11 @@ class RandomModel:
                 large = x.shape[1] * x.shape[2] > LARGE_PLANE
                 candidates += self._PLANES if large else self._PLANES + self._GROWING
             x = getattr(self, self._pick(*candidates))(x)
+        if self._pick(True, False, False, False):
+            x = self._dequantize(x)
         self.data = self._builder.finish(self._inputs, [x])
         self.operators = frozenset(self._builder.codes)
-        self.inputs = [
-            self._rng.integers(-128, 128, item.shape).astype(np.int8) for item in self._inputs
-        ]
+        self.inputs = [self._values(item) for item in self._inputs]
 
     # Randomness -------------------------------------------------------------------------
 
@@ -161,10 +162,30 @@ class RandomModel:
     def _zero_point(self):
         return self._pick(-128, 0, self._number(-60, 60), self._number(-128, 128))
 
-    def _input(self, shape):
+    def _values(self, tensor):
+        """Random contents of an input; floats go beyond what int8 can hold."""
+        if tensor.scale:
+            return self._rng.integers(-128, 128, tensor.shape).astype(np.int8)
+        values = self._rng.normal(scale=3.0, size=tensor.shape).astype(np.float32)
+        # Halves, and what is no normal number.
+        flat = values.reshape(-1)
+        flat[:: self._number(3, 9)] = self._number(-9, 9) * 0.015625
+        flat[0] = self._pick(0.0, -0.0, 1e-42, -3e6, 3e4)
+        return values
+
+    def _input(self, shape, *, floating=False):
         made = self._builder.tensor(shape, self._scale(0.03), self._zero_point())
-        self._inputs.append(made)
-        return made
+        if not floating:
+            self._inputs.append(made)
+            return made
+        self._inputs.append(self._builder.tensor(shape, kind=Kind.FLOAT32))
+        return self._builder.operator(
+            Operator.QUANTIZE, [self._inputs[-1]], made, "QuantizeOptions"
+        )
+
+    def _dequantize(self, x):
+        y = self._builder.tensor(x.shape, kind=Kind.FLOAT32)
+        return self._builder.operator(Operator.DEQUANTIZE, [x], y, "DequantizeOptions")
 
     # Weighted operators -----------------------------------------------------------------
 
@@ -335,9 +356,11 @@ class RandomModel:
 
     def _mean(self, x):
         rank = len(x.shape)
-        axes = self._pick([1, 2], [1], [-1], [2, 1]) if rank == 4 else [rank - 1]
+        axes = [rank - 1]
+        if rank == 4:
+            axes = self._pick([1, 2], [1], [-1], [2, 1], [0, 3], [1, 3], [0, 2], [0, 1, 2, 3])
         gone = {axis % rank for axis in axes}
-        keep = rank == 1 or self._pick(True, False)
+        keep = len(gone) == rank or self._pick(True, False)
         shape = [
             1 if axis in gone else size
             for axis, size in enumerate(x.shape)
@@ -350,27 +373,82 @@ class RandomModel:
             Operator.MEAN, [x, self._builder.constant(axes)], y, "ReducerOptions", keepDims=keep
         )
 
-    def _add(self, x):
+    def _pair(self, x):
+        """ADD, SUB or MUL with what can be broadcast."""
         builder = self._builder
-        kind = self._pick("input", "itself", "constant", "channels", "scalar")
-        if kind == "input":
-            other = self._input(x.shape)
-        elif kind == "itself":
+        kind = self._pick("input", "itself", "constant", "channels", "scalar", "some", "turned")
+        shape = x.shape
+        if kind == "itself":
             other = x
+        elif kind in {"input", "some", "turned"}:
+            if kind == "some":
+                shape = tuple(self._pick(size, 1) for size in shape)
+            elif kind == "turned" and x.shape[-1] == 1:
+                shape = (*x.shape[:-1], self._number(2, 5))
+            other = self._input(shape)
         else:
             shape = {"constant": x.shape, "channels": x.shape[-1:], "scalar": (1,)}[kind]
             other = builder.tensor(
                 shape, self._scale(x.scale), self._zero_point(), data=self._int8(shape)
             )
+        code, options, scale = self._pick(
+            (Operator.ADD, "AddOptions", 1.5 * max(x.scale, other.scale)),
+            (Operator.SUB, "SubOptions", 1.5 * max(x.scale, other.scale)),
+            (Operator.MUL, "MulOptions", 60 * x.scale * other.scale),
+        )
         y = builder.tensor(
-            x.shape, self._scale(1.5 * max(x.scale, other.scale)), self._zero_point()
+            np.broadcast_shapes(x.shape, other.shape), self._scale(scale), self._zero_point()
         )
         return builder.operator(
-            Operator.ADD,
+            code,
             [x, other] if self._pick(True, False) else [other, x],
             y,
-            "AddOptions",
+            options,
             fusedActivationFunction=self._pick(*FUSED),
+        )
+
+    def _pad(self, x):
+        widths = [
+            [self._number(0, 3) * self._pick(0, 1), self._number(0, 3) * self._pick(0, 1)]
+            for _ in x.shape
+        ]
+        shape = [size + sum(more) for size, more in zip(x.shape, widths, strict=True)]
+        y = self._builder.tensor(shape, x.scale, x.zero_point)
+        return self._builder.operator(
+            Operator.PAD, [x, self._builder.constant(widths)], y, "PadOptions"
+        )
+
+    def _concatenate(self, x):
+        builder = self._builder
+        axis = self._number(0, len(x.shape))
+        parts = [x]
+        for _ in range(self._number(1, 4)):
+            shape = list(x.shape)
+            shape[axis] = self._number(1, 4)
+            kind = self._pick("input", "constant", "itself")
+            if kind == "itself":
+                parts.append(x)
+                continue
+            data = self._int8(shape) if kind == "constant" else None
+            part = builder.tensor(shape, x.scale, x.zero_point, data=data)
+            if kind == "input":
+                self._inputs.append(part)
+            parts.insert(self._number(0, len(parts) + 1), part)
+        shape = list(x.shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        y = builder.tensor(shape, x.scale, x.zero_point)
+        return builder.operator(
+            Operator.CONCATENATION,
+            parts,
+            y,
+            "ConcatenationOptions",
+            axis=axis - self._pick(0, len(shape)),
+        )
+
+    def _softmax(self, x):
+        y = self._builder.tensor(x.shape, 1 / 256, -128)
+        return self._builder.operator(
+            Operator.SOFTMAX, [x], y, "SoftmaxOptions", beta=self._pick(1.0, 1.0, 0.3, 2.7)
         )
 
     def _squash(self, x):
@@ -414,7 +492,12 @@ class RandomModel:
     _ANY = (
         "_fully_connected",
         "_mean",
-        "_add",
+        "_pair",
+        "_pair",
+        "_pair",
+        "_pad",
+        "_concatenate",
+        "_softmax",
         "_squash",
         "_rescale",
         "_relu6",

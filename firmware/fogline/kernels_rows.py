@@ -1,0 +1,107 @@
+"""The inner loops of the operators that look up, sum or copy bytes, in viper."""
+
+
+@micropython.viper
+def sum_axis(p: ptr32, x: ptr8, arena: ptr8, arg: ptr32):
+    """Sum x, seen as [outer][count][inner], over the middle into 32-bit sums[outer][inner].
+
+    `arg` holds the offsets of x and sums in the arena, then outer, count and inner, and
+    whether the sums go on from what is there.
+    """
+    x = ptr8(int(arena) + arg[0])
+    row = int(arena) + arg[1]
+    inner = arg[4]
+    outer = arg[2]
+    while outer:
+        n = inner
+        if arg[5]:
+            n = 0
+        p = ptr32(row)
+        while n:
+            p[0] = 0
+            p = ptr32(int(p) + 4)
+            n -= 1
+        count = arg[3]
+        while count:
+            p = ptr32(row)
+            n = inner
+            while n:
+                p[0] = p[0] + x[0]
+                p = ptr32(int(p) + 4)
+                x = ptr8(int(x) + 1)
+                n -= 1
+            count -= 1
+        row += inner << 2
+        outer -= 1
+
+
+@micropython.viper
+def look_up(x: ptr8, out: ptr8, table: ptr8, arg: ptr32):
+    """Map every byte through a table of 256; `arg`: offsets of x, out and table, the length.
+
+    The three pointers are all the arena.
+    """
+    x = ptr8(int(x) + arg[0])
+    out = ptr8(int(out) + arg[1])
+    table = ptr8(int(table) + arg[2])
+    n = arg[3]
+    while n:
+        out[0] = table[x[0]]
+        x = ptr8(int(x) + 1)
+        out = ptr8(int(out) + 1)
+        n -= 1
+
+
+@micropython.viper
+def look_up_words(x: ptr8, out: ptr32, table: ptr32, arg: ptr32):
+    """Map every byte through a table of 256 words; arguments as in `look_up`."""
+    x = ptr8(int(x) + arg[0])
+    out = ptr32(int(out) + arg[1])
+    table = ptr32(int(table) + arg[2])
+    n = arg[3]
+    while n:
+        out[0] = table[x[0]]
+        x = ptr8(int(x) + 1)
+        out = ptr32(int(out) + 4)
+        n -= 1
+
+
+@micropython.viper
+def copy_rows(x: ptr8, out: ptr8, arg: ptr32):
+    """Copy rows of bytes.
+
+    `arg`: offset in x, offset in out, rows, bytes of each, how far apart they lie in out, and
+    128 to turn int8 into q + 128 on the way, else 0. In x they lie next to each other.
+    """
+    x = ptr8(int(x) + arg[0])
+    row = int(out) + arg[1]
+    mask = arg[5]
+    rows = arg[2]
+    while rows:
+        out = ptr8(row)
+        n = arg[3]
+        while n > 3:
+            out[0] = x[0] ^ mask
+            out[1] = x[1] ^ mask
+            out[2] = x[2] ^ mask
+            out[3] = x[3] ^ mask
+            out = ptr8(int(out) + 4)
+            x = ptr8(int(x) + 4)
+            n -= 4
+        while n:
+            out[0] = x[0] ^ mask
+            out = ptr8(int(out) + 1)
+            x = ptr8(int(x) + 1)
+            n -= 1
+        row += arg[4]
+        rows -= 1
+
+
+@micropython.viper
+def fill(out: ptr8, at: int, length: int, value: int):
+    """Write `length` bytes of `value`."""
+    out = ptr8(int(out) + at)
+    while length:
+        out[0] = value
+        out = ptr8(int(out) + 1)
+        length -= 1

@@ -1,0 +1,78 @@
+"""Operators that move a window over each channel by itself."""
+
+from . import kernels_math as fixed
+from . import kernels_planes as k
+from .kernels_ops import elements, integers, refuse, same_quantization
+from .ops_windows import (
+    Window,
+    bias_of,
+    factors,
+    forward_window,
+    planes_of,
+    weights_of,
+    window_step,
+)
+
+
+def depthwise_conv_2d(op):
+    w = weights_of(op, 1, 4, 3)
+    cout = w.shape[3]
+    bias = bias_of(op, 2, cout)
+    x, y = planes_of(op, channels=cout)
+    options = op.options(2)
+    if w.shape[0] != 1 or cout % x.shape[3]:
+        refuse(op, "%d channels of weights for %d of input" % (cout, x.shape[3]))
+    strides = options.signed(2, 4), options.signed(1, 4)
+    dilations = options.signed(6, 4, 1), options.signed(5, 4, 1)
+    window = forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
+    return window_step(
+        k.depthwise,
+        window,
+        lambda arena: (0, arena, w.data, arena),
+        options.unsigned(4, 1),
+        window.positions() * elements(w.shape),
+        (bias, lambda: factors(x, w, y, cout)),
+        cout,
+    )
+
+
+def _twice(arena):
+    return arena, arena
+
+
+def _pool(op, kernel, sums):
+    x, y = planes_of(op)
+    same_quantization(op, x, y)
+    options = op.options(5)
+    taps = options.signed(4, 4), options.signed(3, 4)
+    strides = options.signed(2, 4), options.signed(1, 4)
+    window = forward_window(op, x, y, taps, options.unsigned(0, 1), strides)
+    work = y.size * taps[0] * taps[1]
+    return window_step(kernel, window, _twice, options.unsigned(5, 1), work, sums=x.shape[3] * sums)
+
+
+def max_pool_2d(op):
+    return _pool(op, k.max_pool, 0)
+
+
+def average_pool_2d(op):
+    return _pool(op, k.average_pool, 1)
+
+
+def resize_nearest_neighbor(op):
+    x, y = planes_of(op)
+    same_quantization(op, x, y)
+    if integers(op, 1) != y.shape[1:3]:
+        refuse(op, "output of shape %s" % (y.shape,))
+    options = op.options(74)
+    align, half = options.unsigned(0, 1), options.unsigned(1, 1)
+    window = Window(
+        op,
+        x,
+        y,
+        (1, 1),
+        lambda o, tap: fixed.nearest_index(o, x.shape[1], y.shape[1], align, half),
+        lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
+    )
+    # One tap per window: the largest value of it is the value.
+    return window_step(k.max_pool, window, _twice, 0, y.size)
