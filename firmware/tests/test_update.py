@@ -19,7 +19,7 @@ REFUSALS = {
     "selftest": "update.selftest",
     "arena": "update.arena",
     "ops_missing": "update.ops",
-    "ops_unsupported": "update.ops: SOFTMAX",
+    "ops_unsupported": "update.ops: TRANSPOSE",
     "channel": "model.channel",
     "payload": "update.payload",
 }

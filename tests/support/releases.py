@@ -78,7 +78,7 @@ def releases():
         "selftest": bundle(two, 2, selftest=(wrong, *tests[1:])),
         "arena": bundle(two, 2, arena=1 << 24),
         "ops_missing": bundle(two, 2, ops=("ADD",)),
-        "ops_unsupported": bundle(two, 2, ops=("CONV_2D", "SOFTMAX")),
+        "ops_unsupported": bundle(two, 2, ops=("CONV_2D", "TRANSPOSE")),
         "channel": bundle(two, 2, channels=("a", "missing")),
     }
     damaged = bytearray(made["v2"])
