@@ -39,6 +39,7 @@ check: $(VENV)/installed-all ## look over the code: style, types, warnings of th
 
 .PHONY: fix
 fix: $(VENV)/installed-all ## mend what `make check` finds and a program can mend
+	$(BIN)/python -m tools.board_tables
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tools import board_tables
+
 __all__ = ["CHECKS", "Checkout", "main"]
 
 ROOT = Path(__file__).parent.parent
@@ -99,10 +101,19 @@ def threats_are_tested(checkout: Checkout) -> Iterator[str]:
             yield f"{page}:{number}: a cannot without a test; name the one that shows it"
 
 
+def board_table_is_current(checkout: Checkout) -> Iterator[str]:
+    """The firmware's table of boards is what hardware/boards says."""
+    table = PurePosixPath("firmware/fogline/board_table.py")
+    found = board_tables.problem(checkout.root / table) if table in checkout.files else None
+    if found is not None:
+        yield found
+
+
 CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (
     folders_have_readmes,
     words_are_allowed,
     threats_are_tested,
+    board_table_is_current,
 )
 
 

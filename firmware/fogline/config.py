@@ -16,7 +16,6 @@ from collections import namedtuple
 
 from . import board
 from .checks import (
-    check_choice,
     check_integer,
     check_list,
     check_map,
@@ -83,7 +82,7 @@ def parse(value):
     """Check the decoded settings; returns a Config."""
     check_map("config", value, _KEYS)
     check_text("config.device_type", value["device_type"], MAX_NAME_CHARS, _TOPIC_CHARS)
-    check_choice("config.board", value["board"], board.NAMES)
+    board.select(value["board"])
     check_integer("config.enterprise_number", value["enterprise_number"], 1, (1 << 32) - 1)
     check_list("config.release_keys", value["release_keys"], 0, MAX_RELEASE_KEYS)
     check_integer("config.pack_rows", value["pack_rows"], 1, MAX_PACK_ROWS)

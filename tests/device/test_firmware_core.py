@@ -28,7 +28,7 @@ from tools.vectors import board as vectors
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 PROBE = Path(__file__).with_name("core_probe.py")
-MODULES = ("cbor", "cose", "keystore", "outbox", "p256", "pack", "selftest")
+MODULES = ("board", "cbor", "cose", "keystore", "outbox", "p256", "pack", "selftest")
 SIGNATURES = 1000
 VALUES = 1000
 MAX_BYTES = 1 << 16
