@@ -4,6 +4,7 @@
     readings/device_type=<type>/day=<UTC day>/<heights>.parquet    a row per reading time
     transactions/<heights>.parquet                            every transaction, chain order
     verdicts/<heights>.parquet                                what the boards' models said
+    faults/<heights>.parquet                                  which sensors failed, once per pack
 
 A row of a board that did not know the time has `boot` and `up_s` instead: which start of the board
 it was, and how long it had been up. Once the board has said when that start was, `time` follows
@@ -88,6 +89,38 @@ _VERDICTS = pa.schema(
         "height": pa.int64(),
     }
 )
+
+_FAULTS = pa.schema(
+    {
+        "device": pa.string(),
+        "sequence": pa.int64(),
+        "time": pa.float64(),
+        "corrected": pa.bool_(),
+        "boot": pa.int64(),
+        "up_s": pa.float64(),
+        "sensor": pa.string(),
+        "code": pa.string(),
+        "height": pa.int64(),
+    }
+)
+
+
+class SealedFault(NamedTuple):
+    """A sensor that gave nothing, as its board sealed it.
+
+    Attributes:
+        device: key id.
+        time: of the first row of the pack that it is missing from, s since 1970.
+        sensor: its label on the board.
+        code: why; see SPEC.md of the protocol.
+        height: of the block.
+    """
+
+    device: bytes
+    time: float
+    sensor: str
+    code: str
+    height: int
 
 
 class SealedVerdict(NamedTuple):
@@ -225,6 +258,20 @@ class Dataset:
                 found.append(_as_verdict(row))
         return found
 
+    def faults(self, device_type: str) -> list[SealedFault]:
+        """Sensors that failed on boards of a type, in chain order; raises DatasetError."""
+        devices = self._of_type(device_type)
+        table = self._read("faults", set(map(kid_hex, devices)))
+        found = []
+        for row in [] if table is None else table.to_pylist():
+            device = bytes.fromhex(row["device"])
+            _complete(row, devices[device].starts)
+            if row["time"] is not None:
+                found.append(
+                    SealedFault(device, row["time"], row["sensor"], row["code"], row["height"])
+                )
+        return found
+
     def reference(self, device_type: str) -> DatasetReference:
         """What a release says of its data: all packs of a type, up to this height.
 
@@ -330,6 +377,7 @@ def _tables(
     """Give each table that the blocks make, with its folder."""
     listed: list[dict[str, Any]] = []
     judged: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
     partitions: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for block in blocks:
         for index, transaction in enumerate(block.transactions, start=1):
@@ -353,6 +401,9 @@ def _tables(
                 for verdict in _judged(transaction, pack, block.height):
                     _complete(verdict, device.starts)
                     judged.append(verdict)
+                for fault in _failed(transaction, pack, block.height):
+                    _complete(fault, device.starts)
+                    failed.append(fault)
     for (device_type, day), rows in partitions.items():
         folder = f"readings/{_partition('device_type', device_type)}/{_partition('day', day)}"
         channels = {
@@ -365,6 +416,8 @@ def _tables(
         yield folder, pa.Table.from_pylist(rows, schema=schema)
     if judged:
         yield "verdicts", pa.Table.from_pylist(judged, schema=_VERDICTS)
+    if failed:
+        yield "faults", pa.Table.from_pylist(failed, schema=_FAULTS)
     if listed:
         yield "transactions", pa.Table.from_pylist(listed, schema=_TRANSACTIONS)
 
@@ -437,6 +490,20 @@ def _judged(transaction: Transaction, pack: Pack, height: int) -> list[dict[str,
             "height": height,
         }
         for verdict in pack.verdicts
+    ]
+
+
+def _failed(transaction: Transaction, pack: Pack, height: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "device": kid_hex(pack.device),
+            "sequence": transaction.sequence,
+            **_when(pack, fault.time),
+            "sensor": fault.sensor,
+            "code": fault.code,
+            "height": height,
+        }
+        for fault in pack.faults
     ]
 
 
@@ -526,4 +593,4 @@ def _save(path: Path, data: bytes) -> None:
             os.close(descriptor)
 
 
-__all__ = ["Dataset", "EnrolledDevice", "Readings", "SealedVerdict", "read_csv"]
+__all__ = ["Dataset", "EnrolledDevice", "Readings", "SealedFault", "SealedVerdict", "read_csv"]

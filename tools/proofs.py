@@ -90,6 +90,9 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
         shown["verdicts"] = [
             {"time": _iso(v.time), "score": v.score, "anomaly": v.anomaly} for v in pack.verdicts
         ]
+        shown["faults"] = [
+            {"time": _iso(f.time), "sensor": f.sensor, "code": f.code} for f in pack.faults
+        ]
     return shown
 
 

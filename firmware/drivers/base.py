@@ -7,6 +7,8 @@ A driver is a class `Driver(options, report)` with
 - `sample()`: the next `(time_ms, values)`: an integer of milliseconds since 1970 (UTC; a
   board's float could not hold it), and for each channel a float, or None where the sensor
   gave nothing; or WAIT_MODEL: go on once a model is active; or None: there is nothing more;
+- `sensors`: labels of the sensors that may fail on their own; `faults`: (label, code) of each
+  that gave nothing at the last `sample`, which the pack then names;
 - `position`: where the driver stands behind what `sample` last returned: a list of
   integers, which `open` takes. A sensor that cannot be read twice has an empty one;
 - `close()`.

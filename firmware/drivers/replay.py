@@ -31,6 +31,8 @@ class Driver:
     """See `base.py` for the shape. A position is [script item, rows read of it, offset]."""
 
     channels = CHANNELS
+    sensors = ()
+    faults = ()
 
     def __init__(self, options, report):
         check_map("config.driver", options, ("name", "script"))

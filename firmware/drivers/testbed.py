@@ -46,6 +46,8 @@ class Driver:
     """See `base.py` for the shape. A position is [script item, rows of it, rows in all]."""
 
     channels = CHANNELS
+    sensors = ()
+    faults = ()
 
     def __init__(self, options, report):
         check_map("config.driver", options, ("name", "seed", "script"), ("start_s",))

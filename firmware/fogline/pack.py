@@ -1,8 +1,9 @@
 """SenML packs (RFC 8428 in CBOR) of readings and verdicts, and the payload of an alert.
 
-Readings come row by row, channels in enrolled order; behind them three records for each
-verdict, and the model's id last. Values, and times that are not whole seconds, are binary32
-on every board, so that all boards write the same bytes for the same readings.
+Readings come row by row, channels in enrolled order; behind them a record for each sensor that
+failed, three for each verdict, and the model's id last. Values, and times that are not whole
+seconds, are binary32 on every board, so that all boards write the same bytes for the same
+readings.
 """
 
 import struct
@@ -17,10 +18,13 @@ MAX_SCORE = (1 << 31) - 1
 # RFC 8428 section 4.5.3: a time below 2^28 s would be relative to now.
 MIN_TIME_MS = (1 << 28) * 1000
 MAX_SPAN_MS = 16_000_000  # so far binary32 tells milliseconds apart
+MAX_FAULTS = 32
+MAX_LABEL_CHARS = 26
+MAX_FAULT_CODE_CHARS = 16
 PREFIX_BYTES = 8  # of the SHA-256 of a model or an output tensor
 MODEL_BYTES = 32
 
-_BASE_NAME, _BASE_TIME, _NAME, _VALUE, _BOOL, _TIME, _DATA = -2, -3, 0, 2, 4, 6, 8
+_BASE_NAME, _BASE_TIME, _NAME, _VALUE, _TEXT, _BOOL, _TIME, _DATA = -2, -3, 0, 2, 3, 4, 6, 8
 _NUMBER_BYTES = 5  # the longest binary32, and the longest integer below 2^32
 _FIELD_BYTES = 1 + _NUMBER_BYTES
 _MAX_BASE_TIME_BYTES = 9
@@ -36,15 +40,18 @@ class PackBuilder:
         channels: (name, unit) of each channel, in enrolled order; more fields are ignored.
         enterprise_number: of the device URN.
         max_rows: a pack is full with so many.
+        sensors: labels of those that may fail; more than MAX_FAULTS raise `pack.channels`.
 
     Raises PackError `pack.channels`, `pack.rows` or `pack.memory`.
     """
 
-    def __init__(self, kid, channels, enterprise_number, max_rows=MAX_ROWS):
+    def __init__(self, kid, channels, enterprise_number, max_rows=MAX_ROWS, sensors=()):
         if not 0 < len(channels) <= MAX_CHANNELS:
             raise PackError("pack.channels", f"1 to {MAX_CHANNELS}")
         if not 0 < max_rows <= MAX_ROWS:
             raise PackError("pack.rows", f"1 to {MAX_ROWS}")
+        if len(sensors) > MAX_FAULTS:
+            raise PackError("pack.channels", f"at most {MAX_FAULTS} sensors")
         self._names = [
             b"\x00" + cbor.encode(channel[0]) + b"\x01" + cbor.encode(channel[1]) + b"\x02"
             for channel in channels
@@ -58,6 +65,13 @@ class PackBuilder:
         self._verdict_bytes = len(_verdict(_single(0.1), MAX_SCORE, True, bytes(PREFIX_BYTES)))
         self._model_bytes = len(_model_record(bytes(PREFIX_BYTES)))
         self._room = MAX_PAYLOAD_BYTES - _MAX_HEAD_BYTES - self._model_bytes
+        # A sensor that fails is named in the same pack, however full that is.
+        longest = "-" * MAX_FAULT_CODE_CHARS
+        for label in sensors:
+            if len(label) > MAX_LABEL_CHARS:
+                raise PackError("pack.channels", "a sensor's label is too long")
+            self._room -= len(_fault(label, longest, _single(0.1)))
+        self._sensors = sensors
         self._max_rows = max_rows
         if base_bytes + self._row_bytes + self._verdict_bytes > self._room:
             raise PackError("pack.channels", "one row is more than a pack holds")
@@ -72,6 +86,7 @@ class PackBuilder:
         self.rows = 0
         self.verdicts = 0
         self.model = None
+        self._faults = []  # (time in ms, label, code)
         self._records = 0
         self._base_time = 0
         self._last_ms = 0
@@ -83,14 +98,22 @@ class PackBuilder:
         """Whether the pack has all its rows."""
         return self.rows == self._max_rows
 
+    @property
+    def empty(self):
+        """Whether there is nothing to take yet."""
+        return self.rows == 0 and not self._faults
+
     def fits(self, time_ms):
         """Whether a row of this time (ms since 1970) and its verdict still fit this pack.
 
         If not, take the pack and begin the next with the row: times must rise.
         """
-        if self.rows == 0:
+        if self.empty:
             return True
-        if self.full or not self._last_ms < time_ms <= self._base_time * 1000 + MAX_SPAN_MS:
+        start_ms = self._base_time * 1000
+        if self.full or not start_ms <= time_ms <= start_ms + MAX_SPAN_MS:
+            return False
+        if self.rows and time_ms <= self._last_ms:
             return False
         needed = self._row_bytes + self._verdict_bytes
         return self._readings.used + self._verdicts.used + needed <= self._room
@@ -105,7 +128,7 @@ class PackBuilder:
             raise PackError("pack.row", f"{len(values)} values, {len(self._names)} channels")
         if time_ms < MIN_TIME_MS or not self.fits(time_ms):
             raise PackError("pack.time", "no place in this pack")
-        start = self._base_time if self.rows else time_ms // 1000
+        start = time_ms // 1000 if self.empty else self._base_time
         used = self._readings.used
         try:
             records = self._put_readings(start, time_ms - start * 1000, values)
@@ -138,6 +161,27 @@ class PackBuilder:
             records += 1
         return records
 
+    def add_fault(self, time_ms, label, code):
+        """Note that a sensor gave nothing, before the row of that time is added.
+
+        A pack names a sensor once, with the first time and code.
+
+        Args:
+            label: one of `sensors`.
+            code: 1 to 16 of a to z, 0 to 9 and "-".
+
+        Raises PackError `pack.fault`, or `pack.time` as `add_row` does.
+        """
+        if label not in self._sensors or not 0 < len(code) <= MAX_FAULT_CODE_CHARS:
+            raise PackError("pack.fault", label)
+        if time_ms < MIN_TIME_MS or not self.fits(time_ms):
+            raise PackError("pack.time", "no place in this pack")
+        if any(label == fault[1] for fault in self._faults):
+            return
+        if self.empty:
+            self._base_time = time_ms // 1000
+        self._faults.append((time_ms, label, code))
+
     def add_verdict(self, model, score, anomaly, output):
         """Add what the model said of the window that the last row ended.
 
@@ -164,16 +208,31 @@ class PackBuilder:
 
     def take(self):
         """Return the pack's payload and begin a new pack; raises PackError `pack.empty`."""
-        if self.rows == 0:
+        if self.empty:
             raise PackError("pack.empty")
         last = b"" if self.model is None else _model_record(self.model[:PREFIX_BYTES])
-        head = cbor.encode_head(4, self._records + (1 if last else 0))
+        records = self._records + len(self._faults) + (1 if last else 0)
+        head = cbor.encode_head(4, records)
         try:
-            payload = b"".join((head, self._readings.content(), self._verdicts.content(), last))
+            faults = self._encoded_faults()
+            payload = b"".join(
+                (head, self._readings.content(), faults, self._verdicts.content(), last)
+            )
         except MemoryError:
             raise PackError("pack.memory", "set a smaller pack_rows") from None
         self._reset()
         return payload
+
+    def _encoded_faults(self):
+        encoded = []
+        for time_ms, label, code in self._faults:
+            record = _fault(label, code, _offset(time_ms - self._base_time * 1000))
+            if not encoded and self.rows == 0:
+                # The first record of the pack carries its base; a map's head counts its items.
+                record = bytes((record[0] + 2,)) + record[1:]
+                record += self._base + cbor.encode(self._base_time)
+            encoded.append(record)
+        return b"".join(encoded)
 
 
 class _Buffer:
@@ -216,6 +275,13 @@ def _single(value):
 def _offset(offset_ms):
     """Seconds: an integer if whole, else the nearest binary32."""
     return _single(offset_ms / 1000) if offset_ms % 1000 else offset_ms // 1000
+
+
+def _fault(label, code, offset):
+    record = {_NAME: "fault/" + label, _TEXT: code}
+    if offset:
+        record[_TIME] = offset
+    return cbor.encode(record)
 
 
 def _verdict(offset, score, anomaly, output):

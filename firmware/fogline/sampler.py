@@ -43,8 +43,10 @@ class Sampler:
         self._stats = stats
         self._uplink = uplink
         self._builder = PackBuilder(
-            key.kid, driver.channels, config.enterprise_number, config.pack_rows
+            key.kid, driver.channels, config.enterprise_number, config.pack_rows, driver.sensors
         )
+        self._pack_rows = config.pack_rows
+        self._barren = 0  # rows since the last pack in which no sensor gave anything
         # A driver that was configured anew starts from its beginning.
         self._fingerprint = hashlib.sha256(cbor.encode(config.driver)).digest()[:FINGERPRINT_BYTES]
         self._position = None  # behind the last row that is in a pack
@@ -117,9 +119,15 @@ class Sampler:
         if gap or not self._builder.fits(time_ms) or self._other_model():
             await self._seal()
         self._last_ms = time_ms
+        for label, code in self._driver.faults:
+            self._builder.add_fault(time_ms, label, code)
         added = self._builder.add_row(time_ms, values)
         self._position = self._driver.position
         if not added:
+            self._barren += 1
+            # A board whose sensors are all gone still says so, pack by pack.
+            if self._builder.rows + self._barren >= self._pack_rows:
+                await self._seal()
             return
         self._stats.rows += 1
         verdict = self._updater.push(values, time_ms)
@@ -155,7 +163,8 @@ class Sampler:
 
     async def _seal(self):
         """Sign the pack in the builder, if any, and the alerts that it gave rise to."""
-        if self._builder.rows == 0:
+        self._barren = 0
+        if self._builder.empty:
             return
         rows = self._builder.rows
         owed, self._owed = self._owed, []

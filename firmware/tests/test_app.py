@@ -72,6 +72,8 @@ class Driver:
     """Rows 0, 1, 2, ...; the values say which row it is."""
 
     channels = (Channel("one"), Channel("two"))
+    sensors = ("first", "second")
+    faults = ()
 
     def __init__(self, times_ms):
         self._times_ms = times_ms
@@ -332,6 +334,36 @@ def test_an_implausible_value_is_no_reading():
     payload = decoded(next(journal.pending(1))[1])[3]
     assert [record[0] for record in payload if not record[0].startswith("model/")] == ["one"]
     assert ("implausible", {"channel": "two", "value": "1000.5"}) in events
+
+
+@clean
+def test_a_failed_sensor_is_named_and_dead_ones_still_fill_packs():
+    class Failing(Driver):
+        def sample(self):
+            sample = super().sample()
+            if sample is None:
+                return None
+            row = self.position[0] - 1
+            self.faults = (("second", "absent"),)
+            if row >= config().pack_rows:  # from the second pack on nothing works
+                self.faults += (("first", "timeout"),)
+                return sample[0], [None, None]
+            return sample[0], [float(row), None]
+
+    count = config().pack_rows
+    journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+    driver = Failing(seconds(3 * count))
+    sampler = Sampler(config(), KEY, journal, driver, Updater(), Stats(), FakeUplink(journal))
+    asyncio.run(sampler.run())
+    packs = [content[3] for content in map(decoded, [data for _, data in journal.pending(1)])]
+    packs = [
+        [(record[0], record.get(3)) for record in pack if not record[0].startswith("model/")]
+        for pack in packs
+        if isinstance(pack, list)
+    ]
+    assert packs[0] == [("one", None)] * count + [("fault/second", "absent")]
+    assert packs[1] == packs[2] == [("fault/second", "absent"), ("fault/first", "timeout")]
+    assert len(packs) == 3
 
 
 @clean

@@ -19,19 +19,24 @@ def builder(channels=1, **options):
 
 def test_the_hubs_bytes():
     for vector in VECTORS["packs"]:
-        made = PackBuilder(KID, vector["channels"], NUMBER)
+        labels = [label for _, label, _ in vector["faults"]]
+        made = PackBuilder(KID, vector["channels"], NUMBER, sensors=labels)
         verdicts = {
             row: (score, anomaly, output) for row, score, anomaly, output in vector["verdicts"]
         }
         for index, (time_ms, values) in enumerate(vector["rows"]):
             assert made.fits(time_ms)
-            assert made.add_row(time_ms, plain(values))
+            for row, label, code in vector["faults"]:
+                if row == index:
+                    made.add_fault(time_ms, label, code)
+            gave = any(value is not None for value in values)
+            assert made.add_row(time_ms, plain(values)) == gave
             if index in verdicts:
                 score, anomaly, output = verdicts[index]
                 model = bytes.fromhex(vector["model"])
                 made.add_verdict(model, score, anomaly, bytes.fromhex(output))
         assert made.take().hex() == vector["payload"], vector["title"]
-        assert made.rows == 0
+        assert made.empty
 
 
 def test_the_hubs_alert():
@@ -67,6 +72,42 @@ def test_failed_channels_are_left_out():
     assert len(records) == 1
     assert records[0][0] == "channel1"
     assert records[0][-3] == START_MS // 1000
+
+
+def test_a_pack_names_a_failed_sensor_once():
+    made = builder(2, sensors=("pump", "air"))
+    for row in range(3):
+        made.add_fault(START_MS + row, "pump", "absent")
+        made.add_row(START_MS + row, [1, None])
+    made.add_fault(START_MS + 3, "air", "crc")
+    records = cbor.decode(made.take(), pack.MAX_PAYLOAD_BYTES)
+    assert [record[0] for record in records[3:]] == ["fault/pump", "fault/air"]
+    assert made.empty
+    raises("pack.empty", made.take)
+
+
+def test_a_fault_is_one_of_the_boards_own_sensors():
+    made = builder(sensors=("pump",))
+    raises("pack.fault", made.add_fault, START_MS, "air", "absent")
+    raises("pack.fault", made.add_fault, START_MS, "pump", "")
+    raises("pack.fault", made.add_fault, START_MS, "pump", "a" * 17)
+    raises("pack.time", made.add_fault, 0, "pump", "absent")
+    raises("pack.channels", lambda: builder(sensors=("a",) * 33))
+    raises("pack.channels", lambda: builder(sensors=("a" * 27,)))
+
+
+def test_faults_find_room_in_the_fullest_pack():
+    labels = [str(index) * 26 for index in range(10)]
+    made = builder(32, sensors=labels)
+    time_ms = START_MS
+    while made.fits(time_ms + 1001) and not made.full:
+        time_ms += 1001
+        for label in labels:
+            made.add_fault(time_ms, label, "b" * 16)
+        made.add_row(time_ms, [0.1] * 32)
+        made.add_verdict(MODEL, 1 << 30, False, bytes(8))
+    assert 10 < made.rows < 120
+    assert pack.MAX_PAYLOAD_BYTES - 2000 < len(made.take()) <= pack.MAX_PAYLOAD_BYTES
 
 
 def test_times_must_rise():

@@ -252,6 +252,10 @@ def _pack(pack: Pack, with_readings: bool, timing: Timing | None) -> dict[str, A
             }
             for verdict in pack.verdicts
         ],
+        "faults": [
+            {"time": when(fault.time), "sensor": fault.sensor, "code": fault.code}
+            for fault in pack.faults
+        ],
         "model": None if pack.model is None else pack.model.hex(),
     }
     if with_readings:

@@ -1,4 +1,4 @@
-"""SenML packs (RFC 8428) in CBOR: readings of one device, and the model's verdicts on them."""
+"""SenML packs (RFC 8428) in CBOR: readings of one device, sensors that failed, model verdicts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ BASE_TIME = -3
 NAME = 0
 UNIT = 1
 VALUE = 2
+TEXT_VALUE = 3
 BOOL_VALUE = 4
 TIME = 6
 DATA_VALUE = 8
@@ -35,6 +36,8 @@ MAX_AGE_S = 2**20
 MAX_BOOT = 2**32 - 1
 MAX_UP_MS = 2**53 - 1
 DIGEST_PREFIX_BYTES = 8
+MAX_FAULTS = 32
+MAX_FAULT_CODE_CHARS = 16
 
 MODEL_ID = "model/id"
 MODEL_SCORE = "model/score"
@@ -49,7 +52,9 @@ BY_OWN_CLOCK, BY_NTP = 0, 1
 _COMMON_FIELDS = frozenset({BASE_NAME, BASE_TIME, TIME, NAME})
 _VERDICT_NAMES = frozenset({MODEL_SCORE, MODEL_ANOMALY, MODEL_OUTPUT})
 _CLOCK_NAMES = (CLOCK_BOOT, CLOCK_UP, CLOCK_BY)
-_RESERVED = ("model/", "clock/")
+FAULT_PREFIX = "fault/"
+_RESERVED = ("model/", "clock/", FAULT_PREFIX)
+_FAULT_CODE_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-:./_")
 
 
@@ -68,6 +73,20 @@ class Reading(NamedTuple):
     name: str
     unit: str
     value: float
+
+
+class Fault(NamedTuple):
+    """A sensor that gave nothing at `time`, for the first time in its pack.
+
+    Attributes:
+        time: seconds since 1970.
+        sensor: its label on the board.
+        code: the reason, one word.
+    """
+
+    time: float
+    sensor: str
+    code: str
 
 
 class Verdict(NamedTuple):
@@ -119,6 +138,7 @@ class Pack:
         base_time: s since 1970; at most 0 in a pack without time.
         model: first 8 bytes of the SHA-256 of the model; None without verdicts.
         clock: what it says of the board's clock; None where it says nothing.
+        faults: sensors that failed meanwhile.
     """
 
     device: bytes
@@ -128,6 +148,7 @@ class Pack:
     verdicts: tuple[Verdict, ...] = field(default=(), repr=False)
     model: bytes | None = None
     clock: Clock | None = None
+    faults: tuple[Fault, ...] = field(default=(), repr=False)
 
     @property
     def has_time(self) -> bool:
@@ -151,6 +172,16 @@ def valid_name(name: str) -> bool:
     )
 
 
+def valid_fault_name(name: str) -> bool:
+    """Whether a fault's record may be called this: the prefix, and a label like a name."""
+    return (
+        name.startswith(FAULT_PREFIX)
+        and len(name) <= MAX_NAME_CHARS
+        and name[len(FAULT_PREFIX) :][:1].isalnum()
+        and _NAME_CHARS.issuperset(name)
+    )
+
+
 def encode_pack(
     enterprise_number: int,
     device: bytes,
@@ -159,8 +190,14 @@ def encode_pack(
     verdicts: Sequence[Verdict] = (),
     model: bytes | None = None,
     clock: Clock | None = None,
+    faults: Sequence[Fault] = (),
 ) -> bytes:
     """Encode rows of (offset in s from `base_time`, [(name, unit, value)])."""
+
+    def at(time: float) -> dict[int, Any]:
+        offset = time - base_time
+        return {TIME: int(offset) if offset == int(offset) else offset} if offset else {}
+
     records: list[dict[int, Any]] = []
     for offset, channels in rows:
         for name, unit, value in channels:
@@ -168,12 +205,14 @@ def encode_pack(
             if offset:
                 record[TIME] = offset
             records.append(record)
+    for fault in faults:
+        name = FAULT_PREFIX + fault.sensor
+        records.append({NAME: name, TEXT_VALUE: fault.code, **at(fault.time)})
     for verdict in verdicts:
-        offset = verdict.time - base_time
-        at = {TIME: int(offset) if offset == int(offset) else offset} if offset else {}
-        records.append({NAME: MODEL_SCORE, VALUE: verdict.score, **at})
-        records.append({NAME: MODEL_ANOMALY, BOOL_VALUE: verdict.anomaly, **at})
-        records.append({NAME: MODEL_OUTPUT, DATA_VALUE: verdict.output, **at})
+        when = at(verdict.time)
+        records.append({NAME: MODEL_SCORE, VALUE: verdict.score, **when})
+        records.append({NAME: MODEL_ANOMALY, BOOL_VALUE: verdict.anomaly, **when})
+        records.append({NAME: MODEL_OUTPUT, DATA_VALUE: verdict.output, **when})
     if verdicts:
         records.append({NAME: MODEL_ID, DATA_VALUE: model})
     if clock is not None:
@@ -215,9 +254,10 @@ def decode_pack(payload: bytes) -> Pack:
     verdicts = _verdicts(reader.judged)
     if bool(verdicts) != (reader.model is not None):
         raise FormatError("pack", "verdicts and model/id must come together")
-    readings = tuple(reader.readings)
+    readings, faults = tuple(reader.readings), tuple(reader.faults.values())
+    clock = reader.clock()
     return Pack(
-        device, enterprise_number, base_time, readings, verdicts, reader.model, reader.clock()
+        device, enterprise_number, base_time, readings, verdicts, reader.model, clock, faults
     )
 
 
@@ -226,6 +266,7 @@ class _Reader:
 
     def __init__(self, base_time: int) -> None:
         self.readings: list[Reading] = []
+        self.faults: dict[str, Fault] = {}
         self.judged: list[tuple[float, str, Any]] = []
         self.model: bytes | None = None
         self._clock: list[Any] = []
@@ -258,7 +299,11 @@ class _Reader:
         elif name in _VERDICT_NAMES:
             self.judged.append((time, name, _judged_value(name, record, fields, where)))
         elif self.judged:
-            raise FormatError(where, "a reading stands behind the verdicts")
+            raise FormatError(where, "a reading or fault stands behind the verdicts")
+        elif name.startswith(FAULT_PREFIX):
+            self._take_fault(name, record, fields, time, where)
+        elif self.faults:
+            raise FormatError(where, "a reading stands behind the faults")
         else:
             self.readings.append(_reading(record, fields, time, name, where))
             self._check_row(time, name, where)
@@ -283,6 +328,24 @@ class _Reader:
         if place == len(_CLOCK_NAMES) or name != _CLOCK_NAMES[place] or TIME in record:
             raise FormatError(where, f"{', '.join(_CLOCK_NAMES)} stand once, in order, without t")
         self._clock.append(_clock_value(name, record, fields, where))
+
+    def _take_fault(
+        self, name: str, record: dict[int, Any], fields: set[int], time: float, where: str
+    ) -> None:
+        code = record.get(TEXT_VALUE)
+        if fields != {TEXT_VALUE} or not isinstance(code, str):
+            raise FormatError(where, "a fault has a text value (3)")
+        if not 0 < len(code) <= MAX_FAULT_CODE_CHARS or not _FAULT_CODE_CHARS.issuperset(code):
+            raise FormatError(
+                f"{where}.vs", f"is not 1 to {MAX_FAULT_CODE_CHARS} of a to z, 0 to 9 and -"
+            )
+        if not valid_fault_name(name):
+            raise FormatError(f"{where}.n", f"{name[:40]!r} is not a fault of a sensor")
+        if name in self.faults:
+            raise FormatError(f"{where}.n", f"{name!r} twice in one pack")
+        if len(self.faults) == MAX_FAULTS:
+            raise FormatError(where, f"more than {MAX_FAULTS} faults")
+        self.faults[name] = Fault(time, name[len(FAULT_PREFIX) :], code)
 
     def _check_row(self, time: float, name: str, where: str) -> None:
         if time < self._last_time:

@@ -389,8 +389,9 @@ def _pack_vector(
     channels: list[tuple[str, str]],
     rows: Sequence[tuple[int, Sequence[float | None]]],
     verdicts: Sequence[tuple[int, int, bool]],
+    faults: Sequence[tuple[int, str, str]] = (),
 ) -> dict[str, Any]:
-    """A pack of rows (time in ms, values) and verdicts (row, score, anomaly)."""
+    """A pack of rows (time in ms, values), verdicts (row, score, anomaly), faults (row, ...)."""
     world = World()
     model = hashlib.sha256(b"model").digest()
     base = rows[0][0] // 1000
@@ -424,6 +425,9 @@ def _pack_vector(
             for row, score, anomaly in verdicts
         ],
         model[:8] if verdicts else None,
+        faults=[
+            senml.Fault(base + offset(rows[row][0]), label, code) for row, label, code in faults
+        ],
     )
     senml.decode_pack(encoded)
     return {
@@ -435,6 +439,7 @@ def _pack_vector(
             [row, score, anomaly, hashlib.sha256(bytes([row])).hexdigest()]
             for row, score, anomaly in verdicts
         ],
+        "faults": [list(fault) for fault in faults],
         "payload": encoded.hex(),
     }
 
@@ -481,6 +486,24 @@ def pack_vectors() -> dict[str, Any]:
                 bed[:2],
                 [(start + 1000 * i, [0.5 * i, 1 / (i + 1)]) for i in range(30)],
                 [(0, 0, False), (9, 4711, True), (29, 2**31 - 1, True)],
+            ),
+            _pack_vector(
+                "sensors that fail, one of them for good, beside verdicts",
+                bed[:2],
+                [
+                    (start, [0.5, None]),
+                    (start + 1000, [None, 0.25]),
+                    (start + 2500, [0.5, 0.5]),
+                ],
+                [(2, 17, False)],
+                [(0, "pump", "absent"), (1, "valve-1", "timeout")],
+            ),
+            _pack_vector(
+                "no sensor gives anything",
+                bed[:2],
+                [(start + 250, [None, None]), (start + 1250, [None, None])],
+                [],
+                [(0, "pump", "crc"), (0, "a" * 26, "b" * 16), (1, "valve-1", "no-data")],
             ),
         ],
         "alert": {

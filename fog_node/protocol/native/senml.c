@@ -10,6 +10,7 @@ enum {
     NAME = 0x00,
     UNIT = 0x01,
     VALUE = 0x02,
+    TEXT_VALUE = 0x03,
     BOOL_VALUE = 0x04,
     TIME = 0x06,
     DATA_VALUE = 0x08,
@@ -25,9 +26,11 @@ enum {
     HAS_NAME = 1 << 4,
     HAS_BASE_NAME = 1 << 5,
     HAS_BASE_TIME = 1 << 6,
+    HAS_TEXT = 1 << 7,
     HAS_BASE = HAS_BASE_NAME | HAS_BASE_TIME,
 };
 
+static const char fault_prefix[] = "fault/";
 static const double MAX_TIME_S = 1099511627776.0; /* 2^40 */
 static const double MAX_AGE_S = 1048576.0; /* 2^20 */
 static const uint64_t MAX_BOOT = (1ull << 32) - 1;
@@ -41,6 +44,7 @@ struct record {
     struct span name;
     struct span unit;
     struct number value;
+    struct span text;
     struct span data;
     double offset;
     bool has_time;
@@ -61,6 +65,8 @@ struct state {
     uint32_t row_channels; /* those of the table, a bit each */
     size_t row_others;
     struct span others[MAX_CHANNELS];
+    size_t faulty;
+    struct span faults[MAX_FAULTS];
     size_t judged;
     double judged_time;
     bool has_model;
@@ -166,6 +172,10 @@ static bool take_record(struct reader *reader, struct record *record, struct pac
             record->has |= HAS_VALUE;
             is_read = reader_take_number(reader, &record->value);
             break;
+        case TEXT_VALUE:
+            record->has |= HAS_TEXT;
+            is_read = reader_take_string(reader, MAJOR_TEXT, &record->text);
+            break;
         case BOOL_VALUE:
             record->has |= HAS_BOOL;
             is_read = take_bool(reader);
@@ -202,8 +212,8 @@ static bool is_alphanumeric(uint8_t c)
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-/* RFC 8428 section 4.5.1, and not one of the model's names. */
-static bool is_channel_name(struct span name)
+/* RFC 8428 section 4.5.1. */
+static bool is_name(struct span name)
 {
     if (name.size == 0 || name.size > MAX_NAME_CHARS || !is_alphanumeric(name.bytes[0])) {
         return false;
@@ -214,7 +224,32 @@ static bool is_channel_name(struct span name)
             return false;
         }
     }
-    return !span_starts_with(name, "model/") && !span_starts_with(name, "clock/");
+    return true;
+}
+
+/* A name, and none of those that stand for something else. */
+static bool is_channel_name(struct span name)
+{
+    return is_name(name) && !span_starts_with(name, "model/") && !span_starts_with(name, "clock/")
+           && !span_starts_with(name, fault_prefix);
+}
+
+/* What stands behind the prefix is the sensor's label, itself like a name. */
+static bool is_fault_name(struct span name)
+{
+    const size_t prefix = sizeof fault_prefix - 1;
+    return is_name(name) && name.size > prefix && is_alphanumeric(name.bytes[prefix]);
+}
+
+static bool is_fault_code(struct span code)
+{
+    for (size_t i = 0; i < code.size; i++) {
+        uint8_t c = code.bytes[i];
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-') {
+            return false;
+        }
+    }
+    return code.size > 0 && code.size <= MAX_FAULT_CODE_CHARS;
 }
 
 static bool is_unit(struct span unit)
@@ -303,8 +338,8 @@ static bool take_of_channel(struct state *state, const struct record *record, si
 
 static bool take_reading(struct state *state, const struct record *record, double time)
 {
-    if (state->judged > 0 || record->has != (HAS_NAME | HAS_UNIT | HAS_VALUE)
-        || !enter_row(state, time)) {
+    if (state->judged > 0 || state->faulty > 0
+        || record->has != (HAS_NAME | HAS_UNIT | HAS_VALUE) || !enter_row(state, time)) {
         return false;
     }
     state->pack->readings++;
@@ -314,6 +349,23 @@ static bool take_reading(struct state *state, const struct record *record, doubl
     size_t place = find_channel(state, record->name);
     return place < state->channels->count ? take_of_channel(state, record, place)
                                           : take_other(state, record);
+}
+
+/* A sensor fails at most once in a pack. */
+static bool take_fault(struct state *state, const struct record *record)
+{
+    if (state->judged > 0 || state->faulty == MAX_FAULTS
+        || record->has != (HAS_NAME | HAS_TEXT) || !is_fault_name(record->name)
+        || !is_fault_code(record->text)) {
+        return false;
+    }
+    for (size_t i = 0; i < state->faulty; i++) {
+        if (is_same(record->name, state->faults[i].bytes, state->faults[i].size)) {
+            return false;
+        }
+    }
+    state->faults[state->faulty++] = record->name;
+    return true;
 }
 
 /* A verdict is a score, an anomaly and an output, in this order and at one time. */
@@ -415,6 +467,9 @@ static bool take(struct state *state, struct record *record, bool is_first)
     }
     if (state->clock > 0 || state->has_model) {
         return false;
+    }
+    if (span_starts_with(record->name, fault_prefix)) {
+        return take_fault(state, record);
     }
     return span_starts_with(record->name, "model/") ? take_of_model(state, record, time)
                                                     : take_reading(state, record, time);

@@ -80,11 +80,12 @@ class Chain(World):
         start_s: int = TIME_S,
         verdicts: Sequence[senml.Verdict] = (),
         units: dict[str, str] = UNITS,
+        faults: Sequence[senml.Fault] = (),
     ) -> tx.Transaction:
         """A pack of rows of (offset in s, {channel: value})."""
         listed = [(t, [(n, units[n], v) for n, v in row.items()]) for t, row in rows]
         payload = senml.encode_pack(
-            32473, board.kid, start_s, listed, verdicts, MODEL if verdicts else None
+            32473, board.kid, start_s, listed, verdicts, MODEL if verdicts else None, faults=faults
         )
         return self.sign(board, tx.PackBody.decode(payload))
 

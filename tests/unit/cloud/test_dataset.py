@@ -12,6 +12,7 @@ import pytest
 from cloud.chain_view import ChainView
 from cloud.dataset import Dataset, read_csv
 from cloud.errors import DatasetError, RecordingError
+from fog_node.protocol import senml
 from fog_node.protocol.block import parse_block
 from fog_node.protocol.merkle import root
 from fog_node.protocol.transactions import Channel
@@ -86,6 +87,28 @@ def test_verdicts_and_reference(pumps, dataset):
     reference = dataset.reference(PUMP)
     assert reference.root == root(packs)
     assert (reference.count, reference.first, reference.last) == (3, 2, 3)
+
+
+def test_failed_sensors_are_kept_and_change_no_reading(pumps, tmp_path):
+    """One board says that a sensor failed, another that all of its did."""
+    first, second = pumps.boards
+    pumps.seal(
+        pumps.readings(
+            first, [(20, {"flow": 31.0})], faults=[senml.Fault(TIME_S + 20, "clamp", "timeout")]
+        ),
+        pumps.readings(second, [], faults=[senml.Fault(TIME_S, "pump", "absent")]),
+    )
+    dataset = Dataset.open(tmp_path / "failed")
+    dataset.append(*checked(pumps))
+    assert [tuple(fault) for fault in dataset.faults(PUMP)] == [
+        (first.kid, TIME_S + 20, "clamp", "timeout", 4),
+        (second.kid, TIME_S, "pump", "absent", 4),
+    ]
+    readings = dataset.readings(PUMP)
+    assert len(readings[first.kid]) == 5
+    assert len(readings[second.kid]) == 1
+    assert np.isnan(readings[first.kid].values[-1, 0])
+    assert dataset.reference(PUMP).count == 5
 
 
 @pytest.mark.parametrize("last", [2, 3])

@@ -137,6 +137,10 @@ BY = {0: "clock/by", 8: bytes(8)}
 BY_NTP = {0: "clock/by", 2: 1}
 
 
+def fault(label: str = "pump", code: Any = "absent", **more: Any) -> Any:
+    return {0: f"fault/{label}", 3: code, **({6: more["time"]} if "time" in more else {})}
+
+
 def valid_packs() -> list[bytes]:
     """The vectors' packs, and some that go to the limits."""
     found = []
@@ -167,6 +171,10 @@ def valid_packs() -> list[bytes]:
         wrapped(first(), *[{**r, 6: 3} for r in (SCORE, ANOMALY, OUTPUT)], SCORE, ANOMALY, OUTPUT,
                 {**MODEL, 6: -1.5}),
         wrapped(first(record=reading(unit="µ€𝄞" * 5 + "x"))),
+        wrapped(first(record=fault())),
+        wrapped(first(), fault(), SCORE, ANOMALY, OUTPUT, MODEL),
+        wrapped(first(record=fault(time=-1)), *(fault(f"s{i}", time=i) for i in range(1, 32))),
+        wrapped(first(), fault("a" * 26, "a" * 16), fault("9:-./_", "0-9")),
         wrapped(first(), reading(time=2**40)),
         wrapped(first(record=reading(time=-(2**40)))),
         wrapped(first(), BOOT, UP, BY),
@@ -194,6 +202,26 @@ def test_what_the_vectors_refuse_is_refused_by_both():
 
 
 NOT_PACKS = {
+    "a reading behind a fault": wrapped(first(), fault(), reading(time=1)),
+    "a fault behind a verdict": wrapped(first(), SCORE, ANOMALY, OUTPUT, fault(), MODEL),
+    "a fault behind the model": wrapped(first(), SCORE, ANOMALY, OUTPUT, MODEL, fault()),
+    "a fault twice": wrapped(first(), fault(), fault(time=1)),
+    "too many faults": wrapped(first(), *(fault(f"s{i}") for i in range(33))),
+    "a fault without a label": wrapped(first(), fault("")),
+    "a fault of a label with a stroke": wrapped(first(), fault("-pump")),
+    "a fault of a label with a blank": wrapped(first(), fault("the pump")),
+    "a fault of a long label": wrapped(first(), fault("a" * 27)),
+    "a fault of another alphabet": wrapped(first(), fault("é")),
+    "a fault without a code": wrapped(first(), fault(code="")),
+    "a fault with a long code": wrapped(first(), fault(code="a" * 17)),
+    "a fault that shouts": wrapped(first(), fault(code="Absent")),
+    "a fault with a code of another alphabet": wrapped(first(), fault(code="é")),
+    "a fault with bytes": wrapped(first(), fault(code=b"absent")),
+    "a fault with a number": wrapped(first(), {0: "fault/pump", 2: 1}),
+    "a fault with a unit": wrapped(first(), {**fault(), 1: "m"}),
+    "a fault of two values": wrapped(first(), {**fault(), 2: 1}),
+    "a reading with a text": wrapped(first(), {**reading(time=1), 3: "absent"}),
+    "a text alone": wrapped(first(), {0: "flow", 3: "absent"}),
     "no records": wrapped(),
     "no list": wrap(_encode_exactly({})),
     "no base": wrapped(reading()),
@@ -457,20 +485,36 @@ NUMBERS = (
     | st.integers(-30, 300)
 )
 NAMES = st.sampled_from(
-    ["flow", "a", "model/score", "model/anomaly", "model/output", "model/id", "a.b", "model", ""]
+    [
+        "flow",
+        "a",
+        "model/score",
+        "model/anomaly",
+        "model/output",
+        "model/id",
+        "a.b",
+        "model",
+        "",
+        "fault/a",
+        "fault/",
+        "fault",
+        "fault/a/b",
+    ]
 ) | st.text(max_size=34)
 VALUES: dict[int, Any] = {
     0: NAMES,
     1: st.sampled_from(["m", "L/min"]) | st.text(max_size=18),
     2: NUMBERS,
+    3: st.sampled_from(["absent", "no-data", "a b", ""]) | st.text(max_size=18),
     4: st.booleans(),
     6: st.integers(-1, 3) | NUMBERS,
     8: st.sampled_from([bytes(8), bytes(7)]),
 }
 READINGS = st.fixed_dictionaries({0: NAMES, 1: VALUES[1], 2: NUMBERS}, optional={6: VALUES[6]})
 ODD = st.dictionaries(
-    st.sampled_from([*VALUES, -1, 3, True]), st.one_of(*VALUES.values()), max_size=5
+    st.sampled_from([*VALUES, -1, 5, True]), st.one_of(*VALUES.values()), max_size=5
 )
+FAULTS = st.builds(fault, st.sampled_from("ab"), VALUES[3])
 TRIPLES = st.sampled_from(
     [
         [SCORE, ANOMALY, OUTPUT],
@@ -487,12 +531,14 @@ TRIPLES = st.sampled_from(
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(READINGS | ODD, max_size=6),
+    st.lists(FAULTS, max_size=3),
     st.lists(TRIPLES, max_size=3),
     st.integers(0, 2**33),
     st.integers(-(2**42), 2**42) | st.sampled_from([BASE_TIME, 0, -3, -(2**20), 1]),
 )
-def test_made_up_packs_are_judged_alike(readings, triples, number, base_time):
-    records = [dict(record) for record in readings] + [dict(r) for t in triples for r in t]
+def test_made_up_packs_are_judged_alike(readings, faults, triples, number, base_time):
+    records = [dict(record) for record in [*readings, *faults]]
+    records += [dict(r) for t in triples for r in t]
     if records:
         records[0] |= {-2: senml.base_name(number, KID), -3: base_time}
     try:
