@@ -6,6 +6,7 @@ import sys
 import drivers
 
 from . import VERSION, config, console, keystore
+from .clock import Clock
 from .errors import FoglineError
 from .flash import Flash
 from .journal import Journal
@@ -42,6 +43,7 @@ async def _run():
     driver = drivers.create(settings.driver, console.say)
     _say_boot(key, outbox, driver)
     flash = Flash("")
+    clock = Clock(flash, key.new)
     journal = Journal(outbox, flash)
     stats = Stats()
 
@@ -59,7 +61,7 @@ async def _run():
         [channel.name for channel in driver.channels],
         report,
     )
-    uplink = Uplink(settings, key, journal, stats, updater)
+    uplink = Uplink(settings, key, journal, stats, updater, clock)
     sampler = Sampler(settings, key, journal, driver, updater, stats, uplink)
 
     async def work():

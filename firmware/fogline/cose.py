@@ -6,6 +6,7 @@ empty: nothing unsigned is carried.
 """
 
 import hashlib
+from collections import namedtuple
 
 from . import cbor, p256
 from .errors import CryptoError
@@ -19,7 +20,15 @@ MAX_RECEIPT_BYTES = 256
 MANIFEST = "application/vnd.fogline.manifest+cbor"
 PACK = "application/senml+cbor"
 ALERT = "application/vnd.fogline.alert+cbor"
+GAP = "application/vnd.fogline.gap+cbor"
 RECEIPT = "application/vnd.fogline.receipt+cbor"
+NONCE_BYTES = 8
+ACTIVE, QUARANTINED, REVOKED = 0, 1, 2
+
+# A gateway's word: all transactions below `next` are final at `height`; its clock says `time_ms`
+# (since 1970); the ledger says `status` of this board; `nonce` is what the board said last, or
+# None.
+Receipt = namedtuple("Receipt", ("next", "height", "time_ms", "status", "nonce"))
 
 _ALG, _CONTENT_TYPE, _KID, _SEQUENCE, _DROPPED = 1, 3, 4, -65537, -65538
 _ES256 = -7
@@ -45,7 +54,7 @@ def sign1(key, content_type, payload, chain_id, sequence, dropped):
 
     Args:
         key: a `keystore.BoardKey`.
-        content_type: PACK or ALERT.
+        content_type: PACK, ALERT or GAP.
         payload: bytes.
         chain_id: SHA-256 of the founding file.
         sequence: 1, 2, 3, ... without a gap: `Outbox.next`.
@@ -116,10 +125,10 @@ def receipt_key(key, gateway, chain_id):
 
 
 def open_receipt(data, mac_key, gateway_kid, device_kid, chain_id):
-    """Check a receipt; returns (next, height, time): integers, time in s since 1970.
+    """Check a receipt and return it as a Receipt.
 
-    Every transaction of the board with a number below `next` is final. Raises EncodingError;
-    CryptoError `cose.form`, `cose.alg`, `cose.type`, `cose.signer` or `cose.mac`.
+    Raises EncodingError; CryptoError `cose.form`, `cose.alg`, `cose.type`, `cose.signer` or
+    `cose.mac`.
     """
     protected, kid, payload, tag = _open(data, _TAG_MAC0, _HMAC_256, RECEIPT, MAX_RECEIPT_BYTES)
     if kid != gateway_kid:
@@ -128,14 +137,25 @@ def open_receipt(data, mac_key, gateway_kid, device_kid, chain_id):
     if not equal(tag, hmac_sha256(mac_key, structure, payload)):
         raise CryptoError("cose.mac")
     fields = cbor.decode(payload, MAX_RECEIPT_BYTES)
-    if not isinstance(fields, list) or len(fields) != 4 or fields[0] != device_kid:
+    if not isinstance(fields, list) or len(fields) != 6 or fields[0] != device_kid:
         raise CryptoError("cose.form", "receipt")
-    for number in fields[1:]:
+    for number in fields[1:5]:
         if not _is_count(number):
             raise CryptoError("cose.form", "receipt")
-    if fields[1] == 0:
+    nonce = fields[5]
+    good = nonce is None or (isinstance(nonce, bytes) and len(nonce) == NONCE_BYTES)
+    if fields[1] == 0 or fields[4] > REVOKED or not good:
         raise CryptoError("cose.form", "receipt")
-    return fields[1], fields[2], fields[3]
+    return Receipt(*fields[1:])
+
+
+def split(data):
+    """Return (content type, payload) of a transaction that this board has signed before.
+
+    Nothing is verified. Raises EncodingError for what is none.
+    """
+    protected, _, payload, _ = cbor.decode(data, len(data)).value
+    return cbor.decode(protected, _MAX_PROTECTED_BYTES)[_CONTENT_TYPE], payload
 
 
 def _is_count(value):

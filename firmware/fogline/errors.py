@@ -8,6 +8,7 @@ FoglineError                anything the firmware refuses or cannot do
 ├── PackError               pack.*     a row or verdict that no pack can hold
 ├── OutboxError             outbox.*   the flash refused, or the caller broke the order
 │   └── OutboxFull          outbox.full   wait for a receipt, then try again
+├── RevokedError            board.revoked   the ledger does not know this key any more
 ├── ConfigError             config.*   board.json
 ├── LinkError               link.*     MQTT or serial
 ├── ModelError              model.*    a .tflite file or its use
@@ -56,6 +57,10 @@ class OutboxError(FoglineError):
 
 class OutboxFull(OutboxError):  # noqa: N818 - a state to wait out, not a fault
     """No room until a receipt lets old transactions go."""
+
+
+class RevokedError(FoglineError):
+    """Every gateway says that the key was revoked: nothing signed with it counts."""
 
 
 class ConfigError(FoglineError):

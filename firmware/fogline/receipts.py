@@ -14,7 +14,7 @@ class Receipts:
         self._agreed = {}  # name: (kid, MAC key); agreeing costs as much as five signatures
 
     def open(self, name, data):
-        """Return the number below which the gateway `name` says that all is final.
+        """Return the `cose.Receipt` that the gateway `name` wrote for us.
 
         Raises EncodingError or CryptoError for what that gateway did not write for us.
         """
@@ -23,5 +23,4 @@ class Receipts:
             mac_key = cose.receipt_key(self._key, public, self._chain_id)
             self._agreed[name] = (cose.key_id(public), mac_key)
         kid, mac_key = self._agreed[name]
-        final, _, _ = cose.open_receipt(data, mac_key, kid, self._key.kid, self._chain_id)
-        return final
+        return cose.open_receipt(data, mac_key, kid, self._key.kid, self._chain_id)

@@ -5,20 +5,26 @@ gateway at a time, at most WINDOW of them are on the wire without a receipt; the
 again after a reconnect and where no receipt has said more for half the gateway's time-out.
 After the whole of it the next gateway in the list has its turn. Nothing is sent before a
 gateway's first receipt: it shows that the gateway is there, knows this board and counts as
-we do.
+we do. Nor is anything sent while a gateway says that our key is quarantined or revoked; the next
+gateway is asked in its turn.
 """
 
 import asyncio
+import os
 import time
 
-from . import VERSION, cbor, console, mqtt
-from .errors import CryptoError, EncodingError
+from . import VERSION, cbor, console, cose, mqtt
+from .errors import CryptoError, EncodingError, RevokedError
 from .receipts import Receipts
 
 WINDOW = 64
 # A gateway that has not answered "online" (it may not know us yet) is told again.
 ANNOUNCE_MS = 2_000
 TICK_MS = 250
+# While the time is not known, it is asked for so often; later, to correct our clock's drift.
+ASK_TIME_MS = 10_000
+ASK_TIME_AGAIN_MS = 3_600_000
+_STATUS_NAMES = ("active", "quarantined", "revoked")
 MODEL_PREFIX_BYTES = 8
 
 
@@ -31,14 +37,16 @@ class Uplink:
         journal: Journal.
         stats: Stats.
         updater: Updater; it gets announcements and chunks, and says what to ask for.
+        clock: Clock; it gets the gateways' time.
     """
 
-    def __init__(self, config, key, journal, stats, updater):
+    def __init__(self, config, key, journal, stats, updater, clock):
         self._config = config
         self._kid = key.kid.hex()
         self._journal = journal
         self._stats = stats
         self._updater = updater
+        self._clock = clock
         self._receipts = Receipts(key, config.chain_id, config.gateways)
         self._at = 0  # which of the gateways is ours now
         self._heard = False  # its first receipt on this connection has come
@@ -46,8 +54,12 @@ class Uplink:
         self._sent = 1  # number of the transaction to be sent next, on this connection
         self._highest = 0  # the highest that this process has ever sent
         self._closing = False
+        self._ended = None
         self._connections = 0
-        self._announced_ms = 0
+        self._announced_ms = 0  # by the clock's `up_ms`
+        self._nonce = None  # of the latest status, until an answer to it has come
+        self._revoked = set()  # gateways that say so, one after the other
+        self._status_told = None  # what the console was last told of where we stand
         self._waiting_ms = 0  # since when we wait for a receipt that says more
         self._repeated = False  # what has no receipt was sent again meanwhile
         self._work = asyncio.Event()
@@ -105,8 +117,9 @@ class Uplink:
             return None
         if self._announce:
             self._announce = False
-            self._announced_ms = time.ticks_ms()
-            return self._topic("status"), self._status("online"), True, None
+            self._nonce = os.urandom(cose.NONCE_BYTES)
+            self._announced_ms = self._clock.up_ms()
+            return self._topic("status"), self._status("online", self._nonce), True, None
         if not self._heard:
             return None
         wanted = self._updater.next_request()
@@ -134,9 +147,12 @@ class Uplink:
         timeout_ms = int(self._config.gateway_timeout_s * 1000)
         while True:
             await asyncio.sleep_ms(TICK_MS)
+            if self._ended is not None:
+                raise self._ended
             if not self._client.connected:
                 continue
             self._work.set()  # a download may have to ask again
+            self._ask_time()
             if self._heard and self._journal.waiting == 0:
                 continue
             now = time.ticks_ms()
@@ -144,11 +160,16 @@ class Uplink:
             if waited_ms > timeout_ms:
                 self.fail_over()
             elif not self._heard:
-                if time.ticks_diff(now, self._announced_ms) > ANNOUNCE_MS:
+                if self._clock.up_ms() - self._announced_ms > ANNOUNCE_MS:
                     self._announce = True
             elif waited_ms > timeout_ms // 2 and not self._repeated:
                 self._repeated = True
                 self._sent = self._journal.dropped
+
+    def _ask_time(self):
+        pause_ms = ASK_TIME_MS if self._clock.now_ms() is None else ASK_TIME_AGAIN_MS
+        if self._heard and self._clock.up_ms() - self._announced_ms > pause_ms:
+            self._announce = True
 
     def fail_over(self):
         """Leave the present gateway for the next in the list."""
@@ -194,10 +215,11 @@ class Uplink:
         self._work.set()
 
     def _take_receipt(self, gateway, payload):
-        final = self._receipts.open(gateway, payload)
-        if gateway == self._config.gateways[self._at].name and not self._heard:
-            self._heard = True
-            self._wait_anew()
+        receipt = self._receipts.open(gateway, payload)
+        final = receipt.next
+        if gateway == self._config.gateways[self._at].name:
+            self._take_time(receipt)
+            self._take_status(gateway, receipt.status)
         if final > self._journal.dropped:  # a gateway that lags behind says less
             self._journal.drop_below(final)
             self._wait_anew()
@@ -205,6 +227,31 @@ class Uplink:
             self._client.forget(lambda token: token is not None and token < final)
             console.say("receipt", next=final)
         self._progress.set()
+
+    def _take_time(self, receipt):
+        """Set the clock by an answer to our latest status: no older one repeats its nonce."""
+        if receipt.nonce is None or receipt.nonce != self._nonce:
+            return
+        self._nonce = None
+        gateway = cose.key_id(self._config.gateways[self._at].xy)
+        if self._clock.heard(receipt.time_ms, gateway, self._announced_ms):
+            console.say("time", now=self._clock.now_ms() // 1000, by=gateway.hex())
+
+    def _take_status(self, gateway, status):
+        if status != self._status_told:
+            if status != cose.ACTIVE or self._status_told is not None:
+                console.say("status", status=_STATUS_NAMES[status], gateway=gateway)
+            self._status_told = status
+        if status == cose.REVOKED:
+            self._revoked.add(gateway)
+            if len(self._revoked) == len(self._config.gateways):
+                # Raised where the board runs: this is called by the MQTT client.
+                self._ended = RevokedError("board.revoked", "enrol it anew with a new key")
+        else:
+            self._revoked.discard(gateway)
+        if (status == cose.ACTIVE) != self._heard:
+            self._heard = status == cose.ACTIVE
+            self._wait_anew()
 
     def _wait_anew(self):
         self._waiting_ms = time.ticks_ms()
@@ -246,9 +293,15 @@ class Uplink:
     def _topic(self, kind):
         return f"fogline/{self._config.gateways[self._at].name}/{kind}/{self._kid}"
 
-    def _status(self, state):
+    def _status(self, state, nonce=None):
         digest = self._updater.digest
         model = digest and digest[:MODEL_PREFIX_BYTES]
         return cbor.encode(
-            {"state": state, "next": self._journal.next, "model": model, "firmware": VERSION}
+            {
+                "state": state,
+                "next": self._journal.next,
+                "model": model,
+                "firmware": VERSION,
+                "nonce": nonce,
+            }
         )

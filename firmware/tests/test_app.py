@@ -1,10 +1,13 @@
+# ruff: noqa: SLF001 - a test may look inside
 """The board's parts together: no reading lost or doubled, whatever is cut, sent or not sent."""
 
 import asyncio
 import os
 
 from fogline import cbor, console, cose, keystore, mqtt, uplink
+from fogline.clock import Clock
 from fogline.config import Config, Gateway, Mqtt
+from fogline.errors import RevokedError
 from fogline.flash import Flash
 from fogline.hmac256 import hmac_sha256
 from fogline.journal import Journal
@@ -23,6 +26,7 @@ EDGES = (7, 15, 31)
 ROWS = 42
 KEY = keystore.BoardKey(bytes(31) + b"\x05", True)
 PACK_ROWS = 4
+NOW_MS = 1_800_000_000_000
 
 events = []
 
@@ -140,7 +144,7 @@ class Cutter:
         self._wrap(flash)
 
     def _wrap(self, target):
-        write = target._write  # noqa: SLF001 - every write goes through here
+        write = target._write
 
         def cutting(*arguments):
             self.writes += 1
@@ -150,7 +154,7 @@ class Cutter:
             if self.writes == self._cut_at:
                 raise PowerCutError
 
-        target._write = cutting  # noqa: SLF001
+        target._write = cutting
 
 
 def remove_files():
@@ -421,6 +425,25 @@ class FakeClient:
         self.left.append(reason)
 
 
+class Ticks:
+    """Stands for the port's time: a calendar that was not set, ticks that a test moves."""
+
+    def __init__(self):
+        self.ms = 5
+
+    def ticks_ms(self):
+        return self.ms
+
+    def ticks_diff(self, new, old):
+        return new - old
+
+    def gmtime(self, seconds):
+        return (1970,)
+
+    def time(self):
+        return 77
+
+
 class Bench:
     """An uplink over a fake client, with `count` transactions in the outbox."""
 
@@ -431,7 +454,11 @@ class Bench:
             self.journal.append(sequence, b"%d" % sequence, None)
         self.config = config(gateways=gateways)
         self.stats = Stats()
-        self.uplink = uplink.Uplink(self.config, KEY, self.journal, self.stats, Updater())
+        self.ticks = Ticks()
+        self.clock = Clock(ticks=self.ticks)
+        self.uplink = uplink.Uplink(
+            self.config, KEY, self.journal, self.stats, Updater(), self.clock
+        )
         self.client = FakeClient.made[-1]
 
     def connect(self):
@@ -449,10 +476,10 @@ class Bench:
             if message[3] is not None:
                 sent.append(message[3])
 
-    def receipt(self, final, gateway=1, secret=None, to="gw1"):
+    def receipt(self, final, gateway=1, secret=None, to="gw1", status=0, nonce=None):
         own = keystore.BoardKey(bytes(31) + bytes((secret or gateway,)), True)
         mac_key = hkdf(own, KEY.public)
-        payload = cbor.encode([KEY.kid, final, 7, 1_700_000_000])
+        payload = cbor.encode([KEY.kid, final, 7, NOW_MS, status, nonce])
         protected = cbor.encode({1: 5, 3: cose.RECEIPT, 4: own.kid})
         structure = cbor.encode(["MAC0", protected, CHAIN_ID, payload])
         tag = hmac_sha256(mac_key, structure)
@@ -521,6 +548,67 @@ def test_what_is_final_is_never_sent_again():
 
 
 @clean
+def test_a_quarantined_board_says_so_and_sends_nothing_until_it_is_reinstated():
+    bench = Bench(3)
+    bench.connect()
+    bench.receipt(1, status=cose.QUARANTINED)
+    assert bench.pump() == []
+    told = ("status", {"status": "quarantined", "gateway": "gw1"})
+    assert events.count(told) == 1
+    bench.receipt(1, status=cose.QUARANTINED)
+    assert events.count(told) == 1
+    bench.receipt(1)
+    assert ("status", {"status": "active", "gateway": "gw1"}) in events
+    assert bench.pump() == [1, 2, 3]
+    bench.receipt(2, status=cose.QUARANTINED)
+    bench.uplink.fail_over()
+    bench.connect()
+    assert bench.pump() == []
+
+
+@clean
+def test_a_board_stops_when_all_its_gateways_call_it_revoked():
+    bench = Bench(1)
+    bench.connect()
+    bench.receipt(1, status=cose.REVOKED)
+    assert bench.pump() == []
+    bench.uplink.fail_over()
+    bench.connect()
+    watching = bench.uplink._watch()
+
+    async def work():
+        bench.receipt(1, gateway=2, to="gw2", status=cose.REVOKED)
+        await asyncio.wait_for(watching, 5)
+
+    try:
+        asyncio.run(work())
+    except RevokedError as error:
+        assert error.code == "board.revoked"
+    else:
+        raise AssertionError("goes on")
+
+
+@clean
+def test_the_clock_is_set_by_an_answer_that_is_fresh():
+    bench = Bench(1)
+    bench.connect()
+    bench.pump()
+    nonce = cbor.decode(bench.client.published[-1][1], 1024)["nonce"]
+    assert len(nonce) == cose.NONCE_BYTES
+    bench.ticks.ms += 400
+    for other in (None, bytes(8)):  # an old receipt, or one that answers nothing
+        bench.receipt(1, nonce=other)
+        assert bench.clock.now_ms() is None
+    bench.receipt(1, nonce=nonce)
+    assert bench.clock.now_ms() == NOW_MS + 200
+    assert bench.clock.by == cose.key_id(bench.config.gateways[0].xy)
+    # The same again would be as good as no answer: it is older by now.
+    bench.ticks.ms += 5000
+    bench.receipt(1, nonce=nonce)
+    assert bench.clock.now_ms() == NOW_MS + 5200
+
+
+@clean
 def test_old_and_forged_receipts_change_nothing():
     bench = Bench(5)
     bench.connect()
@@ -579,4 +667,4 @@ def test_reservoir_is_bounded_and_ranks():
     for value in range(5_000):
         reservoir.add(value)
     assert reservoir.count == 5_100
-    assert len(reservoir._sample) == 256  # noqa: SLF001
+    assert len(reservoir._sample) == 256

@@ -83,7 +83,12 @@ def test_takes_a_receipt():
     gateway = bytes.fromhex(vector["gateway"])
     assert cose.receipt_key(BOARD, gateway, CHAIN_ID).hex() == vector["key"]
     opened = check_receipt(bytes.fromhex(vector["message"]))
-    assert opened == (vector["next"], vector["height"], vector["time"])
+    nonce = bytes.fromhex(vector["nonce"])
+    assert opened == (vector["next"], vector["height"], vector["time"], cose.ACTIVE, nonce)
+    for number, said in enumerate(vector["statuses"]):
+        opened = check_receipt(bytes.fromhex(said["message"]))
+        assert opened.status == number
+        assert opened.nonce == (said["nonce"] and bytes.fromhex(said["nonce"]))
 
 
 def test_refuses_receipts():

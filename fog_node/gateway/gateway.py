@@ -17,8 +17,9 @@ from fog_node.protocol.block import Block
 from fog_node.protocol.cbor import decode
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.receipt import NONCE_BYTES
 from fog_node.protocol.transactions import Incident, Transaction
-from fog_node.protocol.validate import text_map
+from fog_node.protocol.validate import octets, text_map
 
 from .admission import Admission, Message, Outcome
 from .incidents import Incidents
@@ -32,7 +33,7 @@ from .topics import GET, STATUS, FromBoard, Topics
 log = logging.getLogger(__name__)
 
 MAX_STATUS_BYTES = 256
-_STATUS_KEYS = {"state", "next", "model", "firmware"}
+_STATUS_KEYS = {"state", "next", "model", "firmware", "nonce"}
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,22 @@ class Gateway:
         try:
             if kind == GET:
                 self._releases.requested(board, data)
-            elif _is_online(data):
-                self._receipts.online(board)
             else:
-                self._receipts.offline(board)
+                self._told(board, data)
         except ProtocolError as error:
             self._unreadable += 1
             log.debug("gateway: %s message of %s: %s", kind, board.hex(), error)
+
+    def _told(self, board: bytes, data: bytes) -> None:
+        """Take a board's status; raises ProtocolError."""
+        value = text_map(decode(data, MAX_STATUS_BYTES, "status"), _STATUS_KEYS, "status")
+        nonce = value["nonce"]
+        if value["state"] == "online":
+            self._receipts.online(board, octets(nonce, "status.nonce", NONCE_BYTES))
+        elif value["state"] == "offline":
+            self._receipts.offline(board)
+        else:
+            raise ProtocolError("status.state", "is neither online nor offline")
 
     # What the intake calls
 
@@ -209,14 +219,6 @@ class Gateway:
                     self._receipts.asked(outcome.device)
             elif outcome.refusal is not None and self._incidents.report(outcome.refusal):
                 self._executor.submit(self._quarantine.keep, outcome.refusal)
-
-
-def _is_online(data: bytes) -> bool:
-    """Read a board's status; raises ProtocolError."""
-    value = text_map(decode(data, MAX_STATUS_BYTES, "status"), _STATUS_KEYS, "status")
-    if value["state"] not in ("online", "offline"):
-        raise ProtocolError("status.state", "is neither online nor offline")
-    return bool(value["state"] == "online")
 
 
 def _now_ms() -> int:

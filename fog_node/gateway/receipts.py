@@ -1,4 +1,4 @@
-"""Receipts: a board learns up to where its transactions are final."""
+"""Receipts: a board learns up to where its transactions are final, and where it stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fog_node.ledger import Device, Ledger
 from fog_node.protocol.block import Block
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.receipt import Receipt, encode_receipt, receipt_key
-from fog_node.protocol.transactions import Enrol
+from fog_node.protocol.transactions import Clone, Enrol, ReinstateDevice, Revoke, Transaction
 
 from .limits import Buckets, Rate
 
@@ -46,7 +46,8 @@ class Receipts:
         self._monotonic = monotonic
         self._now_ms = now_ms
         self._asked = Buckets(ASKED_RATE, MAX_PRESENT)
-        self._present: OrderedDict[bytes, None] = OrderedDict()
+        # With what each said last, to tell it how old our answer can be.
+        self._present: OrderedDict[bytes, bytes | None] = OrderedDict()
         self._agreed: OrderedDict[bytes, bytes] = OrderedDict()
 
     @property
@@ -54,9 +55,10 @@ class Receipts:
         """How many boards are at this gateway, as they say."""
         return len(self._present)
 
-    def online(self, kid: bytes) -> None:
+    def online(self, kid: bytes, nonce: bytes | None = None) -> None:
         """A board says that it is here. It may not be enrolled yet."""
         self.seen(kid)
+        self._present[kid] = nonce
         self.asked(kid)
 
     def offline(self, kid: bytes) -> None:
@@ -65,7 +67,7 @@ class Receipts:
 
     def seen(self, kid: bytes) -> None:
         """A board has sent something."""
-        self._present[kid] = None
+        self._present.setdefault(kid, None)
         self._present.move_to_end(kid)
         if len(self._present) > MAX_PRESENT:
             self._present.popitem(last=False)
@@ -77,11 +79,8 @@ class Receipts:
             self._write(device)
 
     def committed(self, block: Block) -> None:
-        """Send receipts to those whose transactions the latest block holds."""
-        kids = dict.fromkeys(transaction.signer for transaction in block.transactions)
-        for transaction in block.transactions:
-            if isinstance(transaction.body, Enrol):
-                kids[transaction.body.device] = None
+        """Send receipts to those whom the latest block concerns."""
+        kids = dict.fromkeys(map(_concerned, block.transactions))
         devices = self._ledger.snapshot.state.devices
         for kid in kids:
             device = devices.get(kid)
@@ -93,14 +92,14 @@ class Receipts:
         self._present.clear()
 
     def _write(self, device: Device) -> None:
-        if device.status != "active":
-            return
         snapshot = self._ledger.snapshot
         receipt = Receipt(
             device=device.kid,
             next=device.next,
             height=snapshot.head.height,
-            time=self._now_ms() // 1000,
+            time=self._now_ms(),
+            status=device.status,
+            nonce=self._present.get(device.kid),
         )
         chain_id = self._ledger.founding.chain_id
         key = self._agreed_key(device, chain_id)
@@ -116,3 +115,13 @@ class Receipts:
         else:
             self._agreed.move_to_end(device.kid)
         return key
+
+
+def _concerned(transaction: Transaction) -> bytes:
+    """Key id of the board that a transaction is of, or that it says something about."""
+    match transaction.body:
+        case Enrol() | Clone() | ReinstateDevice():
+            return transaction.body.device
+        case Revoke():
+            return transaction.body.subject
+    return transaction.signer

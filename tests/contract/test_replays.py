@@ -235,7 +235,7 @@ def test_a_receipt(ours, theirs) -> None:
         for chain_id in (here, there)
     }
     assert agreed[here] != agreed[there]
-    receipt = Receipt(BOARD.kid, 9, 3, 1_700_000_000)
+    receipt = Receipt(BOARD.kid, 9, 3, 1_700_000_000_000, "quarantined", bytes(8))
     data = encode_receipt(receipt, agreed[here], gateway.kid, here)
     assert decode_receipt(data, agreed[here], here) == receipt
     for key, chain_id in ((agreed[here], there), (agreed[there], here), (agreed[there], there)):

@@ -127,6 +127,7 @@ class Gateway:
         self.enrolled = {}
         self.messages = {}
         self.statuses = []
+        self.nonces = {}
         self.limit = math.inf
         self.mute = False
         self.connections = 0
@@ -192,7 +193,8 @@ class Gateway:
         protected = cbor2.dumps(
             {1: 5, 3: "application/vnd.fogline.receipt+cbor", 4: own}, canonical=True
         )
-        payload = cbor2.dumps([kid, self.final(kid), 1, int(time.time())], canonical=True)
+        said = [self.final(kid), 1, time.time_ns() // 1_000_000, 0, self.nonces.get(kid)]
+        payload = cbor2.dumps([kid, *said], canonical=True)
         structure = cbor2.dumps(["MAC0", protected, CHAIN_ID, payload])
         tag = hmac.new(mac_key, structure, hashlib.sha256).digest()
         data = cbor2.dumps(cbor2.CBORTag(17, [protected, {}, payload, tag]))
@@ -215,6 +217,7 @@ class Gateway:
             status = cbor2.loads(message.payload)
             self.statuses.append(status)
             if status["state"] == "online":
+                self.nonces[kid] = status["nonce"]
                 await self.receipt(kid)
         elif kind == "up":
             header = cbor2.loads(cbor2.loads(message.payload).value[0])
@@ -437,11 +440,15 @@ async def test_nothing_is_sent_before_the_board_is_known(bench):
     gateway.enrol(board)
     await board.finish()
     assert rows_of(check(gateway, board)) == expected
+    nonces = [status["nonce"] for status in gateway.statuses[:2]]
+    assert [len(nonce) for nonce in nonces] == [8, 8]
+    assert nonces[0] != nonces[1]
     assert gateway.statuses[0] == {
         "state": "online",
         "next": gateway.statuses[0]["next"],
         "model": None,
         "firmware": "0.1.0",
+        "nonce": gateway.statuses[0]["nonce"],
     }
     await gateway.wait(lambda: gateway.statuses[-1]["state"] == "offline")
     assert gateway.statuses[-1]["next"] == 5

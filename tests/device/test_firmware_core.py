@@ -28,7 +28,17 @@ from tools.vectors import board as vectors
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 PROBE = Path(__file__).with_name("core_probe.py")
-MODULES = ("board", "cbor", "cose", "keystore", "outbox", "p256", "pack", "selftest")
+MODULES = (
+    "board",
+    "cbor",
+    "clock",
+    "cose",
+    "keystore",
+    "outbox",
+    "p256",
+    "pack",
+    "selftest",
+)
 SIGNATURES = 1000
 VALUES = 1000
 MAX_BYTES = 1 << 16
@@ -302,6 +312,10 @@ def test_hub_runs_the_cose_vectors():
     assert key.hex() == told["key"]
     read = decode_receipt(bytes.fromhex(told["message"]), key, chain_id)
     assert (read.next, read.height, read.time) == (told["next"], told["height"], told["time"])
+    assert (read.status, read.nonce.hex()) == ("active", told["nonce"])
+    for vector in told["statuses"]:
+        read = decode_receipt(bytes.fromhex(vector["message"]), key, chain_id)
+        assert (read.status, read.nonce and read.nonce.hex()) == (vector["status"], vector["nonce"])
     assert parse_mac0(bytes.fromhex(told["message"]), MAX_BYTES).kid == gateway.kid
 
 

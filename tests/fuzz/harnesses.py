@@ -598,7 +598,11 @@ HARNESSES: tuple[Harness, ...] = (
     Harness("mqtt-topic", lambda: [b"fogline/seoul/up/" + BOARD.kid.hex().encode()], read_topic),
     Harness(
         "mqtt-status",
-        lambda: [cbor.encode({"state": "online", "next": 3, "model": None, "firmware": "1"})],
+        lambda: [
+            cbor.encode(
+                {"state": "online", "next": 3, "model": None, "firmware": "1", "nonce": bytes(8)}
+            )
+        ],
         _is_online,
     ),
     Harness("http", http_seeds, request),

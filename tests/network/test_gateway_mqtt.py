@@ -122,7 +122,9 @@ class Board:
         await self.client.publish(topic, data, qos=1, timeout=DEADLINE_S)
 
     async def say(self, state):
-        status = encode({"state": state, "next": 1, "model": None, "firmware": "test"})
+        status = encode(
+            {"state": state, "next": 1, "model": None, "firmware": "test", "nonce": bytes(8)}
+        )
         await self.client.publish(f"{BASE}/status/{self.key.kid.hex()}", status, qos=1, retain=True)
 
     async def ask(self, sha256, offset, length):

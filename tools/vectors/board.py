@@ -13,6 +13,7 @@ import json
 import struct
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,7 @@ def _manifest_vectors(world: World, trainer: SigningKey) -> dict[str, Any]:
 
 
 def _receipt_vectors(world: World, gateway: SigningKey, key: bytes) -> dict[str, Any]:
-    told = receipt.Receipt(world.board.kid, 300, 70000, TIME_S)
+    told = receipt.Receipt(world.board.kid, 300, 70000, TIME_S * 1000 + 5, nonce=bytes(range(8)))
     good = receipt.encode_receipt(told, key, gateway.kid, world.chain_id)
     protected, _, payload, tag = cbor2.loads(good).value
 
@@ -351,7 +352,11 @@ def _receipt_vectors(world: World, gateway: SigningKey, key: bytes) -> dict[str,
         return cose.mac0(key, gateway.kid, receipt.CONTENT_TYPE, data, world.chain_id)
 
     other = world.validators[1]
-    fields = [told.device, told.next, told.height, told.time]
+    fields = [told.device, told.next, told.height, told.time, 0, told.nonce]
+    statuses = [
+        (status, replace(told, status=status, nonce=nonce))
+        for status, nonce in (("active", None), ("quarantined", bytes(8)), ("revoked", None))
+    ]
     refused = (
         ("cose.mac", cbor2.dumps(cbor2.CBORTag(17, [protected, {}, payload, bytes(32)]))),
         ("cose.mac", cbor2.dumps(cbor2.CBORTag(17, [protected, {}, payload, tag[:16]]))),
@@ -359,7 +364,12 @@ def _receipt_vectors(world: World, gateway: SigningKey, key: bytes) -> dict[str,
         ("cose.mac", receipt.encode_receipt(told, bytes(32), gateway.kid, world.chain_id)),
         ("cose.signer", receipt.encode_receipt(told, key, other.kid, world.chain_id)),
         ("cose.form", sealed([gateway.kid, *fields[1:]])),
-        ("cose.form", sealed(fields[:3])),
+        ("cose.form", sealed(fields[:5])),
+        ("cose.form", sealed(fields[:4])),
+        ("cose.form", sealed([*fields[:4], 3, None])),
+        ("cose.form", sealed([*fields[:4], True, None])),
+        ("cose.form", sealed([*fields[:5], bytes(7)])),
+        ("cose.form", sealed([*fields[:5], 0])),
         ("cose.form", sealed([fields[0], 0, *fields[2:]])),
         ("cose.form", sealed([fields[0], -1, *fields[2:]])),
         ("cose.form", sealed([fields[0], 2**63, *fields[2:]])),
@@ -376,6 +386,15 @@ def _receipt_vectors(world: World, gateway: SigningKey, key: bytes) -> dict[str,
         "next": told.next,
         "height": told.height,
         "time": told.time,
+        "nonce": bytes(range(8)).hex(),
+        "statuses": [
+            {
+                "status": status,
+                "nonce": said.nonce and said.nonce.hex(),
+                "message": receipt.encode_receipt(said, key, gateway.kid, world.chain_id).hex(),
+            }
+            for status, said in statuses
+        ],
         "refused": [{"code": code, "message": data.hex()} for code, data in refused],
     }
 

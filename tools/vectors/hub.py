@@ -254,7 +254,7 @@ def messages() -> dict[str, Any]:
     key = receipt.receipt_key(
         gateway, world.board.public, gateway.kid, world.board.kid, world.chain_id
     )
-    told = receipt.Receipt(world.board.kid, 3, 1, TIME_S)
+    told = receipt.Receipt(world.board.kid, 3, 1, TIME_MS)
     signed = manifest.sign_manifest(world.trainer, world.manifest(), world.chain_id)
     kinds = {
         kind: {"id": value.id.hex(), "signer": value.signer.hex(), "sequence": value.sequence,

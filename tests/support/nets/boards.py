@@ -308,7 +308,15 @@ class SimulatedBoard:
         return f"fogline/{self._gateways[self._at].name}/{kind}/{self.key.kid.hex()}"
 
     def _status(self, state: str) -> bytes:
-        return encode({"state": state, "next": self.last + 1, "model": None, "firmware": "test"})
+        return encode(
+            {
+                "state": state,
+                "next": self.last + 1,
+                "model": None,
+                "firmware": "test",
+                "nonce": bytes(8),
+            }
+        )
 
 
 def _check_cancelled() -> None:

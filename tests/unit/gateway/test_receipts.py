@@ -8,6 +8,7 @@ from fog_node.gateway.receipts import ASKED_RATE, Receipts
 from fog_node.protocol.errors import SignatureError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.receipt import decode_receipt, receipt_key
+from fog_node.protocol.transactions import Clone, ReinstateDevice
 
 NOW_MS = 1_700_000_555_000
 
@@ -41,7 +42,7 @@ def test_a_board_that_says_online_learns_where_it_stands(world, board, chain):
     world.receipts.online(board.kid)
     (receipt,) = world.opened(board)
     assert (receipt.device, receipt.next, receipt.height) == (board.kid, 1, 1)
-    assert receipt.time == NOW_MS // 1000
+    assert (receipt.time, receipt.status, receipt.nonce) == (NOW_MS, "active", None)
 
 
 def test_a_receipt_comes_when_a_block_makes_packs_final(world, board, other_board, chain):
@@ -74,12 +75,27 @@ def test_a_board_that_waits_for_its_enrolment_is_told_of_it(world, chain):
     assert [receipt.next for receipt in world.opened(newcomer)] == [1]
 
 
-def test_a_revoked_board_gets_none(world, board, chain):
+def test_a_board_is_told_where_it_stands(world, board, chain):
     world.receipts.online(board.kid)
-    world.sent.clear()
+    clone = Clone.of(chain.pack(board, 1), chain.pack(board, 1, value=2.5))
+    world.receipts.committed(chain.seal(chain.sign(chain.gateway, clone)))
+    reinstated = ReinstateDevice(board.kid, "the copy is gone", NOW_MS)
+    world.receipts.committed(chain.seal(chain.sign(chain.operator, reinstated)))
     world.receipts.committed(chain.revoke(board.kid))
     world.receipts.asked(board.kid)
-    assert not world.sent
+    statuses = [receipt.status for receipt in world.opened(board)]
+    assert statuses == ["active", "quarantined", "active", "revoked", "revoked"]
+
+
+def test_a_receipt_repeats_what_the_board_said_last(world, board, chain):
+    world.receipts.seen(board.kid)
+    world.receipts.asked(board.kid)
+    world.receipts.online(board.kid, b"12345678")
+    world.receipts.seen(board.kid)
+    world.receipts.committed(chain.seal(chain.pack(board, 1)))
+    world.receipts.online(board.kid, b"87654321")
+    nonces = [receipt.nonce for receipt in world.opened(board)]
+    assert nonces == [None, b"12345678", b"12345678", b"87654321"]
 
 
 def test_who_asks_too_often_has_to_wait(world, board, clock):
