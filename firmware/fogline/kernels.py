@@ -1,4 +1,7 @@
-"""The inner loops of the int8 operators, in viper.
+"""The inner loops of the int8 operators, and which of them this board can run.
+
+Here they are in viper, which every board has; `kernels_thumb` and `kernels_rv32` have the most
+frequent one in assembler, for boards whose MicroPython has one. All give the same bytes.
 
 Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned;
 weights stay in the file as they are, and `w ^ 128` reads one as w + 128. A sum of
@@ -21,6 +24,9 @@ import sys
 from array import array
 
 from micropython import const
+from uctypes import addressof
+
+from .errors import ModelError
 
 WRAP = 32 if sys.maxsize >> 31 else 0
 NO_TAP = const(0x8000)  # in a map: this tap of the window lies outside the input
@@ -62,6 +68,71 @@ def window_block(places, positions, taps, sizes, values):
         values: zero points of input and output, lowest and highest output, all + 128.
     """
     return array("i", places + positions + taps + sizes + values + (WRAP,))
+
+
+# By the machine that `sys.implementation` names: assembler, and kernels from fast to slow.
+_ASSEMBLERS = {4: ("thumb", ("thumb",)), 11: ("rv32", ("rv32",))}
+_ARMV7M = (5, 6, 7, 8)
+_PLACES = const(7)  # words of a block that are offsets in the arena
+_OWN_WORDS = const(11)  # that a kernel in assembler keeps behind a block
+
+_chosen = None
+
+
+def available():
+    """Return the names of the kernels that this board can run, the fastest first."""
+    machine = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
+    if machine in _ARMV7M:
+        assembler, names = "thumb", ("thumb2", "thumb")
+    else:
+        assembler, names = _ASSEMBLERS.get(machine, ("", ()))
+    if assembler:
+        try:
+            exec("@micropython.asm_%s\ndef empty():\n pass" % assembler, {})
+        except SyntaxError:  # built without one
+            names = ()
+    return names + ("viper",)
+
+
+def use(name=None):
+    """Take these kernels from the next `allocate` on, the fastest by default; returns the name.
+
+    Raises ModelError `model.kernel` for one that this board cannot run.
+    """
+    global _chosen
+    names = available()
+    if name is None:
+        name = names[0]
+    if name not in names:
+        raise ModelError("model.kernel", "%s: this board has %s" % (name, ", ".join(names)))
+    _chosen = name
+    return name
+
+
+def windows_call(arena, weights, block):
+    """Return (function, arguments) of the chosen `windows`; the memory must stay in its place."""
+    kernel = _chosen or use()
+    if kernel == "viper":
+        return windows, (0, arena, weights, block)
+    if kernel == "rv32":
+        from .kernels_rv32 import windows as fast
+    else:
+        from .kernels_thumb import windows as fast
+    return fast, (machine_block(arena, weights, block, kernel == "thumb2"), arena, weights)
+
+
+def machine_block(arena, weights, block, wide):
+    """Return the block of a kernel in assembler: addresses for offsets, and room of its own.
+
+    In the place of the wrap, which it has no use for, stands the address of the weights, and
+    behind it whether the processor has all of ARMv7-M's instructions.
+    """
+    words = array("I", block)
+    for index in range(_PLACES):
+        words[index] += addressof(arena)
+    words[_WRAP] = addressof(weights)
+    words.extend(array("I", (1 if wide else 0,) + (0,) * _OWN_WORDS))
+    return words
 
 
 @micropython.viper

@@ -26,9 +26,8 @@ def depthwise_conv_2d(op):
     dilations = options.signed(6, 4, 1), options.signed(5, 4, 1)
     window = forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
     return window_step(
-        k.depthwise,
+        lambda arena, block: (k.depthwise, (0, arena, w.data, arena, block)),
         window,
-        lambda arena: (0, arena, w.data, arena),
         options.unsigned(4, 1),
         window.positions() * elements(w.shape),
         (bias, lambda: factors(x, w, y, cout)),
@@ -36,8 +35,8 @@ def depthwise_conv_2d(op):
     )
 
 
-def _twice(arena):
-    return arena, arena
+def _alone(kernel):
+    return lambda arena, block: (kernel, (arena, arena, block))
 
 
 def _pool(op, kernel, sums):
@@ -48,7 +47,7 @@ def _pool(op, kernel, sums):
     strides = options.signed(2, 4), options.signed(1, 4)
     window = forward_window(op, x, y, taps, options.unsigned(0, 1), strides)
     work = y.size * taps[0] * taps[1]
-    return window_step(kernel, window, _twice, options.unsigned(5, 1), work, sums=x.shape[3] * sums)
+    return window_step(_alone(kernel), window, options.unsigned(5, 1), work, sums=x.shape[3] * sums)
 
 
 def max_pool_2d(op):
@@ -75,4 +74,4 @@ def resize_nearest_neighbor(op):
         lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
     )
     # One tap per window: the largest value of it is the value.
-    return window_step(k.max_pool, window, _twice, 0, y.size)
+    return window_step(_alone(k.max_pool), window, 0, y.size)

@@ -156,11 +156,11 @@ def _backward_source(size, stride, pad):
     return source
 
 
-def window_step(kernel, window, lead, activation, work, table=None, sums=0, runs=0):
+def window_step(call, window, activation, work, table=None, sums=0, runs=0):
     """Return the Step of a windowed kernel.
 
     Args:
-        lead: lead(arena) returns the kernel's arguments before its block.
+        call: call(arena, block) returns the kernel and its arguments.
         activation: the schema's number of a fused activation.
         table: (bias, function that returns new `factors`), or None.
         sums, runs: words of scratch.
@@ -186,7 +186,7 @@ def window_step(kernel, window, lead, activation, work, table=None, sums=0, runs
             (x.shape[2], cin, cout),
             (x.zero_point + 128, y.zero_point + 128, low, high),
         )
-        return kernel, lead(arena) + (block,)
+        return call(arena, block)
 
     # A tap outside the input costs time too.
     work = max(work, window.positions() * window.taps[0] * window.taps[1])
@@ -204,9 +204,8 @@ def _weighted_step(op, window, w, bias, activation, positions, single=False):
     runs = (taps + 1) // 2
     weights = op.readable(w, k.TAIL_BYTES)
     return window_step(
-        k.windows,
+        lambda arena, block: k.windows_call(arena, weights, block),
         window,
-        lambda arena: (0, arena, weights),
         activation,
         positions * cout * taps * cin,
         (bias, lambda: factors(window.x, w, window.y, cout, single)),

@@ -2,6 +2,7 @@
 
 import binascii
 
+from fogline import kernels
 from fogline import kernels_math as fixed
 from fogline import kernels_ops as ops
 from fogline.errors import ModelError
@@ -26,6 +27,22 @@ def test_models_answer_like_tensorflow_lite_micro():
         model.allocate()
         for _ in range(2):  # nothing of the first run is left over
             assert model.invoke(inputs)[0] == expected, model.ops
+
+
+def test_every_kernel_of_this_board_gives_the_same_bytes():
+    names = kernels.available()
+    assert names[-1] == "viper"
+    try:
+        for name in names:
+            assert kernels.use(name) == name
+            for vector in VECTORS:
+                data, inputs, expected = loaded(vector)
+                model = Model(data)
+                model.allocate()
+                assert model.invoke(inputs)[0] == expected, (name, model.ops)
+    finally:
+        assert kernels.use() == names[0]
+    raises("model.kernel", kernels.use, "quantum")
 
 
 def test_vectors_use_every_operator():
