@@ -20,24 +20,40 @@ from .uplink import Uplink
 OUTBOX_PATH = "outbox"
 EXIT_DONE = 0
 EXIT_REFUSED = 1
+FLUSH_TIMEOUT_MS = 1_000
 
 
 def main():
     """Run the board in the current directory; returns the process's exit status."""
+    wire = None
     try:
-        asyncio.run(_run())
+        settings = config.load()
+        if settings.serial is not None:
+            from .serial_link import open_wire
+
+            wire = open_wire(settings.serial)
+            if wire.carries_console:
+                console.write = wire.print
+        asyncio.run(_run(settings, wire))
     except FoglineError as error:
         console.say("refused", error=str(error))
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        console.say("interrupted")
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001 - a defect of ours must be seen on the console
         console.say("refused", error="unexpected: " + type(error).__name__)
         sys.print_exception(error, sys.stderr)
         return EXIT_REFUSED
+    finally:
+        if wire is not None:
+            wire.flush(FLUSH_TIMEOUT_MS)
+            wire.close()
+            console.write = print
     return EXIT_DONE
 
 
-async def _run():
-    settings = config.load()
+async def _run(settings, wire):
     key = keystore.load_or_create()
     outbox = Outbox(OUTBOX_PATH, settings.outbox_bytes, key.new)
     driver = drivers.create(settings.driver, console.say)
@@ -61,7 +77,7 @@ async def _run():
         [channel.name for channel in driver.channels],
         report,
     )
-    uplink = Uplink(settings, key, journal, stats, updater, clock)
+    uplink = Uplink(settings, key, journal, stats, updater, clock, wire)
     sampler = Sampler(settings, key, journal, driver, updater, stats, uplink)
 
     async def work():

@@ -5,6 +5,9 @@
  "gateways": [{"name": "seoul", "key": x||y hex}, ...],        in fail-over order
  "mqtt": {"host", "port", "tls", "ca": "ca.der" | null, "server_name" | null,
           "keepalive_s", "user" | null, "password" | null},    the last two optional
+ or, in its place,
+ "serial": {"port": "stdio" | "uart", "window_bytes", "keepalive_s", "interrupt",
+            "uart": {"id", "baud", "tx", "rx"}},               `uart` where port says so
  "release_keys": [x||y hex, ...],                              whose releases to trust
  "driver": {"name", ...},                                      see drivers/
  "pack_rows": 10, "rate_hz": 0,                                0: as fast as possible
@@ -40,13 +43,22 @@ XY_BYTES = 64
 # What a name may hold that becomes a level of an MQTT topic.
 _TOPIC_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
+# What a board may be sent before it answers. MicroPython's own input buffers hold 260 bytes (ESP32)
+# and 512 (RP2), and two frames have to fit.
+MIN_WINDOW_BYTES = 128
+MAX_WINDOW_BYTES = 16 * 1024
+MAX_KEEPALIVE_S = 300
+MAX_UART = 8
+MAX_PIN = 99
+MIN_BAUD = 9_600
+MAX_BAUD = 5_000_000
+
 _KEYS = (
     "chain_id",
     "device_type",
     "board",
     "enterprise_number",
     "gateways",
-    "mqtt",
     "release_keys",
     "driver",
     "pack_rows",
@@ -54,12 +66,18 @@ _KEYS = (
     "outbox_bytes",
     "gateway_timeout_s",
 )
+# Exactly one of them.
+_LINKS = ("mqtt", "serial")
 _MQTT_KEYS = ("host", "port", "tls", "ca", "server_name", "keepalive_s")
 _MQTT_OPTIONAL = ("user", "password")
+_SERIAL_KEYS = ("port", "window_bytes", "keepalive_s", "interrupt")
+_UART_KEYS = ("id", "baud", "tx", "rx")
 
 Gateway = namedtuple("Gateway", ("name", "xy"))
 Mqtt = namedtuple("Mqtt", _MQTT_KEYS + _MQTT_OPTIONAL)
-Config = namedtuple("Config", _KEYS)
+Serial = namedtuple("Serial", _SERIAL_KEYS + ("uart",))
+SerialUart = namedtuple("SerialUart", _UART_KEYS)
+Config = namedtuple("Config", _KEYS + _LINKS)
 
 
 def load(path=PATH):
@@ -80,7 +98,9 @@ def load(path=PATH):
 
 def parse(value):
     """Check the decoded settings; returns a Config."""
-    check_map("config", value, _KEYS)
+    check_map("config", value, _KEYS, _LINKS)
+    if ("mqtt" in value) == ("serial" in value):
+        raise ConfigError("config.mqtt", "or config.serial: give one of them, and not both")
     check_text("config.device_type", value["device_type"], MAX_NAME_CHARS, _TOPIC_CHARS)
     board.select(value["board"])
     check_integer("config.enterprise_number", value["enterprise_number"], 1, (1 << 32) - 1)
@@ -97,7 +117,8 @@ def parse(value):
         board=value["board"],
         enterprise_number=value["enterprise_number"],
         gateways=_gateways(value["gateways"]),
-        mqtt=_mqtt(value["mqtt"]),
+        mqtt=_mqtt(value["mqtt"]) if "mqtt" in value else None,
+        serial=_serial(value["serial"]) if "serial" in value else None,
         release_keys=tuple(
             hex_bytes(f"config.release_keys[{index}]", key, XY_BYTES)
             for index, key in enumerate(value["release_keys"])
@@ -144,3 +165,27 @@ def _mqtt(value):
         if not mqtt.tls and getattr(mqtt, key) is not None:
             raise ConfigError(f"{where}.{key}", "is set, but tls is false")
     return mqtt
+
+
+def _serial(value):
+    where = "config.serial"
+    check_map(where, value, _SERIAL_KEYS, ("uart",))
+    check_choice(where + ".port", value["port"], ("stdio", "uart"))
+    check_integer(
+        where + ".window_bytes", value["window_bytes"], MIN_WINDOW_BYTES, MAX_WINDOW_BYTES
+    )
+    check_integer(where + ".keepalive_s", value["keepalive_s"], 1, MAX_KEEPALIVE_S)
+    if value["interrupt"] is not True and value["interrupt"] is not False:
+        raise ConfigError(where + ".interrupt", "is not true or false")
+    if ("uart" in value) != (value["port"] == "uart"):
+        raise ConfigError(where + ".uart", "goes with port uart, and only with it")
+    uart = None
+    if "uart" in value:
+        uart = value["uart"]
+        check_map(where + ".uart", uart, _UART_KEYS)
+        check_integer(where + ".uart.id", uart["id"], 0, MAX_UART)
+        check_integer(where + ".uart.baud", uart["baud"], MIN_BAUD, MAX_BAUD)
+        for pin in ("tx", "rx"):
+            check_integer(f"{where}.uart.{pin}", uart[pin], 0, MAX_PIN)
+        uart = SerialUart(**uart)
+    return Serial(uart=uart, **{key: value[key] for key in _SERIAL_KEYS})

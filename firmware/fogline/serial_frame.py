@@ -130,6 +130,11 @@ class Decoder:
             self.held = b""
             self._overrun = False
 
+    def drop(self):
+        """Let go of what has come of a frame."""
+        self.noise += len(self.held)
+        self.held = b""
+
     def _hold(self, part):
         if self._overrun or len(self.held) + len(part) > self._most:
             self.noise += len(self.held) + len(part)

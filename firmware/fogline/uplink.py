@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 
-from . import VERSION, cbor, console, cose, mqtt
+from . import VERSION, cbor, console, cose
 from .errors import CryptoError, EncodingError, RevokedError
 from .receipts import Receipts
 
@@ -38,9 +38,10 @@ class Uplink:
         stats: Stats.
         updater: Updater; it gets announcements and chunks, and says what to ask for.
         clock: Clock; it gets the gateways' time.
+        wire: Wire, where the gateway is at the end of a serial line; else None.
     """
 
-    def __init__(self, config, key, journal, stats, updater, clock):
+    def __init__(self, config, key, journal, stats, updater, clock, wire=None):
         self._config = config
         self._kid = key.kid.hex()
         self._journal = journal
@@ -65,7 +66,7 @@ class Uplink:
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._topics = self._subscriptions()
-        self._client = self._make_client()
+        self._client = self._make_client(key, wire)
 
     # What the rest of the board asks for ------------------------------------------------
 
@@ -131,7 +132,7 @@ class Uplink:
         start = max(self._sent, self._journal.dropped)
         end = min(self._journal.next, self._journal.dropped + WINDOW)
         while start < end and self._client.pending(start):
-            start += 1  # the MQTT client itself sends this one again
+            start += 1  # the client itself sends this one again
         if start >= end:
             return None
         for sequence, data in self._journal.pending(start):
@@ -182,7 +183,15 @@ class Uplink:
         # the gateway that we leave.
         self._client.reconnect(f"no receipt from {silent}")
 
-    # What the MQTT client calls -----------------------------------------------------------
+    # What the client calls ----------------------------------------------------------------
+
+    def found(self, name):
+        """Turn to the gateway at the other end of the line; returns whether it is one of ours."""
+        for index, gateway in enumerate(self._config.gateways):
+            if gateway.name == name:
+                self._at = index
+                return True
+        return False
 
     def connected(self):
         """Begin anew with the present gateway."""
@@ -270,7 +279,20 @@ class Uplink:
                 topics[f"fogline/{gateway.name}/{kind}/{to}"] = (kind, gateway.name)
         return topics
 
-    def _make_client(self):
+    def _make_client(self, key, wire):
+        # A board uses one of the two; the other one's code would only take its memory.
+        if wire is not None:
+            from . import serial_link
+
+            return serial_link.Client(
+                wire=wire,
+                kid=key.kid,
+                device_type=self._config.device_type,
+                settings=self._config.serial,
+                handler=self,
+            )
+        from . import mqtt
+
         settings = self._config.mqtt
         context = None
         if settings.tls:

@@ -53,6 +53,7 @@ def config(driver=None, gateways=2):
             for number in range(1, 1 + gateways)
         ),
         mqtt=Mqtt("127.0.0.1", 1883, False, None, None, 10, None, None),
+        serial=None,
         release_keys=(),
         driver=driver or {"name": "testbed"},
         pack_rows=PACK_ROWS,

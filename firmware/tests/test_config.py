@@ -15,6 +15,8 @@ MQTT = {
     "server_name": "broker.test",
     "keepalive_s": 30,
 }
+SERIAL = {"port": "stdio", "window_bytes": 240, "keepalive_s": 5, "interrupt": True}
+UART = {"id": 1, "baud": 115200, "tx": 17, "rx": 16}
 GOOD = {
     "chain_id": "01" * 32,
     "device_type": "water-circulation",
@@ -43,6 +45,13 @@ def changed_mqtt(**changes):
     return changed(mqtt=value)
 
 
+def over_serial(**changes):
+    value = changed(serial=dict(SERIAL))
+    del value["mqtt"]
+    value["serial"].update(changes)
+    return value
+
+
 def refused_setting(value):
     try:
         config.parse(value)
@@ -64,6 +73,42 @@ def test_takes_a_good_configuration():
 def test_takes_plain_mqtt_with_user_and_password():
     value = changed_mqtt(tls=False, ca=None, server_name=None, user="u", password="p")
     assert config.parse(value).mqtt.password == "p"
+
+
+def test_takes_a_serial_line_in_place_of_mqtt():
+    parsed = config.parse(over_serial())
+    assert parsed.mqtt is None
+    assert parsed.serial.window_bytes == 240
+    assert parsed.serial.uart is None
+    parsed = config.parse(over_serial(port="uart", uart=UART))
+    assert parsed.serial.uart.tx == 17
+
+
+def test_names_what_is_wrong_with_the_serial_line():
+    both = over_serial()
+    both["mqtt"] = MQTT
+    assert refused_setting(both) == "config.mqtt"
+    for key in SERIAL:
+        value = over_serial()
+        del value["serial"][key]
+        assert refused_setting(value) == "config.serial." + key
+    for changes, setting in (
+        ({"port": "/dev/ttyUSB0"}, "port"),
+        ({"window_bytes": 127}, "window_bytes"),
+        ({"window_bytes": 16385}, "window_bytes"),
+        ({"keepalive_s": 0}, "keepalive_s"),
+        ({"interrupt": 1}, "interrupt"),
+        ({"uart": UART}, "uart"),
+        ({"port": "uart"}, "uart"),
+        ({"parity": "even"}, "parity"),
+    ):
+        assert refused_setting(over_serial(**changes)) == "config.serial." + setting, changes
+    for key in UART:
+        value = dict(UART)
+        del value[key]
+        assert refused_setting(over_serial(port="uart", uart=value)) == "config.serial.uart." + key
+        value[key] = -1
+        assert refused_setting(over_serial(port="uart", uart=value)) == "config.serial.uart." + key
 
 
 def test_names_each_missing_key():
