@@ -19,6 +19,7 @@ from collections import namedtuple
 
 from . import board
 from .checks import (
+    check_choice,
     check_integer,
     check_list,
     check_map,
