@@ -124,7 +124,7 @@ def spi(logical, hz):
     return _open[logical]
 
 
-def uart(logical, baudrate):
+def uart(logical, baudrate, buffer_bytes=UART_BUFFER_BYTES):
     """Return the port, 8 data bits, no parity, 1 stop bit; reading never waits."""
     from machine import UART, Pin
 
@@ -138,7 +138,7 @@ def uart(logical, baudrate):
         tx=Pin(tx),
         rx=Pin(rx),
         timeout=0,
-        rxbuf=UART_BUFFER_BYTES,
+        rxbuf=buffer_bytes,
     )
 
 

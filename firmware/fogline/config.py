@@ -7,7 +7,7 @@
           "keepalive_s", "user" | null, "password" | null},    the last two optional
  or, in its place,
  "serial": {"port": "stdio" | "uart", "window_bytes", "keepalive_s", "interrupt",
-            "uart": {"id", "baud", "tx", "rx"}},               `uart` where port says so
+            "uart": {"bus": "uart1", "baud"}},                 `uart` where port says so
  "release_keys": [x||y hex, ...],                              whose releases to trust
  "driver": {"name", ...},                                      see drivers/
  "pack_rows": 10, "rate_hz": 0,                                0: as fast as possible
@@ -49,8 +49,6 @@ _TOPIC_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 MIN_WINDOW_BYTES = 128
 MAX_WINDOW_BYTES = 16 * 1024
 MAX_KEEPALIVE_S = 300
-MAX_UART = 8
-MAX_PIN = 99
 MIN_BAUD = 9_600
 MAX_BAUD = 5_000_000
 
@@ -72,7 +70,7 @@ _LINKS = ("mqtt", "serial")
 _MQTT_KEYS = ("host", "port", "tls", "ca", "server_name", "keepalive_s")
 _MQTT_OPTIONAL = ("user", "password")
 _SERIAL_KEYS = ("port", "window_bytes", "keepalive_s", "interrupt")
-_UART_KEYS = ("id", "baud", "tx", "rx")
+_UART_KEYS = ("bus", "baud")
 
 Gateway = namedtuple("Gateway", ("name", "xy"))
 Mqtt = namedtuple("Mqtt", _MQTT_KEYS + _MQTT_OPTIONAL)
@@ -184,9 +182,7 @@ def _serial(value):
     if "uart" in value:
         uart = value["uart"]
         check_map(where + ".uart", uart, _UART_KEYS)
-        check_integer(where + ".uart.id", uart["id"], 0, MAX_UART)
         check_integer(where + ".uart.baud", uart["baud"], MIN_BAUD, MAX_BAUD)
-        for pin in ("tx", "rx"):
-            check_integer(f"{where}.uart.{pin}", uart[pin], 0, MAX_PIN)
+        board.claim(where + ".uart.bus", "uart", uart["bus"])
         uart = SerialUart(**uart)
     return Serial(uart=uart, **{key: value[key] for key in _SERIAL_KEYS})

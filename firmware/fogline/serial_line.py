@@ -7,7 +7,7 @@ off. Nothing here waits: what the line does not take now stays, within bounds.
 
 import time
 
-from . import serial_frame
+from . import board, serial_frame
 from .serial_frame import CONSOLE, LINK
 
 READ_BYTES = 256
@@ -83,23 +83,13 @@ class Uart:
     """A UART of its own; the console stays where it is.
 
     Args:
-        settings: id, baud, tx and rx of board.json.
+        settings: bus and baud of board.json.
     """
 
     carries_console = False
 
     def __init__(self, settings):
-        from machine import UART, Pin
-
-        self._uart = UART(
-            settings.id,
-            settings.baud,
-            tx=Pin(settings.tx),
-            rx=Pin(settings.rx),
-            rxbuf=UART_BUFFER_BYTES,
-            txbuf=UART_BUFFER_BYTES,
-            timeout=0,
-        )
+        self._uart = board.uart(settings.bus, settings.baud, UART_BUFFER_BYTES)
 
     def read(self, most):
         """Return what has come, up to `most` bytes."""

@@ -16,7 +16,7 @@ MQTT = {
     "keepalive_s": 30,
 }
 SERIAL = {"port": "stdio", "window_bytes": 240, "keepalive_s": 5, "interrupt": True}
-UART = {"id": 1, "baud": 115200, "tx": 17, "rx": 16}
+UART = {"bus": "uart1", "baud": 115200}
 GOOD = {
     "chain_id": "01" * 32,
     "device_type": "water-circulation",
@@ -49,6 +49,8 @@ def over_serial(**changes):
     value = changed(serial=dict(SERIAL))
     del value["mqtt"]
     value["serial"].update(changes)
+    if "uart" in changes:
+        value["board"] = "esp32-devkit"
     return value
 
 
@@ -81,7 +83,7 @@ def test_takes_a_serial_line_in_place_of_mqtt():
     assert parsed.serial.window_bytes == 240
     assert parsed.serial.uart is None
     parsed = config.parse(over_serial(port="uart", uart=UART))
-    assert parsed.serial.uart.tx == 17
+    assert parsed.serial.uart == ("uart1", 115200)
 
 
 def test_names_what_is_wrong_with_the_serial_line():
@@ -107,8 +109,14 @@ def test_names_what_is_wrong_with_the_serial_line():
         value = dict(UART)
         del value[key]
         assert refused_setting(over_serial(port="uart", uart=value)) == "config.serial.uart." + key
-        value[key] = -1
+        value[key] = 1
         assert refused_setting(over_serial(port="uart", uart=value)) == "config.serial.uart." + key
+
+
+def test_a_serial_line_needs_a_uart_that_the_board_has():
+    value = over_serial(port="uart", uart=UART)
+    value["board"] = "unix"
+    assert refused_setting(value) == "config.serial.uart.bus"
 
 
 def test_names_each_missing_key():
