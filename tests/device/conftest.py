@@ -8,6 +8,7 @@ import pytest
 from support.micropython import NoMicroPythonError, find_micropython
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
+PROBE = Path(__file__).with_name("core_probe.py")
 HEAP = "4m"
 TIMEOUT_S = 300
 
@@ -37,3 +38,17 @@ def run_firmware(micropython):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ask(run_firmware):
+    """Send lines to the probe; returns its answers."""
+
+    def send(lines):
+        done = run_firmware(PROBE, stdin="".join(f"{line}\n" for line in lines))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+        answers = done.stdout.splitlines()
+        assert len(answers) == len(lines), done.stdout[-2000:]
+        return answers
+
+    return send

@@ -2,7 +2,7 @@
 
 sign SECRET DIGEST       raw and low-S signature
 public SECRET            x || y
-ecdh SECRET PUBLIC       x coordinate
+ecdh SECRET PUBLIC       x coordinate, or the error's code
 reencode CBOR            decoded and encoded again, or the error's code
 sign1 SECRET CHAIN SEQUENCE DROPPED PAYLOAD    a COSE_Sign1 pack
 verify PUBLIC DIGEST SIGNATURE                 01 or 00
@@ -37,6 +37,13 @@ def verify(public, digest, signature):
     return "01" if p256.verify(public, digest, signature) else "00"
 
 
+def ecdh(secret, public):
+    try:
+        return p256.ecdh(secret, public).hex()
+    except FoglineError as error:
+        return error.code
+
+
 def speed(rounds):
     secret, digest = bytes(range(1, 33)), bytes(range(32))
     public = p256.public_key(secret)
@@ -59,7 +66,7 @@ def speed(rounds):
 ACTIONS = {
     "sign": sign,
     "public": lambda secret: p256.public_key(secret).hex(),
-    "ecdh": lambda secret, public: p256.ecdh(secret, public).hex(),
+    "ecdh": ecdh,
     "reencode": reencode,
     "sign1": sign1,
     "verify": verify,

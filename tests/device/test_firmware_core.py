@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import random
 import struct
 import sys
@@ -27,7 +28,6 @@ from fog_node.protocol.transactions import Alert
 from tools.vectors import board as vectors
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
-PROBE = Path(__file__).with_name("core_probe.py")
 MODULES = (
     "board",
     "cbor",
@@ -39,7 +39,8 @@ MODULES = (
     "pack",
     "selftest",
 )
-SIGNATURES = 1000
+# More than `make test` has time for: FOGLINE_SIGNATURES=10000.
+SIGNATURES = int(os.environ.get("FOGLINE_SIGNATURES", "1000"))
 VALUES = 1000
 MAX_BYTES = 1 << 16
 CHAIN_ID = hashlib.sha256(b"founding file").digest()
@@ -51,20 +52,6 @@ def seed(request):
     value = random.SystemRandom().getrandbits(64)
     print(f"seed {value}")
     return value
-
-
-@pytest.fixture(scope="session")
-def ask(run_firmware):
-    """Send lines to the probe; returns its answers."""
-
-    def send(lines):
-        done = run_firmware(PROBE, stdin="".join(f"{line}\n" for line in lines))
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-        answers = done.stdout.splitlines()
-        assert len(answers) == len(lines), done.stdout[-2000:]
-        return answers
-
-    return send
 
 
 def a_secret(source):
