@@ -2,8 +2,13 @@
 
 import sys
 
-from fogline import app, board
+from fogline import lock
 
-status = app.main()
+try:
+    from fogline import app, board
+
+    status = app.main()
+finally:
+    lock.leave()
 if board.HAS_EXIT_STATUS:
     sys.exit(status)
