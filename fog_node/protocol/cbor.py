@@ -32,12 +32,15 @@ _STEPS = bytearray(256)
 
 def encode(value: Any) -> bytes:
     """Encode `value` deterministically; raises EncodingError for what CBOR cannot hold."""
-    _check_depth(value, 0)
     try:
         data = cbor2.dumps(value, canonical=True)
-        # In large messages what looks doubtful is mostly part of a signature.
-        is_exact = not _is_doubtful(data) or native_reading.is_deterministic(data)
-        return data if is_exact else _encode_exactly(value)
+        if native_reading.is_deterministic(data):
+            return data
+        # What cbor2 writes otherwise; or what no structure here has, and decode refuses.
+        _check_depth(value, 0)
+        return _encode_exactly(value)
+    except RecursionError as error:
+        raise EncodingError("cbor", f"is nested deeper than {MAX_DEPTH} levels") from error
     except (cbor2.CBOREncodeError, OverflowError, ValueError) as error:
         raise EncodingError("cbor", f"cannot be encoded ({error})") from error
 
@@ -93,6 +96,8 @@ def _encode_exactly(value: Any) -> bytes:
     match value:
         case float():
             return _encode_float(value)
+        case cbor2.CBORSimpleValue():  # a tuple, too
+            return cbor2.dumps(value)
         case list() | tuple():
             return _head(4, len(value)) + b"".join(_encode_exactly(item) for item in value)
         case Mapping():
