@@ -84,6 +84,8 @@ class SimulatedNode:
         self.crash_at: tuple[str, int] | None = None
         self.fork: ForkError | None = None
         self.height = 0
+        # Own votes that were found on its disk since it was started.
+        self._on_disk: set[bytes] = set()
         self._directory: Path = world.directory / name
         self._tasks: set[asyncio.Task[None]] = set()
         self._own: asyncio.Queue[Body] = asyncio.Queue()
@@ -105,6 +107,7 @@ class SimulatedNode:
         self.starts += 1
         self.life += 1
         self.crash_at = None
+        self._on_disk.clear()
         founding = world.consortium.founding
         is_new = not self._directory.exists()
         self._store = SimulatedStore(self._directory, founding.chain_id, self)
@@ -296,6 +299,8 @@ class SimulatedNode:
                 self.may_crash("precommit sent")
 
     def _check_on_disk(self, vote: Vote) -> None:
+        if vote.raw in self._on_disk:
+            return
         votes, lock = self.ledger.saved()
         if vote.raw not in {saved.raw for saved in votes}:
             self.world.judge.fail(f"{self.name} sends a vote that is not on its disk")
@@ -303,6 +308,7 @@ class SimulatedNode:
             saved = None if lock is None else (lock.height, lock.round)
             if saved is None or saved < (vote.height, vote.round):
                 self.world.judge.fail(f"{self.name} precommits without a lock on disk")
+        self._on_disk.add(vote.raw)
 
     def _committed(self, block: Block, certificate: Certificate) -> None:
         del block, certificate
