@@ -44,8 +44,8 @@ fix: $(VENV)/installed-all ## mend what `make check` finds and a program can men
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests; ARGS="..." goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests on all cores; ARGS="..." goes to pytest instead
+	$(BIN)/python -m pytest $(or $(ARGS),-n auto)
 
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz ## fuzz the parsers, 20 s each; ARGS="--seconds 60 --only proof" changes that

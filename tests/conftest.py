@@ -1,11 +1,13 @@
-"""Options of the test networks; what was chosen is printed in the header."""
+"""Options of the test networks, printed in the header; and what `-n` needs to know."""
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
+from support import parallel
 from support.nets import boards, namespaces
 from support.nets.manifest import load
 from support.nets.wires import WAYS
@@ -46,7 +48,10 @@ def pytest_configure(config):
     config.net_way = "proxy" if asked == "proxy" or missing else "namespaces"
     config.net_reason = f" ({missing})" if missing else ""
     seed = config.getoption("--net-seed")
-    config.net_seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    if seed is None:  # workers take that of the header
+        chosen = getattr(config, "workerinput", {}).get("net_seed")
+        seed = random.SystemRandom().randrange(2**32) if chosen is None else chosen
+    config.net_seed = seed
     try:
         everything = [load(path) for path in sorted(MANIFESTS.glob("*.toml"))]
     except ValueError as error:
@@ -83,3 +88,26 @@ def pytest_generate_tests(metafunc):
     if "net_run" in metafunc.fixturenames:
         runs = metafunc.config.net_runs
         metafunc.parametrize("net_run", runs, ids=[f"{m.name}-{way}" for m, way in runs])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: tests of networks wait for most of their time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if stray := parallel.stray_names(config.rootpath):
+        raise pytest.UsageError(f"tests/support/parallel.py: {', '.join(stray)}: not there")
+    return parallel.Schedule(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["net_seed"] = node.config.net_seed
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        items.sort(key=parallel.rank)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import random
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ MAX_LINE_BYTES = 1024 * 1024
 TAIL_LINES = 5
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_PORT = 16_384
-_PORT_TRIES = 1000
-_given: set[int] = set()
+# Ports that one process claims at a time: more than one network of daemons ever has.
+_CLAIM = 256
+_own_ports: deque[int] = deque()
 
 
 class Child:
@@ -132,18 +134,32 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that is free, and stays so but for who asks for it by number.
 
     Below the range from which the system takes the ports of outgoing connections, one of
-    which would else get in before the daemon that the port is meant for.
+    which would else get in before the daemon that the port is meant for, and from a part of it
+    that no other process takes ports from: test runs and demos may go on side by side.
     """
+    while True:
+        for _ in range(len(_own_ports)):
+            port = _own_ports[0]
+            _own_ports.rotate(-1)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+        _own_ports.extendleft(reversed(_claim_ports()))
+
+
+def _claim_ports() -> range:
+    """Take ports that are this process's own until it ends."""
     low = int(_PORT_RANGE.read_text(encoding="ascii").split()[0])
     first = min(_FIRST_PORT, low // 2)
-    for _ in range(_PORT_TRIES):
-        port = random.randrange(first, low)  # noqa: S311 - spreads, hides nothing
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
-            return port
-    raise ToolError(f"ports {first} to {low - 1}: none is free; end what listens there")
+    for start in range(first, low - _CLAIM + 1, _CLAIM):
+        # A name that one process can hold, with no file behind it; ports and names are both
+        # those of the network namespace.
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0fogline-ports-{start}")
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # closed by the system when the process ends, and not before
+        return range(start, start + _CLAIM)
+    raise ToolError(f"ports {first} to {low - 1}: all are claimed; end what fogline runs there")
