@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,16 @@ FORGERIES = {"bad_signature", "tampered", "replayed", "unknown_device"}
 
 def demo(report: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tools.cli", "demo", "--json", str(report), *arguments]
-    run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as run:  # fmt: skip
+        try:
+            output, errors = run.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            os.killpg(run.pid, signal.SIGKILL)  # and whatever it has started
+            raise
+    assert run.returncode == 0, output[-3000:] + errors[-3000:]
     summary: dict[str, Any] = json.loads(report.read_text())
     assert summary["failures"] == []
     assert summary["packs_lost"] == summary["packs_duplicated"] == 0

@@ -19,7 +19,6 @@ TOGETHER = {
 APART = (
     "tests/network/test_attacks.py",
     "tests/network/test_catching_up.py",
-    "tests/network/test_demo.py",
     "tests/network/test_manifests.py",
     "tests/network/test_membership.py",
     "tests/network/test_node_processes.py",
