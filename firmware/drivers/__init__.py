@@ -2,7 +2,7 @@
 
 from fogline.checks import check_choice
 
-NAMES = ("replay", "testbed")
+NAMES = ("replay", "sensors", "testbed")
 
 
 def create(options, report):

@@ -13,7 +13,8 @@ FoglineError                anything the firmware refuses or cannot do
 ├── LinkError               link.*     MQTT or serial
 ├── ModelError              model.*    a .tflite file or its use
 ├── UpdateError             update.*   a release that must not be installed
-└── DriverError             driver.*   a sensor
+└── DriverError             driver.*   what reads the sensors
+    └── SensorFault         sensor.*   one sensor gives nothing now; the others go on
 """
 
 
@@ -81,3 +82,17 @@ class UpdateError(FoglineError):
 
 class DriverError(FoglineError):
     """A sensor cannot be read or was configured wrongly."""
+
+
+class SensorFault(DriverError):  # noqa: N818 - what a pack calls it
+    """A sensor gives nothing.
+
+    Attributes:
+        fault: the pack's word for it: absent, timeout, crc, bus, range, wire, no-data.
+        reopen: whether the sensor has to be set up again before it is asked again.
+    """
+
+    def __init__(self, fault, detail="", reopen=True):
+        super().__init__("sensor." + fault, detail)
+        self.fault = fault
+        self.reopen = reopen

@@ -18,6 +18,7 @@ from .pack import PackBuilder, encode_alert
 # A longer silence of the sensors ends a pack, as a step back in time does.
 MAX_GAP_MS = 10_000
 FINGERPRINT_BYTES = 8
+YEAR_2000_NS = 946_684_800 * 1_000_000_000
 
 
 class Sampler:
@@ -64,6 +65,7 @@ class Sampler:
         await self._resume()
         due_ms = time.ticks_ms()
         while True:
+            due_ms = await self._pace(due_ms)
             sample = self._driver.sample()
             if sample is None:
                 break
@@ -72,8 +74,8 @@ class Sampler:
                 await self._wait_for_model()
                 due_ms = time.ticks_ms()
                 continue
-            due_ms = await self._pace(due_ms)
-            await self._take(*sample)
+            time_ms, values = sample
+            await self._take(_now_ms() if time_ms is None else time_ms, values)
         await self._seal()
         self._driver.close()
 
@@ -204,3 +206,9 @@ class Sampler:
                 await self._uplink.receipt()
         self._uplink.wake()
         return sequence
+
+
+def _now_ms():
+    """Milliseconds since 1970, for a row of now."""
+    # Some ports count from 2000 on.
+    return (time.time_ns() + (0 if time.gmtime(0)[0] == 1970 else YEAR_2000_NS)) // 1_000_000

@@ -5,6 +5,7 @@ names; a name on the command line picks modules. Prints one line for each test. 
 if a test failed or none ran.
 """
 
+import gc
 import os
 import sys
 
@@ -29,6 +30,10 @@ def main(names):
                 ran += 1
                 if not run(module_name + "." + test_name, getattr(module, test_name)):
                     failed += 1
+        # A board's heap holds one module's tests, not those of all.
+        del module
+        sys.modules.pop(module_name, None)
+        gc.collect()
     print(f"{ran} tests, {failed} failed")
     return 1 if failed or not ran else 0
 
