@@ -64,6 +64,7 @@ class PtyBoard:
 
     def _plug(self):
         self._cable, self._socket = os.openpty()
+        os.set_blocking(self._cable, False)
         tty.setraw(self._socket)
         self.port = os.ttyname(self._socket)
 
@@ -73,6 +74,8 @@ class PtyBoard:
 
     def _power(self):
         self._board, terminal = os.openpty()
+        os.set_blocking(self._board, False)
+        self._pending = {}
         tty.setraw(terminal)
         # Ctrl-C interrupts a program, as it does on a bare board.
         modes = termios.tcgetattr(terminal)
@@ -102,16 +105,24 @@ class PtyBoard:
         os.close(self._board)
 
     def _carry(self):
+        """Copy both ways. A side that takes nothing holds up the other end, and nobody else."""
         while not self._stopping:
             with self._lock:
                 ends = {self._cable: self._board, self._board: self._cable}
-                for source in select.select(list(ends), [], [], 0.02)[0]:
+                reading = [one for one in ends if not self._pending.get(ends[one])]
+                writing = [one for one, data in self._pending.items() if data]
+                readable, writable, _ = select.select(reading, writing, [], 0.02)
+                for sink in writable:
+                    with contextlib.suppress(BlockingIOError):
+                        count = os.write(sink, self._pending[sink])
+                        self._pending[sink] = self._pending[sink][count:]
+                for source in readable:
                     try:
                         data = os.read(source, 4096)
                     except OSError:  # nobody has the port open, or the board has ended
                         data = b""
                     if data:
-                        os.write(ends[source], data)
+                        self._pending[ends[source]] = data
                     elif source == self._board:
                         # As after a reset: it starts again.
                         self._cut_power()

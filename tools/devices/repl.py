@@ -54,7 +54,7 @@ class Repl:
             self.line.write(b"\r" + _CTRL_A)
             try:
                 self._read_until((_RAW_PROMPT,), ENTER_TIMEOUT_S)
-            except SilentError:
+            except (SilentError, BoardError):  # the latter: more words of a program than we hold
                 continue
             self._drain()
             return
