@@ -6,7 +6,6 @@ opens is another pseudo-terminal, with a thread in between as the cable: so it c
 """
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -17,7 +16,6 @@ import tty
 from pathlib import Path
 
 from support.micropython import find_micropython
-
 from tools.devices.errors import CableError
 from tools.devices.line import SerialLine
 
@@ -82,18 +80,14 @@ class PtyBoard:
         modes[3] |= termios.ISIG
         termios.tcsetattr(terminal, termios.TCSANOW, modes)
 
-        def own_terminal():
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
         self._process = subprocess.Popen(
-            [self._program, "-X", f"heapsize={HEAP}", "-i", START],
+            # As the terminal's own program, so that a Ctrl-C reaches it.
+            ["setsid", "--ctty", self._program, "-X", f"heapsize={HEAP}", "-i", START],
             cwd=self.directory,
             env={**os.environ, "MICROPYPATH": ".:.frozen", "TERM": "dumb"},
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            start_new_session=True,
-            preexec_fn=own_terminal,
         )
         os.close(terminal)
         self.starts += 1

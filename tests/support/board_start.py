@@ -7,7 +7,7 @@ import sys
 
 for _name in ("boot.py", "main.py"):
     try:
-        with open(_name) as _file:
+        with open(_name) as _file:  # noqa: PTH123 - MicroPython has no pathlib
             _code = _file.read()
     except OSError:
         continue
@@ -15,5 +15,5 @@ for _name in ("boot.py", "main.py"):
         exec(_code, {"__name__": "__main__"})
     except (SystemExit, KeyboardInterrupt):
         pass
-    except Exception as _error:
+    except Exception as _error:  # noqa: BLE001 - a board says what it was, and goes on
         sys.print_exception(_error)

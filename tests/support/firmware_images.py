@@ -4,6 +4,7 @@ import struct
 import threading
 from pathlib import Path
 
+from tools.devices.errors import ImageError
 from tools.devices.uf2 import RP2040, RP2350_ABSOLUTE, RP2350_ARM_S, read_uf2
 
 ESP_CHIP_IDS = {"esp32": 0, "esp32c3": 5, "esp32s3": 9}
@@ -42,14 +43,15 @@ def esp_image(chip, content):
     return head + bytes(10) + content
 
 
+LABELS = {RP2040: "RPI-RP2", RP2350_ARM_S: "RP2350"}
+
+
 class FakeDrive:
     """A Pico in BOOTSEL: takes blocks of its family, and restarts behind the last one.
 
     Attributes:
         flash: what it has been given, once it restarted.
     """
-
-    LABELS = {RP2040: "RPI-RP2", RP2350_ARM_S: "RP2350"}
 
     def __init__(self, root, family=RP2040, *, deaf=False):
         self.root = Path(root)
@@ -63,7 +65,7 @@ class FakeDrive:
 
     def appear(self):
         self.root.mkdir(parents=True, exist_ok=True)
-        label = self.LABELS[self.family]
+        label = LABELS[self.family]
         text = f"UF2 Bootloader v3.0\r\nModel: Raspberry Pi RP2\r\nBoard-ID: {label}\r\n"
         (self.root / "INFO_UF2.TXT").write_bytes(text.encode())
 
@@ -84,7 +86,7 @@ class FakeDrive:
                 # It needs all blocks; those of other families it passes over.
                 try:
                     image = read_uf2(data, path.name)
-                except Exception:  # not all of it yet
+                except ImageError:  # not all of it yet
                     continue
                 if image.family == self.family and not self._deaf:
                     self.flash = data

@@ -159,6 +159,13 @@ def device_provision(
         Path | None, typer.Option(metavar="DIR", help="Our firmware. [that of this checkout]")
     ] = None,
     start: Annotated[bool, typer.Option(help="Start it, and see that it runs.")] = True,
+    lock: Annotated[
+        bool,
+        typer.Option(
+            help="Close its prompt behind all else, so that nobody reads its key over the line. "
+            "From then on it is provisioned anew only behind `flash --erase`, with a new key."
+        ),
+    ] = False,
     workers: Workers = 8,
     tries: Tries = 3,
     json_file: JsonFile = None,
@@ -174,10 +181,10 @@ def device_provision(
     """
     from tools.boards import load_boards
     from tools.devices import fleet, work
-    from tools.devices.compiler import FIRMWARE
     from tools.devices.found import find_boards
     from tools.devices.progress import view
     from tools.devices.settings import load_settings
+    from tools.firmware_files import FIRMWARE
 
     boards = load_boards()
     loaded = load_settings(
@@ -186,7 +193,9 @@ def device_provision(
         file or [],
         board,
     )
-    provisioning = work.provisioning(loaded, boards, board, source=source or FIRMWARE, start=start)
+    provisioning = work.provisioning(
+        loaded, boards, board, source=source or FIRMWARE, start=start, lock=lock
+    )
     ports = work.choose(find_boards(boards), port or [], everything=everything)
     with view(errors) as shown:
         outcomes = fleet.run_all(ports, provisioning, shown, workers=workers, tries=tries)

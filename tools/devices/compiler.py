@@ -12,10 +12,10 @@ from pathlib import Path
 from tools.devices.errors import BoardError
 from tools.devices.identity import Identity
 from tools.errors import ToolError
+from tools.firmware_files import FIRMWARE, is_for
 
-__all__ = ["FIRMWARE", "PACKAGES", "START", "built"]
+__all__ = ["MODULES", "PACKAGES", "START", "built"]
 
-FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 # MicroPython starts these by name, and only as source.
 START = ("boot.py", "main.py")
 # Whole folders that are ours on a board: what else lies in them is removed.
@@ -54,7 +54,12 @@ def _built(arch: str, firmware: Path) -> Mapping[str, bytes]:
         raise ToolError(f"{firmware}: is not our firmware; give its folder with --source")
     files = {name: (firmware / name).read_bytes() for name in START}
     sources = [firmware / name for name in MODULES]
-    sources += [path for package in PACKAGES for path in sorted((firmware / package).rglob("*.py"))]
+    sources += [
+        path
+        for package in PACKAGES
+        for path in sorted((firmware / package).rglob("*.py"))
+        if is_for(path.name, arch)
+    ]
     with tempfile.TemporaryDirectory() as directory:
         for source in sources:
             path = source.relative_to(firmware)

@@ -6,7 +6,8 @@ The order is what makes it safe to unplug at any moment:
 2. each file is written beside the old one, compared by hash on the board, and takes its place;
 3. the settings are checked by the board's own firmware before they take their place;
 4. the key is made on the board, which mixes our entropy with its own, and proves that it has it;
-5. `main.py` comes back last.
+5. `main.py` comes back last, and behind it only the lock, where one is asked for: from the next
+   start on nobody reads the flash, nor provisions the board, over its serial line.
 
 Whatever was cut short, the same command goes on from there: it compares hashes, and copies only
 what differs.
@@ -25,18 +26,21 @@ from typing import Any
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import PublicKey
 from tools.boards import Board
-from tools.devices.compiler import FIRMWARE, MODULES, PACKAGES, built
+from tools.devices.compiler import MODULES, PACKAGES, built
 from tools.devices.errors import BoardError
 from tools.devices.flash_files import PART, FlashFiles, OnBoard
 from tools.devices.identity import Identity
 from tools.devices.progress import Tell
 from tools.devices.repl import Repl
 from tools.devices.settings import Settings
+from tools.firmware_files import FIRMWARE
 
 __all__ = ["Provisioned", "provision"]
 
 SETTINGS = "board.json"
 KEY = "key.bin"
+# firmware/fogline/lock.py
+LOCK = "locked"
 SEED = "seed.bin"
 SEED_BYTES = 32
 CHALLENGE_BYTES = 32
@@ -55,6 +59,8 @@ class Provisioned:
         kid, public_key: hex; public_key is x and y.
         channels: [name, unit, minimum, maximum] each.
         is_new_key: whether the key was made just now.
+        is_locked: whether the serial line shows no prompt any more, so that nobody reads the key
+            there.
         copied, removed, unchanged: files.
     """
 
@@ -67,6 +73,7 @@ class Provisioned:
     public_key: str
     channels: list[list[Any]]
     is_new_key: bool
+    is_locked: bool
     copied: int
     removed: int
     unchanged: int
@@ -83,6 +90,8 @@ def provision(
     settings: Settings,
     tell: Tell,
     source: Path = FIRMWARE,
+    *,
+    lock: bool = False,
 ) -> Provisioned:
     """Provision a board whose REPL we have; it is not started.
 
@@ -123,6 +132,8 @@ def provision(
     key, channels, is_new = _key(repl)
     if "main.py" in changed:
         flash.put("main.py", start, bar.add)
+    if lock and LOCK not in there:
+        flash.put(LOCK, b"")
     values = settings.values
     return Provisioned(
         board=board.id,
@@ -134,6 +145,7 @@ def provision(
         public_key=key.xy.hex(),
         channels=channels,
         is_new_key=is_new,
+        is_locked=lock or LOCK in there,
         copied=len(changed) + len(files),
         removed=len(stale),
         unchanged=len(code) + len(root) - len(changed) - len(files),

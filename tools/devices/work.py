@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tools.boards import Board, load_board
-from tools.devices.compiler import FIRMWARE
 from tools.devices.errors import BoardError, DeviceError
 from tools.devices.esp import flash_esp
 from tools.devices.fleet import Work
@@ -28,6 +27,7 @@ from tools.devices.provision import provision
 from tools.devices.repl import Repl
 from tools.devices.settings import Settings
 from tools.errors import UsageError
+from tools.firmware_files import FIRMWARE
 
 __all__ = ["choose", "flashing", "load_records", "look", "provisioning"]
 
@@ -145,9 +145,10 @@ def provisioning(
     *,
     source: Path = FIRMWARE,
     start: bool = True,
+    lock: bool = False,
     open_: Open = open_line,
 ) -> Work:
-    """Make the work of provisioning boards with these settings."""
+    """Make the work of provisioning boards with these settings; locked ones are started."""
 
     def work(port: str, _attempt: int, tell: Tell) -> dict[str, Any]:
         tell("asking")
@@ -155,8 +156,8 @@ def provisioning(
             repl.fresh()
             identity = ask(repl)
             board = which_board(identity, boards, asked, port)
-            done = provision(repl, identity, board, settings, tell, source).as_dict()
-            if not start:
+            done = provision(repl, identity, board, settings, tell, source, lock=lock).as_dict()
+            if not start and not lock:
                 repl.leave()
                 return {**done, "started": None, "summary": _summary(done)}
             tell("starting")
@@ -201,7 +202,8 @@ def _started(line: Line, port: str) -> bool:
 def _summary(done: Mapping[str, Any]) -> str:
     return (
         f"{done['board']} {done['kid']}: {done['copied']} files copied, {done['unchanged']} as "
-        f"they were, key {'made' if done['is_new_key'] else 'kept'}"
+        f"they were, key {'made' if done['is_new_key'] else 'kept'}, "
+        + ("locked" if done["is_locked"] else "not locked: whoever plugs it in reads its key")
     )
 
 

@@ -45,7 +45,7 @@ def test_boards_are_found_by_their_usb_ids() -> None:
 def test_picos_in_bootsel_are_found_by_their_drive(tmp_path) -> None:
     (tmp_path / "stick").mkdir()
     with FakeDrive(tmp_path / "RPI-RP2"), FakeDrive(tmp_path / "RP2350", 0xE48BFF59):
-        drives = find_drives(lambda: tmp_path.iterdir())
+        drives = find_drives(tmp_path.iterdir)
         assert [drive.label for drive in drives] == ["RP2350", "RPI-RP2"]
         found = find(drives=drives)
     assert [one.state for one in found] == ["bootloader", "bootloader"]
@@ -54,7 +54,7 @@ def test_picos_in_bootsel_are_found_by_their_drive(tmp_path) -> None:
 
 
 def test_a_drive_of_another_kind_is_named(tmp_path) -> None:
-    with pytest.raises(PortError, match="no drive of a boot loader.*hold BOOTSEL"):
+    with pytest.raises(PortError, match=r"no drive of a boot loader.*hold BOOTSEL"):
         read_drive(tmp_path)
     (tmp_path / "INFO_UF2.TXT").write_bytes(b"\xff\xfe nothing of use")
     with pytest.raises(PortError, match="names no Board-ID"):
@@ -90,7 +90,7 @@ def test_the_ports_to_work_on() -> None:
     assert work.choose([one, two], ["tty9"], everything=False) == ["tty9"]
     with pytest.raises(UsageError, match=r"2 boards are plugged in \(tty1, tty2\); say --all"):
         work.choose([one, two], [], everything=False)
-    with pytest.raises(UsageError, match="no board is plugged in .*hold BOOTSEL"):
+    with pytest.raises(UsageError, match=r"no board is plugged in .*hold BOOTSEL"):
         work.choose([], [], everything=True)
     with pytest.raises(UsageError, match="--all"):
         work.choose([one], ["tty1"], everything=True)

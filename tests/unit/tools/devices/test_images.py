@@ -1,4 +1,4 @@
-"""Firmware files: their checksum, and that the wrong board's is refused with the right one's name."""
+"""Firmware files: their checksum; the wrong board's is refused, with the right one's name."""
 
 import hashlib
 import re
@@ -63,7 +63,7 @@ def test_a_file_is_flashed_only_with_a_known_checksum(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(images, "known_images", lambda: {path.name: right})
     assert images.load_image(path).sha256 == right
     monkeypatch.setattr(images, "known_images", lambda: {path.name: "11" * 32})
-    with pytest.raises(ImageError, match="not 1111.* of the file of that name; download it again"):
+    with pytest.raises(ImageError, match=r"not 1111.* of the file of that name; download it again"):
         images.load_image(path)
 
 

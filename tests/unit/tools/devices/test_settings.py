@@ -55,7 +55,7 @@ def test_files_that_the_settings_name_go_along(written, tmp_path) -> None:
 
 
 def test_a_kind_of_board_that_is_contradicted(written) -> None:
-    with pytest.raises(UsageError, match="--board pico: .*says that it is for pico-w"):
+    with pytest.raises(UsageError, match=r"--board pico: .*says that it is for pico-w"):
         load_settings(written(board="pico-w"), None, [], "pico")
     assert "board" not in load_settings(written(board="pico-w"), None, [], "pico-w").values
 
