@@ -53,6 +53,13 @@ def device_list(
         ),
     ] = True,
     workers: Workers = 8,
+    api: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--api", metavar="URL", help="List the boards on the chain too, of this node."
+        ),
+    ] = None,
+    member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
     """Find the boards that are plugged in, by their USB ids, and say what they run.
@@ -77,12 +84,20 @@ def device_list(
         rows = [outcome.result for outcome in outcomes]
     else:
         rows = [one.as_dict() for one in found.values()]
-    report({"boards": rows}, json_file)
-    if not rows:
+    result: dict[str, Any] = {"boards": rows}
+    if api is not None:
+        result["devices"] = run(_enrolled(Nodes.of(api, member)))
+    report(result, json_file)
+    if not rows and api is None:
         raise ToolError(
             "no board is plugged in that hardware/boards/ knows; use a cable that carries data, "
             "and hold BOOTSEL while plugging a new Pico in"
         )
+
+
+async def _enrolled(nodes: Nodes) -> list[dict[str, Any]]:
+    async with nodes.client() as client:
+        return [device.model_dump() for device in await client.devices()]
 
 
 @app.command("flash")
@@ -391,20 +406,3 @@ def device_reinstate(
         )
     )
     report(result, json_file)
-
-
-@app.command("enrolled")
-def device_enrolled(
-    api: Api = None, member: MemberDirectory = None, json_file: JsonFile = None
-) -> None:
-    """List the boards on the chain.
-
-    Example: fogline device enrolled --api http://127.0.0.1:7480
-    """
-    nodes = Nodes.of(api, member)
-
-    async def ask() -> Any:
-        async with nodes.client() as client:
-            return [device.model_dump() for device in await client.devices()]
-
-    report({"devices": run(ask())}, json_file)
