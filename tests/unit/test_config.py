@@ -137,7 +137,7 @@ REFUSED = {
     ),
     "unknown section": (
         MINIMAL + "[mine]\nthreads = 1",
-        "[mine] is an unknown section; the sections are node, peer, mqtt, serial, api, mining, storage",
+        "[mine] is an unknown section; the sections are node, peer, mqtt, serial, api, mining",
     ),
     "missing key": (
         MINIMAL.replace('key = "keys/signing.key"', "", 1),
