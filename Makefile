@@ -85,7 +85,7 @@ $(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
 
 $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
-	$(INSTALL) -e '.[demo,boards,cloud,test,dev]'
+	$(INSTALL) -e '.[demo,cloud,test,dev]'
 	@touch $@ $(VENV)/installed-demo
 
 $(VENV)/installed-fuzz: $(VENV)/installed-all

@@ -4,6 +4,7 @@ CloudError
 ├── ChainError        a block that a node gave does not hold
 ├── DatasetError      the data set cannot be read or written, or lacks what was asked for
 ├── ExportError       a model cannot be run by the boards it is for
+├── ModelError        a trained model's directory is not one, or another task's
 ├── RecordingError    a CSV recording is not as it must be
 ├── ReleaseError      a model cannot be released as it is
 └── TrainingError     there is too little, or nothing fit, to train on
@@ -52,6 +53,10 @@ class ExportError(CloudError):
 
 class TrainingError(CloudError):
     """The data is not enough, or not fit, for the task."""
+
+
+class ModelError(CloudError):
+    """The directory of a trained model cannot be read, or is not what was asked for."""
 
 
 class RecordingError(CloudError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,21 @@ def plot_timeline(
     low, high = axes.get_ylim()
     axes.fill_between(position, low, high, where=labels.tolist(), alpha=0.2, color="orange")
     axes.set(xlabel="window", ylabel="score", title=title)
+    _save(figure, path)
+
+
+def plot_precision_recall(
+    path: Path, scores: Mapping[str, npt.NDArray[np.float64]], labels: npt.NDArray[np.bool_]
+) -> None:
+    """Write the curves of several classifiers, by name."""
+    from sklearn.metrics import precision_recall_curve
+
+    figure, axes = _figure()
+    for name, values in scores.items():
+        precisions, recalls, _ = precision_recall_curve(labels, values)
+        axes.plot(recalls, precisions, label=name, linewidth=1)
+    axes.set(xlabel="recall", ylabel="precision", title="rows that were not learned from")
+    axes.legend(fontsize="small")
     _save(figure, path)
 
 

@@ -15,6 +15,7 @@ from tools.commands import (
     evaluate,
     fog,
     model,
+    predict,
     proof,
     request,
     train,
@@ -27,7 +28,7 @@ EXIT_USAGE = 2
 
 app = new_app("Readings signed on boards, sealed by a consortium, judged by models it can check.")
 app.command("demo")(demo.demo)
-for group in (consortium, fog, device, train, evaluate, model, request, proof, bench):
+for group in (consortium, fog, device, train, predict, evaluate, model, request, proof, bench):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

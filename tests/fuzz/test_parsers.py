@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harnesses import BY_NAME, HARNESSES, Harness
 from mutations import mutate
 
-from cloud.recording import MAX_CSV_BYTES
+from cloud.tables import MAX_CSV_BYTES
 
 ROUNDS = 400
 SLOW = {"http": 60, "admission": 150, "config": 150, "csv": 200}

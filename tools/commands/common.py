@@ -60,6 +60,9 @@ DatasetDirectory = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Data set; what it lacks is collected.")
 ]
 DeviceType = Annotated[str, typer.Option("--device-type", help="Type of the boards, as enrolled.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look, in two minutes or less.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Recordings = Annotated[Path, typer.Option("--data", metavar="PATH", help="See above.")]
 ConsortiumDirectory = Annotated[
     Path, typer.Option("--consortium", metavar="DIR", help="What `consortium create` made.")
 ]
@@ -73,12 +76,11 @@ def numbers(option: str, text: str) -> list[int]:
         raise UsageError(f"{option} {text}: give integers separated by commas") from error
 
 
-def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
+def report(result: Any, json_file: Path | None) -> None:
     """Print a result for people and, where asked for, write it as JSON."""
     if json_file is not None:
         write_out(json_file, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    if show:
-        _show(result)
+    _show(result)
 
 
 def write_out(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tools import consortium as consortiums
+from tools import recorded
 from tools.commands.common import (
     Api,
     DatasetDirectory,
@@ -15,13 +16,17 @@ from tools.commands.common import (
     FoundingFile,
     JsonFile,
     MemberDirectory,
+    Quick,
+    Recordings,
+    Seed,
+    errors,
     new_app,
     report,
     run,
 )
 from tools.nodes import Nodes
 
-app = new_app("Measure a trained model.")
+app = new_app("Measure a trained model, or a task by its protocol, baselines beside it.")
 
 
 @app.command("anomaly")
@@ -53,3 +58,27 @@ def evaluate_anomaly(
         )
     )
     report(result, json_file)
+
+
+def _add(task: recorded.RecordedTask) -> None:
+    def evaluate(
+        data: Recordings,
+        out: Annotated[Path, typer.Option(help="Directory for plots and the result.")],
+        quick: Quick = False,
+        seed: Seed = 0,
+        json_file: JsonFile = None,
+    ) -> None:
+        with recorded.job(out, quick, seed, errors) as job:
+            result = task.module().evaluate(data, job)
+        report(result, json_file)
+
+    app.command(
+        task.name,
+        help=f"Measure how well is told {task.learns}, by the protocol in cloud/README.md."
+        f"\n\n--data: {task.data}"
+        f"\n\nExample: fogline evaluate {task.name} --data {task.example} --out evaluation",
+    )(evaluate)
+
+
+for _task in recorded.TASKS:
+    _add(_task)

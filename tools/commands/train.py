@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tools import consortium as consortiums
+from tools import recorded
 from tools.commands.common import (
     Api,
     DatasetDirectory,
@@ -15,6 +16,9 @@ from tools.commands.common import (
     FoundingFile,
     JsonFile,
     MemberDirectory,
+    Quick,
+    Recordings,
+    Seed,
     errors,
     new_app,
     report,
@@ -22,7 +26,7 @@ from tools.commands.common import (
 )
 from tools.nodes import Nodes
 
-app = new_app("Train a model on sealed readings.")
+app = new_app("Train a model, on sealed readings or on recordings.")
 
 
 @app.command("anomaly")
@@ -33,8 +37,8 @@ def train_anomaly(
     device_type: DeviceType,
     api: Api = None,
     member: MemberDirectory = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look, in seconds.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    quick: Quick = False,
+    seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Collect what is sealed, and train an anomaly detector that boards run.
@@ -53,3 +57,27 @@ def train_anomaly(
         )
     )
     report(result, json_file)
+
+
+def _add(task: recorded.RecordedTask) -> None:
+    def train(
+        data: Recordings,
+        out: Annotated[Path, typer.Option(help="Directory for the model and its report.")],
+        quick: Quick = False,
+        seed: Seed = 0,
+        json_file: JsonFile = None,
+    ) -> None:
+        with recorded.job(out, quick, seed, errors) as job:
+            result = task.module().train(data, job)
+        report(result, json_file)
+
+    app.command(
+        task.name,
+        help=f"Learn {task.learns}, from recordings.\n\n--data: {task.data}"
+        f"\n\nExample: fogline train {task.name} "
+        f"--data {task.example} --out model",
+    )(train)
+
+
+for _task in recorded.TASKS:
+    _add(_task)

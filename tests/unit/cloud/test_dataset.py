@@ -249,6 +249,6 @@ def test_a_recording_of_another_kind(tmp_path, monkeypatch):
     path.write_bytes(HEADER.encode() + b"\n\xff\n")
     with pytest.raises(RecordingError, match="line 2: is not UTF-8"):
         read_csv(path)
-    monkeypatch.setattr("cloud.recording.MAX_CSV_BYTES", 10)
+    monkeypatch.setattr("cloud.tables.MAX_CSV_BYTES", 10)
     with pytest.raises(RecordingError, match="over 10 bytes"):
         read_csv(path)

@@ -1,0 +1,82 @@
+"""A trained model's directory: its card, and scikit-learn's models, that load and run no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import ModelError
+
+CARD_FILE = "card.json"
+MAX_CARD_BYTES = 16 * 1024 * 1024
+MAX_MODEL_BYTES = 1024 * 1024 * 1024
+# What a file may make objects of beyond what skops knows to be harmless.
+_TRUSTED = frozenset(
+    {
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+
+
+def write_card(directory: Path, card: dict[str, Any]) -> None:
+    """Write what training says of its model."""
+    (directory / CARD_FILE).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+
+
+def read_card(directory: Path, task: str) -> dict[str, Any]:
+    """Read a card; raises ModelError where there is none, or it is another task's."""
+    path = directory / CARD_FILE
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ModelError(f"{path}: is over {MAX_CARD_BYTES} bytes", "train again")
+        card = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is no JSON ({error})", "train again") from error
+    found = card.get("task") if isinstance(card, dict) else None
+    if found != task:
+        raise ModelError(
+            f"{path}: is of the task {found!r}, not {task!r}", "give a model of this task"
+        )
+    return dict(card)
+
+
+def save_sklearn(path: Path, model: Any) -> None:
+    """Write a model of scikit-learn."""
+    from skops import io
+
+    io.dump(model, path)
+
+
+def load_sklearn(path: Path) -> Any:
+    """Read a model of scikit-learn; raises ModelError for a file that would make anything else."""
+    from skops import io
+
+    _check_size(path)
+    try:
+        strange = set(io.get_untrusted_types(file=path)) - _TRUSTED
+        model = None if strange else io.load(path, trusted=sorted(_TRUSTED))
+    except Exception as error:  # whatever a damaged archive leads to
+        raise ModelError(f"{path}: is no model ({error})", "train again") from error
+    if strange:
+        raise ModelError(
+            f"{path}: would make {', '.join(sorted(strange)[:5])}",
+            "do not use this file; train again",
+        )
+    return model
+
+
+def _check_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"
+        ) from error
+    if size > MAX_MODEL_BYTES:
+        raise ModelError(f"{path}: is over {MAX_MODEL_BYTES} bytes", "train a smaller model")

@@ -1,0 +1,297 @@
+"""Will this machine fail, and how: classifiers over one row of its state.
+
+Candidates are a generalised linear model, a random forest, gradient boosting and a neural network,
+and the super learner over them (see `super_learner`); beside them stands an int8 network for
+boards. Failure modes are told by a random forest of several labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.errors import TrainingError
+from cloud.intervals import bootstrap
+from cloud.model_files import load_sklearn, read_card, save_sklearn, write_card
+from cloud.plots import plot_precision_recall
+
+from .failure_data import FEATURES, MODES, FailureData, read_failures, rule
+from .failure_network import FailureNetwork, fit_network
+from .job import Job
+from .super_learner import SuperLearner, fit_super_learner
+from .thresholds import best_threshold, f1, precision, recall
+
+TASK = "failure"
+FOLDS = 5
+QUICK_FOLDS = 3
+# With fewer of either class, a fold could be without one.
+MIN_ROWS_OF_A_CLASS = 25
+TREES = 400
+QUICK_TREES = 100
+PUBLISHED = {
+    "F1 0.895: XGBoost, cross-validated without leakage, all 10,000 rows": 0.895,
+}
+SUPER, BOARD, RULE, ALL = "super learner", "int8 network", "rule of the description", "all fail"
+FLOAT_BOARD = "the same network, float"
+MODES_FILE, INT8_FILE, FLOAT_FILE = "modes.skops", "model.tflite", "model_float.tflite"
+_PREDICTED = ("id", "probability", "failure", "mode")
+
+
+def train(data: Path, job: Job) -> dict[str, Any]:
+    """Fit all of it to a file of the format and write the model's directory.
+
+    Returns:
+        The report, which is written as well.
+
+    Raises:
+        RecordingError: the file is not of the format. TrainingError: too few failures.
+    """
+    rows = read_failures(data, labelled=True)
+    failed, modes = _labels(rows)
+    fitted = _fit(rows.features, failed, modes, job, _Steps(job, "train", 1))
+    job.out.mkdir(parents=True, exist_ok=True)
+    for name, model in fitted.learner.models.items():
+        save_sklearn(job.out / _file(name), model)
+    save_sklearn(job.out / MODES_FILE, fitted.modes)
+    (job.out / INT8_FILE).write_bytes(fitted.network.int8.data)
+    (job.out / FLOAT_FILE).write_bytes(fitted.network.float_data)
+    int8 = fitted.network.int8
+    card = {
+        "task": TASK,
+        "rows": len(rows),
+        "failures": int(failed.sum()),
+        "seed": job.seed,
+        "quick": job.quick,
+        "sealed": False,
+        "features": list(FEATURES),
+        "modes": list(MODES),
+        "weights": fitted.learner.weights,
+        "threshold": fitted.thresholds[SUPER],
+        "int8_threshold": int(np.ceil(fitted.thresholds[BOARD])),
+        "int8": {
+            "bytes": len(int8.data), "ops": list(int8.ops), "arena": int8.arena,
+            "input_scale": int8.input_scale, "input_zero": int8.input_zero,
+            "mean": fitted.network.mean.tolist(),
+            "deviation": fitted.network.deviation.tolist(),
+        },
+    }  # fmt: skip
+    write_card(job.out, card)
+    return {key: value for key, value in card.items() if key != "int8"} | {
+        "int8_bytes": len(int8.data),
+        "int8_arena": int8.arena,
+    }
+
+
+def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
+    """Write a CSV file: id, probability and decision of each row, and the likeliest mode.
+
+    Raises:
+        RecordingError, ModelError.
+    """
+    card = read_card(model, TASK)
+    rows = read_failures(data, labelled=False)
+    models = {name: load_sklearn(model / _file(name)) for name in card["weights"]}
+    learner = SuperLearner(models, card["weights"], {})
+    probability = learner.combined(learner.predict(rows.features))
+    decided = probability >= card["threshold"]
+    likely = np.argmax(_mode_probabilities(load_sklearn(model / MODES_FILE), rows.features), axis=1)
+    names = list(MODES)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_PREDICTED)
+        for at, id_ in enumerate(rows.ids):
+            mode = names[likely[at]] if decided[at] else ""
+            writer.writerow((id_, f"{probability[at]:.6f}", int(decided[at]), mode))
+    return {"rows": len(rows), "failures": int(decided.sum()), "out": str(out)}
+
+
+def evaluate(data: Path, job: Job) -> dict[str, Any]:
+    """Measure by cross-validation: all that is learned, and each threshold, of other rows alone.
+
+    Raises:
+        RecordingError, TrainingError.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    rows = read_failures(data, labelled=True)
+    failed, modes = _labels(rows)
+    count = QUICK_FOLDS if job.quick else FOLDS
+    folds = StratifiedKFold(count, shuffle=True, random_state=job.seed)
+    scores: dict[str, npt.NDArray[np.float64]] = {}
+    decided: dict[str, npt.NDArray[np.bool_]] = {}
+    told = np.zeros_like(modes)
+    steps = _Steps(job, "cross-validation", count)
+    for learn, judge in folds.split(rows.features, failed):
+        fitted = _fit(rows.features[learn], failed[learn], modes[learn], job, steps)
+        for name, values in fitted.scores(rows.features[judge]).items():
+            scores.setdefault(name, np.zeros(len(rows)))[judge] = values
+            flags = decided.setdefault(name, np.zeros(len(rows), np.bool_))
+            flags[judge] = values >= fitted.thresholds[name]
+        told[judge] = _mode_probabilities(fitted.modes, rows.features[judge]) >= 0.5
+    decided[RULE] = rule(rows.features)
+    decided[ALL] = np.ones(len(rows), np.bool_)
+    results = [_row(name, flags, failed, job.seed) for name, flags in decided.items()]
+    results.sort(key=lambda row: -row["f1"])
+    job.out.mkdir(parents=True, exist_ok=True)
+    plot_precision_recall(job.out / "precision_recall.png", scores, failed)
+    result = {
+        "task": TASK,
+        "protocol": f"{count} folds, stratified; models, weights and thresholds of the other folds",
+        "rows": len(rows),
+        "failures": int(failed.sum()),
+        "seed": job.seed,
+        "quick": job.quick,
+        "published": PUBLISHED,
+        "results": results,
+        "modes": [
+            {"mode": mode, "rows": int(modes[:, at].sum()), "f1": f1(told[:, at], modes[:, at])}
+            for at, mode in enumerate(MODES)
+        ],
+        "verdict": _verdict(results),
+    }
+    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    learner: SuperLearner
+    network: FailureNetwork
+    modes: Any
+    thresholds: Mapping[str, float]
+
+    def scores(self, features: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """What each of them says of rows, by name; held against its threshold."""
+        each = self.learner.predict(features)
+        return {
+            **each,
+            SUPER: self.learner.combined(each),
+            FLOAT_BOARD: self.network.float_scores(features),
+            BOARD: self.network.int8_scores(features).astype(np.float64),
+        }
+
+
+class _Steps:
+    """Counts the fits, for whoever watches."""
+
+    def __init__(self, job: Job, what: str, rounds: int) -> None:
+        # Each candidate in each inner fold and once to everything; two networks; the modes.
+        self._of = rounds * (len(_candidates(job)) * (5 + 1) + 3)
+        self._done = 0
+        self._say = job.progress
+        self._what = what
+        self._say(what, 0, self._of)
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._say(self._what, self._done, self._of)
+
+
+def _candidates(job: Job) -> dict[str, Callable[[], Any]]:
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    trees = QUICK_TREES if job.quick else TREES
+    return {
+        "generalised linear model": lambda: make_pipeline(
+            StandardScaler(), PolynomialFeatures(2), LogisticRegression(max_iter=2000)
+        ),
+        "random forest": lambda: RandomForestClassifier(trees, random_state=job.seed),
+        "gradient boosting": lambda: GradientBoostingClassifier(
+            n_estimators=trees // 2, max_depth=4, subsample=0.7, random_state=job.seed
+        ),
+        "neural network": lambda: make_pipeline(
+            StandardScaler(), MLPClassifier((48, 24), max_iter=trees, random_state=job.seed)
+        ),
+    }
+
+
+def _fit(
+    features: npt.NDArray[np.float64],
+    failed: npt.NDArray[np.bool_],
+    modes: npt.NDArray[np.bool_],
+    job: Job,
+    step: _Steps,
+) -> _Fitted:
+    """Fit everything, each threshold by rows that its model has not seen."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import train_test_split
+
+    learner = fit_super_learner(_candidates(job), features, failed, job.seed, step)
+    thresholds = {
+        name: best_threshold(values, failed) for name, values in learner.out_of_fold.items()
+    }
+    thresholds[SUPER] = best_threshold(learner.combined(learner.out_of_fold), failed)
+    learn, check = train_test_split(
+        np.arange(len(failed)), test_size=0.25, stratify=failed, random_state=job.seed
+    )
+    trial = fit_network(features[learn], failed[learn], quick=job.quick, seed=job.seed)
+    step()
+    float_scores = trial.float_scores(features[check])
+    thresholds[FLOAT_BOARD] = best_threshold(float_scores, failed[check])
+    network = fit_network(features, failed, quick=job.quick, seed=job.seed)
+    # The whole network's scale of outputs is another one than the trial's.
+    zero, width = network.int8.output_zero, network.int8.output_scale
+    thresholds[BOARD] = thresholds[FLOAT_BOARD] / width + zero
+    step()
+    forest = RandomForestClassifier(QUICK_TREES, random_state=job.seed).fit(features, modes)
+    step()
+    return _Fitted(learner, network, forest, thresholds)
+
+
+def _mode_probabilities(forest: Any, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Probability of each mode, float64 [n, modes]; 0 for one that was never seen."""
+    columns = []
+    for classes, values in zip(forest.classes_, forest.predict_proba(features), strict=True):
+        seen = list(classes)
+        columns.append(values[:, seen.index(True)] if True in seen else np.zeros(len(features)))
+    return np.stack(columns, axis=1)
+
+
+def _labels(rows: FailureData) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    assert rows.failed is not None and rows.modes is not None  # noqa: PT018 - read together
+    failed = int(rows.failed.sum())
+    for what, count in (("failures", failed), ("rows without a failure", len(rows) - failed)):
+        if count < MIN_ROWS_OF_A_CLASS:
+            raise TrainingError(
+                f"training: {count} {what}, at least {MIN_ROWS_OF_A_CLASS} are needed",
+                "add recordings in which the machine failed and in which it did not",
+            )
+    return rows.failed, rows.modes
+
+
+def _row(
+    name: str, decided: npt.NDArray[np.bool_], failed: npt.NDArray[np.bool_], seed: int
+) -> dict[str, Any]:
+    return {
+        "model": name,
+        **bootstrap(f1, decided, failed, seed=seed).row("f1"),
+        "precision": precision(decided, failed),
+        "recall": recall(decided, failed),
+    }
+
+
+def _verdict(results: list[dict[str, Any]]) -> str:
+    """Say plainly which is best, and whether the simple ones would do."""
+    best, by_name = results[0], {row["model"]: row["f1"] for row in results}
+    said = f"best is the {best['model']} with F1 {best['f1']:.3f}"
+    if best["model"] == SUPER:
+        return f"{said}; the {RULE}, which learns nothing, has {by_name[RULE]:.3f}"
+    said += f"; the super learner ({by_name[SUPER]:.3f}) does not beat it"
+    if best["model"] == RULE:
+        said += ": the set is simulated by such rules, which no real machine comes with"
+    return said
+
+
+def _file(name: str) -> str:
+    return name.replace(" ", "_") + ".skops"

@@ -1,0 +1,118 @@
+"""The AI4I 2020 format: one row per product, with the state of the machine and what failed.
+
+Source: S. Matzka, "Explainable Artificial Intelligence for Predictive Maintenance Applications",
+AI4I 2020; UCI machine learning repository, data set 601.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.errors import RecordingError
+from cloud.tables import Table, read_table
+
+FILE = "ai4i2020.csv"
+ID_COLUMN = "UDI"
+TYPE_COLUMN = "Type"
+TYPES = {"L": 0, "M": 1, "H": 2}
+AIR, PROCESS = "Air temperature [K]", "Process temperature [K]"
+SPEED, TORQUE, WEAR = "Rotational speed [rpm]", "Torque [Nm]", "Tool wear [min]"
+MEASURED = (AIR, PROCESS, SPEED, TORQUE, WEAR)
+# Least and most that such a machine can show.
+RANGES = {
+    AIR: (200.0, 400.0),
+    PROCESS: (200.0, 500.0),
+    SPEED: (0.0, 30_000.0),
+    TORQUE: (0.0, 1_000.0),
+    WEAR: (0.0, 10_000.0),
+}
+FAILURE_COLUMN = "Machine failure"
+# RNF, a failure at random, is in the data set and no mode that anything could foretell.
+MODES = {
+    "TWF": "tool wear",
+    "HDF": "heat dissipation",
+    "PWF": "power",
+    "OSF": "overstrain",
+}
+FEATURES = (
+    "type", "air_temperature", "process_temperature", "rotational_speed", "torque", "tool_wear",
+    "temperature_difference", "power", "strain", "strain_share",
+)  # fmt: skip
+# Wear times torque that the tool of each type bears, min Nm (data set's description).
+STRAIN_LIMITS = np.array([11_000.0, 12_000.0, 13_000.0])
+
+
+@dataclass(frozen=True)
+class FailureData:
+    """Rows of the data set.
+
+    Attributes:
+        ids: as in the file.
+        features: float64 [n, len(FEATURES)].
+        failed: bool [n]; None where the file has no labels.
+        modes: bool [n, len(MODES)]; None where the file has no labels.
+    """
+
+    ids: tuple[str, ...] = field(repr=False)
+    features: npt.NDArray[np.float64] = field(repr=False)
+    failed: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    modes: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+
+def read_failures(path: Path, *, labelled: bool) -> FailureData:
+    """Read a file of the format, or the one that a folder holds.
+
+    Args:
+        path: of a CSV file, or of a folder with `ai4i2020.csv` in it.
+        labelled: whether labels must be there; otherwise they are not read.
+
+    Raises:
+        RecordingError: names file, line and column.
+    """
+    if path.is_dir():
+        path = path / FILE
+    labels = (FAILURE_COLUMN, *MODES) if labelled else ()
+    table = read_table(path, (ID_COLUMN, TYPE_COLUMN, *MEASURED, *labels))
+    features = _features(table)
+    ids = tuple(table.texts(ID_COLUMN))
+    if len(set(ids)) != len(ids):
+        raise RecordingError(
+            f"{path}: column {ID_COLUMN!r} has the same value in several rows",
+            "give each row its own, so that a prediction can be told to be of it",
+        )
+    if not labelled:
+        return FailureData(ids, features)
+    modes = np.stack([table.flags(mode) for mode in MODES], axis=1)
+    return FailureData(ids, features, table.flags(FAILURE_COLUMN), modes)
+
+
+def _features(table: Table) -> npt.NDArray[np.float64]:
+    """What was measured, and what the physics of the failure modes makes of it."""
+    kind = table.codes(TYPE_COLUMN, TYPES)
+    measured = [table.numbers(name, *RANGES[name]) for name in MEASURED]
+    air, process, speed, torque, wear = measured
+    power = torque * speed * (2 * np.pi / 60)
+    strain = wear * torque
+    derived = (process - air, power, strain, strain / STRAIN_LIMITS[kind])
+    return np.stack((kind, *measured, *derived), axis=1)
+
+
+def rule(features: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Who would fail by the data set's description alone: a baseline that learns nothing.
+
+    Heat dissipation: less than 8.6 K at under 1380 rpm. Power: below 3.5 or above 9 kW.
+    Overstrain: over the type's limit. Tool wear fails at a random time, which no rule tells.
+    """
+    column = {name: features[:, at] for at, name in enumerate(FEATURES)}
+    heat = (column["temperature_difference"] < 8.6) & (column["rotational_speed"] < 1380)
+    power = (column["power"] < 3500) | (column["power"] > 9000)
+    failed: npt.NDArray[np.bool_] = heat | power | (column["strain_share"] > 1)
+    return failed

@@ -1,0 +1,31 @@
+"""What every training task is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# Told what is being done, how many steps are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def say_nothing(what: str, done: int, of: int) -> None:
+    """Take no note of the progress."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training or an evaluation.
+
+    Attributes:
+        out: directory for what it writes; made if it is not there.
+        quick: a first look within two minutes, instead of the best within thirty.
+        seed: of everything random.
+        progress: is told how far it is.
+    """
+
+    out: Path
+    quick: bool = False
+    seed: int = 0
+    progress: Progress = say_nothing

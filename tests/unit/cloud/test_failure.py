@@ -1,0 +1,203 @@
+"""Failures of machines: what is read, learned, predicted and said of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.errors import ModelError, RecordingError, TrainingError
+from cloud.model_files import load_sklearn, save_sklearn
+from cloud.train import failure, failure_network
+from cloud.train.failure_data import FEATURES, MODES, read_failures, rule
+from cloud.train.job import Job
+from cloud.train.thresholds import best_threshold, f1
+
+HEADER = (
+    "UDI", "Product ID", "Type", "Air temperature [K]", "Process temperature [K]",
+    "Rotational speed [rpm]", "Torque [Nm]", "Tool wear [min]", "Machine failure", "TWF", "HDF",
+    "PWF", "OSF", "RNF",
+)  # fmt: skip
+GOOD = ("1", "M1", "M", "298.1", "308.6", "1551", "42.8", "0", "0", "0", "0", "0", "0", "0")
+
+
+def write(path: Path, *rows: tuple[str, ...], header: tuple[str, ...] = HEADER) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def simulated(path: Path, count: int, seed: int) -> Path:
+    """Machines of which the half that turns hard fails of overstrain."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        torque, wear = random.uniform(20, 60), random.uniform(100, 240)
+        fails = str(int(torque * wear > 9000))
+        rows.append(
+            (str(number), "x", "L", "300.0", "311.0", "1500", f"{torque:.1f}", f"{wear:.0f}",
+             fails, "0", "0", "0", fails, "0")
+        )  # fmt: skip
+    return write(path, *rows)
+
+
+def test_features_are_what_was_measured_and_what_physics_makes_of_it(tmp_path):
+    row = ("7", "L9", "L", "300", "310.5", "1500", "40", "100", "1", "0", "0", "0", "1", "0")
+    rows = read_failures(write(tmp_path / "rows.csv", row), labelled=True)
+    found = dict(zip(FEATURES, rows.features[0].tolist(), strict=True))
+    assert found["temperature_difference"] == 10.5
+    assert found["power"] == pytest.approx(40 * 1500 * 2 * np.pi / 60)
+    assert (found["strain"], found["strain_share"]) == (4000, 4000 / 11000)
+    assert rows.ids == ("7",)
+    assert rows.failed is not None
+    assert rows.failed.tolist() == [True]
+    assert rows.modes is not None
+    assert rows.modes.tolist() == [[False, False, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("Type", "X", "line 3: column 'Type' is 'X', not L or M or H"),
+        ("Torque [Nm]", "", "line 3: column 'Torque [Nm]' is empty"),
+        ("Torque [Nm]", "nan", "line 3: column 'Torque [Nm]' is 'nan', not a finite number"),
+        ("Torque [Nm]", "-1", "line 3: column 'Torque [Nm]' is '-1', not from 0 to 1000"),
+        ("Machine failure", "2", "line 3: column 'Machine failure' is '2', not 0 or 1"),
+        ("UDI", "1", "column 'UDI' has the same value in several rows"),
+    ],
+)
+def test_a_bad_cell_is_named(tmp_path, column, cell, said):
+    bad = list(GOOD)
+    bad[0] = "2"
+    bad[HEADER.index(column)] = cell
+    with pytest.raises(RecordingError) as error:
+        read_failures(write(tmp_path / "rows.csv", GOOD, tuple(bad)), labelled=True)
+    assert said in str(error.value)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    cut = tuple(name for name in HEADER if name != "Torque [Nm]")
+    with pytest.raises(RecordingError, match=r"'Torque \[Nm\]' is there 0 times"):
+        read_failures(write(tmp_path / "rows.csv", GOOD[1:], header=cut), labelled=False)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(RecordingError, match=r"ai4i2020\.csv: cannot be read"):
+        read_failures(tmp_path, labelled=True)
+
+
+def test_one_class_only_is_too_little(tmp_path):
+    rows = [(str(number), *GOOD[1:]) for number in range(100)]
+    with pytest.raises(TrainingError, match="0 failures, at least 25"):
+        failure.train(write(tmp_path / "rows.csv", *rows), Job(tmp_path / "out"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_trees():
+    """So small a set needs no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failure, "QUICK_TREES", 20)
+        patch.setattr(failure_network, "QUICK_EPOCHS", 10)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("failure")
+    data = simulated(directory / "rows.csv", 400, 1)
+    failure.train(data, Job(directory / "model", quick=True, seed=1))
+    return directory / "model"
+
+
+def test_what_was_learned_predicts_machines_never_seen(trained, tmp_path):
+    data = simulated(tmp_path / "rows.csv", 300, 2)
+    said = failure.predict(trained, data, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    labels = read_failures(data, labelled=True).failed
+    decided = np.array([row["failure"] == "1" for row in found])
+    assert [row["id"] for row in found] == [str(number) for number in range(300)]
+    assert said == {
+        "rows": 300, "failures": int(decided.sum()), "out": str(tmp_path / "out.csv")
+    }  # fmt: skip
+    assert f1(decided, labels) > 0.9
+    assert {row["mode"] for row in found if row["failure"] == "1"} == {"OSF"}
+    assert {row["mode"] for row in found if row["failure"] == "0"} == {""}
+
+
+def test_the_boards_network_is_small_and_of_boards_operators(trained):
+    card = json.loads((trained / "card.json").read_text())
+    assert card["int8"]["bytes"] == (trained / "model.tflite").stat().st_size < 16 * 1024
+    assert card["int8"]["ops"] == ["CONV_2D"]
+    assert card["sealed"] is False
+
+
+def test_another_tasks_model_is_refused(trained, tmp_path):
+    (tmp_path / "card.json").write_text('{"task": "rul"}')
+    with pytest.raises(ModelError, match="is of the task 'rul', not 'failure'"):
+        failure.predict(tmp_path, trained / "rows.csv", tmp_path / "out.csv")
+
+
+class Strange:
+    """Nothing that a model is made of."""
+
+
+def test_a_model_file_that_would_make_other_objects_is_refused(tmp_path):
+    save_sklearn(tmp_path / "model.skops", Strange())
+    with pytest.raises(ModelError, match=r"would make .*Strange"):
+        load_sklearn(tmp_path / "model.skops")
+    (tmp_path / "model.skops").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match="is no model"):
+        load_sklearn(tmp_path / "model.skops")
+
+
+def test_the_threshold_is_the_one_with_the_best_f1():
+    seed = int.from_bytes(os.urandom(4), "big")
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, 20, 200)
+    labels = scores + random.normal(0, 5, 200) > 12
+    if not labels.any():
+        labels[0] = True
+    best = max(f1(scores >= cut, labels) for cut in range(21))
+    assert f1(scores >= best_threshold(scores, labels), labels) == best
+
+
+def test_evaluation_learns_nothing_of_the_rows_it_judges(tmp_path, monkeypatch):
+    """Rows are numbered by a feature: those that are judged were in no fit before."""
+    data = simulated(tmp_path / "rows.csv", 200, 3)
+    whole = read_failures(data, labelled=True)
+    fits: list[set[float]] = []
+    real = failure._fit
+
+    def fit(features, *others):
+        fits.append({tuple(row) for row in features})
+        return real(features, *others)
+
+    monkeypatch.setattr(failure, "_fit", fit)
+    result = failure.evaluate(data, Job(tmp_path / "out", quick=True))
+    rows = {tuple(row) for row in whole.features}
+    assert len(fits) == failure.QUICK_FOLDS
+    left_out = [rows - fit for fit in fits]
+    assert set.union(*left_out) == rows
+    assert sum(map(len, left_out)) == len(rows)
+    by_name = {row["model"]: row for row in result["results"]}
+    assert set(by_name) > {failure.SUPER, failure.BOARD, failure.RULE, failure.ALL}
+    for row in result["results"]:
+        assert row["f1_low"] <= row["f1"] <= row["f1_high"]
+    assert {row["mode"] for row in result["modes"]} == set(MODES)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
+    assert (tmp_path / "out" / "precision_recall.png").stat().st_size > 1000
+
+
+def test_the_real_set_is_told_by_its_own_rule():
+    folder = Path(os.environ.get("FOGLINE_DATA", "")) / "ai4i"
+    if not folder.is_dir():
+        pytest.skip("FOGLINE_DATA is not set: name the folder that holds ai4i/")
+    rows = read_failures(folder, labelled=True)
+    assert rows.failed is not None
+    assert f1(rule(rows.features), rows.failed) == pytest.approx(0.926, abs=0.001)

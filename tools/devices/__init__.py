@@ -1,1 +1,0 @@
-"""Boards on the bench: found, flashed, provisioned, labelled, watched, and put on the chain."""
