@@ -26,10 +26,11 @@ help: ## list the targets
 setup: $(VENV)/installed-all ## set up .venv for development, with everything in it
 
 .PHONY: check
-check: $(VENV)/installed-all ## look over the code: style, types, warnings of the C compiler, README files
+check: $(VENV)/installed-all $(VENV)/installed-stubs ## look over the code: style, types, warnings of the C compiler, README files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.board_types
 	@include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') && \
 	for source in $(NATIVE:=/*.c); do \
 		echo "$(CC) $$source" && \
@@ -87,6 +88,11 @@ $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
 	$(INSTALL) -e '.[demo,cloud,test,dev]'
 	@touch $@ $(VENV)/installed-demo
+
+# MicroPython's stubs stand in for the standard library, so they lie where only that check looks.
+$(VENV)/installed-stubs: requirements.txt tools/board_types.py | $(VENV)/installed-all
+	$(BIN)/python -m tools.board_types install
+	@touch $@
 
 $(VENV)/installed-fuzz: $(VENV)/installed-all
 	$(INSTALL) -e '.[fuzz]'

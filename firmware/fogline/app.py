@@ -43,7 +43,7 @@ def main():
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001 - a defect of ours must be seen on the console
         console.say("refused", error="unexpected: " + type(error).__name__)
-        sys.print_exception(error, sys.stderr)
+        sys.print_exception(error, sys.stderr)  # type: ignore[arg-type]  # a stream it is
         return EXIT_REFUSED
     finally:
         if wire is not None:

@@ -50,7 +50,7 @@ def select(board_name):
     sys.modules.pop(__name__[: -len("board")] + "board_table", None)
     check_choice("config.board", board_name, sorted(BOARDS))
     entry = BOARDS[board_name]
-    can = entry["capabilities"].split()
+    can = entry["capabilities"].split()  # type: ignore[attr-defined]  # text
     name = board_name
     board_class = entry["board_class"]
     arena_bytes = entry["arena_bytes"]
@@ -148,7 +148,7 @@ def adc(logical):
 
     gpio = Pin(_tables["adc"][logical])
     if has_calibrated_adc:
-        return ADC(gpio, atten=ADC.ATTN_11DB).read_uv
+        return ADC(gpio, atten=ADC.ATTN_11DB).read_uv  # type: ignore[attr-defined]  # ESP32s alone
     converter = ADC(gpio)
     # 65535 stands for the supply; the product stays below 2^30 on the way.
     return lambda: converter.read_u16() * (ADC_FULL_SCALE_UV // 300) // 65535 * 300

@@ -12,7 +12,7 @@ async def first(*coroutines):
         try:
             outcome.append((await work, None))
         except Exception as error:  # noqa: BLE001 - raised below, in the task that waits
-            outcome.append((None, error))
+            outcome.append((None, error))  # type: ignore[arg-type]  # or (result, None)
         over.set()
 
     tasks = [asyncio.create_task(guard(work)) for work in coroutines]
