@@ -86,7 +86,7 @@ $(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
 
 $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
-	$(INSTALL) -e '.[demo,cloud,test,dev]'
+	$(INSTALL) -e '.[demo,boards,cloud,test,dev]'
 	@touch $@ $(VENV)/installed-demo
 
 # MicroPython's stubs stand in for the standard library, so they lie where only that check looks.

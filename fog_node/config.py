@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from . import pow as proof_of_work
 from .errors import ConfigurationError
+from .gateway.serial_line import UsbId
 
 MAX_CONFIG_BYTES = 256 * 1024
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -86,6 +87,47 @@ class MqttSection(Section):
     def _broker(cls, value: str) -> str:
         split_address(value)
         return value
+
+
+class SerialSection(Section):
+    """Boards on USB and UARTs of this machine; needs the member's role `gateway`."""
+
+    ports: tuple[str, ...] = Field(
+        (),
+        description="devices, best by their names in /dev/serial/by-id, and socket://HOST:PORT",
+        strict=False,
+    )
+    usb: tuple[str, ...] = Field(
+        (),
+        description="USB ids, VVVV:PPPP or VVVV:*: every serial port of such a device is served "
+        'as it is plugged in; "303a:*" is Espressif, "2e8a:*" Raspberry Pi',
+        strict=False,
+    )
+    baud: int = Field(
+        115_200, ge=9_600, le=5_000_000, description="speed of ports that have one; USB has none"
+    )
+
+    @field_validator("ports")
+    @classmethod
+    def _ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for port in value:
+            if port.startswith("socket://"):
+                split_address(port.removeprefix("socket://"))
+            elif not port.startswith("/"):
+                raise ValueError(f"{port!r} is neither a device's path nor socket://HOST:PORT")
+        return value
+
+    @field_validator("usb")
+    @classmethod
+    def _usb(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            UsbId.parse(each)
+        return value
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to serve."""
+        return bool(self.ports or self.usb)
 
 
 class ApiSection(Section):
@@ -165,6 +207,7 @@ class Config(Section):
     node: NodeSection
     peer: PeerSection
     mqtt: MqttSection = Field(default_factory=MqttSection)
+    serial: SerialSection = Field(default_factory=SerialSection)
     api: ApiSection = Field(default_factory=ApiSection)
     mining: MiningSection = Field(default_factory=MiningSection)
     storage: StorageSection = Field(default_factory=StorageSection)
@@ -285,6 +328,8 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')

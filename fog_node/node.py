@@ -29,6 +29,7 @@ from fog_node.errors import ConfigurationError, ConflictError, DiskFullError
 from fog_node.full_disk import when_there_is_room
 from fog_node.gateway.gateway import Gateway, GatewayParts
 from fog_node.gateway.mqtt import Broker, broker_context
+from fog_node.gateway.serial_line import SerialSettings, UsbId
 from fog_node.identity import check_member, check_secret, load_founding, load_key
 from fog_node.ledger import Admission, Ledger
 from fog_node.ledger.mempool import Limits
@@ -131,7 +132,8 @@ class Node:
         self._own: asyncio.Queue[Body] = asyncio.Queue(MAX_OWN_WAITING)
         self._cloned: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._retelling = Retelling(self.ledger.has)
-        self._gateway = self._make_gateway(config.mqtt) if config.mqtt.enabled else None
+        has_boards = config.mqtt.enabled or config.serial.is_used
+        self._gateway = self._make_gateway(config.mqtt) if has_boards else None
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Serve until `stopped` is set.
@@ -385,20 +387,12 @@ class Node:
     def _make_gateway(self, section: MqttSection) -> Gateway:
         member = self.ledger.state.members.get(self.key.kid)
         if member is not None and "gateway" not in member.roles:
+            where = "[mqtt] enabled" if section.enabled else "[serial] ports and usb"
             raise ConfigurationError(
-                f"[mqtt] enabled: {self.name} has not the role gateway; set it to false, or have "
-                "the validators decide on it: fogline consortium propose --set-roles"
+                f"{where}: {self.name} has not the role gateway; take them out (enabled: false), "
+                "or have the validators decide on it: fogline consortium propose --set-roles"
             )
-        host, port = split_address(section.broker)
-        context = broker_context(section.ca, self.founding.authority) if section.tls else None
-        password = None
-        if section.password_file is not None:
-            try:
-                password = section.password_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigurationError(
-                    f"[mqtt] password_file {section.password_file}: cannot be read ({error})"
-                ) from error
+        serial = self.config.serial
         parts = GatewayParts(
             name=self.name,
             key=self.key,
@@ -410,7 +404,21 @@ class Node:
             cloned=self._report_clone,
             is_current=self._agreement.is_current,
         )
-        return Gateway(parts, Broker(host, port, context, section.username, password))
+        ports = SerialSettings(serial.ports, tuple(map(UsbId.parse, serial.usb)), serial.baud)
+        return Gateway(parts, self._broker(section) if section.enabled else None, serial=ports)
+
+    def _broker(self, section: MqttSection) -> Broker:
+        host, port = split_address(section.broker)
+        context = broker_context(section.ca, self.founding.authority) if section.tls else None
+        password = None
+        if section.password_file is not None:
+            try:
+                password = section.password_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"[mqtt] password_file {section.password_file}: cannot be read ({error})"
+                ) from error
+        return Broker(host, port, context, section.username, password)
 
     def _services(self) -> Services:
         return Services(

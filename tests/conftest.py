@@ -33,6 +33,13 @@ def pytest_addoption(parser):
         help="which manifests run (default: those of every test run)",
     )
     group.addoption("--net-seed", type=int, help="seed of all that networks leave to chance")
+    group = parser.getgroup("boards on a bench (tests/device/README.md)")
+    group.addoption(
+        "--every-cut",
+        action="store_true",
+        help="pull a board's cable at every write of its provisioning, not at a few (minutes)",
+    )
+    group.addoption("--cut-seed", type=int, help="seed of the few")
 
 
 def _missing():

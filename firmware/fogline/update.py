@@ -20,8 +20,7 @@ from . import bundle as bundles
 from . import cbor
 from .errors import EncodingError, FoglineError, UpdateError
 from .judge import Judge
-from .kernels_ops import OPERATORS
-from .tflite import MAX_ARENA_BYTES, Model
+from .tflite import MAX_ARENA_BYTES, Model, supported, unload
 
 CHUNK_BYTES = 4096  # asked for at once
 REQUEST_TIMEOUT_MS = 5_000  # then a chunk is asked for again
@@ -393,9 +392,9 @@ class Updater:
             )
             if manifest["device_type"] != self._device_type:
                 raise UpdateError("update.device", "made for " + manifest["device_type"])
-            supported = [name for name, _ in OPERATORS.values()]
+            known = supported()
             for name in manifest["ops"]:
-                if name not in supported:
+                if name not in known:
                     raise UpdateError("update.ops", name)
             if manifest["arena"] > MAX_ARENA_BYTES:
                 raise UpdateError("update.arena", "%d bytes" % manifest["arena"])
@@ -412,10 +411,13 @@ class Updater:
             file.seek(at)
             if file.readinto(data) != length:
                 raise UpdateError("update.payload", "cut short")
-        model = Model(data)
-        if any(name not in manifest["ops"] for name in model.ops):
-            raise UpdateError("update.ops", "the model has more than the manifest says")
-        model.allocate()
+        try:
+            model = Model(data)
+            if any(name not in manifest["ops"] for name in model.ops):
+                raise UpdateError("update.ops", "the model has more than the manifest says")
+            model.allocate()
+        finally:
+            unload()
         judge = Judge(model, manifest, self._channels)
         for number, test in enumerate(manifest["selftest"]):
             if model.invoke([test["in"]])[0] != test["out"]:

@@ -1,13 +1,14 @@
 """The model interpreter: TensorFlow Lite Micro's answers, and what it refuses."""
 
 import binascii
+import sys
 
 from fogline import kernels
 from fogline import kernels_math as fixed
 from fogline import kernels_ops as ops
 from fogline.errors import ModelError
 from fogline.kernels import flip
-from fogline.tflite import Model
+from fogline.tflite import Model, unload
 from support import Random, raises, vectors
 
 VECTORS = vectors("tflite")["models"]
@@ -59,6 +60,18 @@ def test_a_released_model_can_be_allocated_again():
     model.allocate()
     model.release()
     raises("model.allocate", model.invoke, inputs)
+    model.allocate()
+    assert model.invoke(inputs)[0] == expected
+
+
+def test_a_model_runs_without_the_code_that_loaded_it():
+    data, inputs, expected = loaded(VECTORS[0])
+    model = Model(data)
+    model.allocate()
+    unload()
+    assert not [name for name in sys.modules if "ops_" in name or "tflite_plan" in name]
+    assert model.invoke(inputs)[0] == expected
+    model.release()
     model.allocate()
     assert model.invoke(inputs)[0] == expected
 

@@ -28,6 +28,8 @@ from .mqtt import REDELIVERY_GRACE_S, Broker, MqttLine
 from .quarantine import Quarantine
 from .receipts import Receipts
 from .releases import Releases
+from .serial_line import Kind, PortCounts, SerialLine, SerialSettings
+from .serial_port import SerialPort
 from .topics import GET, STATUS, FromBoard, Topics
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class GatewayCounts:
     """What a gateway has done since its start.
 
     Attributes:
-        connected: whether the broker is there now.
+        connected: whether the broker is there now; None without MQTT.
+        serial: each serial port that is open now, by its name.
         boards: how many say they are here.
         messages: by outcome: `admitted`, `repeated`, `deferred`, `refused`, and `dropped`
             for those that came faster than they could be judged.
@@ -51,7 +54,8 @@ class GatewayCounts:
         quarantined: refused messages that are kept.
     """
 
-    connected: bool
+    connected: bool | None
+    serial: dict[str, PortCounts]
     boards: int
     messages: dict[str, int]
     reported: dict[str, int]
@@ -91,12 +95,22 @@ class GatewayParts:
 
 
 class Gateway:
-    """Takes in what boards send over MQTT; `run` it in a task of its own."""
+    """Takes in what boards send, over MQTT and serial lines; `run` it in a task of its own."""
 
     def __init__(
-        self, parts: GatewayParts, broker: Broker, redelivery_grace_s: float = REDELIVERY_GRACE_S
+        self,
+        parts: GatewayParts,
+        broker: Broker | None,
+        redelivery_grace_s: float = REDELIVERY_GRACE_S,
+        serial: SerialSettings | None = None,
     ) -> None:
         """Prepare; nothing is opened to the network before `run`.
+
+        Args:
+            parts: what the node gives.
+            broker: of the boards on MQTT; None without these.
+            redelivery_grace_s: see `mqtt.Handler.received`.
+            serial: where boards are plugged in; None without these.
 
         Raises:
             GatewayError: the quarantine's directory cannot be used.
@@ -109,22 +123,16 @@ class Gateway:
         )
         self._quarantine = Quarantine(parts.quarantine)
         self._incidents = Incidents(parts.submit, time.monotonic, _now_ms)
-        topics = Topics(parts.name)
-        line = MqttLine(broker, topics, parts.name, self, redelivery_grace_s)
-        self._line = line
+        self._topics = Topics(parts.name)
+        self._mqtt = (
+            MqttLine(broker, self._topics, parts.name, self, redelivery_grace_s) if broker else None
+        )
+        self._serial = SerialLine(serial or SerialSettings(), parts.name, self)
         self._receipts = Receipts(
-            parts.ledger,
-            parts.key,
-            lambda board, data: line.publish(topics.receipt(board), data),
-            time.monotonic,
-            _now_ms,
+            parts.ledger, parts.key, self._send_receipt, time.monotonic, _now_ms
         )
         self._releases = Releases(
-            parts.ledger,
-            parts.blobs,
-            lambda name, data: line.publish(topics.release(name), data, retain=True),
-            lambda board, data: line.publish(topics.blob(board), data, latest=False),
-            time.monotonic,
+            parts.ledger, parts.blobs, self._announce, self._send_chunk, time.monotonic
         )
         self._outcomes: Counter[str] = Counter()
         self._unreadable = 0
@@ -135,7 +143,9 @@ class Gateway:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._intake.run())
                 group.create_task(self._releases.run())
-                group.create_task(self._line.run())
+                group.create_task(self._serial.run())
+                if self._mqtt is not None:
+                    group.create_task(self._mqtt.run())
         finally:
             # The ledger may be closed next: a group under way is written first.
             self._executor.shutdown(wait=True)
@@ -153,7 +163,8 @@ class Gateway:
         """What it has done so far."""
         incidents = self._incidents.counts
         return GatewayCounts(
-            connected=self._line.is_connected,
+            connected=self._mqtt.is_connected if self._mqtt else None,
+            serial=self._serial.counts(),
             boards=self._receipts.present,
             messages={**self._outcomes, "dropped": self._intake.dropped},
             reported=dict(incidents.reported),
@@ -163,7 +174,38 @@ class Gateway:
             quarantined=len(self._quarantine),
         )
 
-    # What the line calls
+    # The way out: down the line that the board is on
+
+    def _send_receipt(self, board: bytes, data: bytes) -> None:
+        if self._serial.has(board):
+            self._serial.send(board, Kind.RECEIPT, data)
+        elif self._mqtt is not None:
+            self._mqtt.publish(self._topics.receipt(board), data)
+
+    def _send_chunk(self, board: bytes, data: bytes) -> None:
+        if self._serial.has(board):
+            self._serial.send(board, Kind.BLOB, data, latest=False)
+        elif self._mqtt is not None:
+            self._mqtt.publish(self._topics.blob(board), data, latest=False)
+
+    def _announce(self, device_type: str, data: bytes) -> None:
+        self._serial.announce(device_type, data)
+        if self._mqtt is not None:
+            self._mqtt.publish(self._topics.release(device_type), data, retain=True)
+
+    # What the lines call
+
+    def arrived(self, port: SerialPort) -> None:
+        """A board at a serial port has said who it is."""
+        self._releases.refresh()
+        announcement = self._releases.announcement(port.device_type)
+        if announcement is not None:
+            port.send(Kind.RELEASE, announcement)
+
+    def left(self, port: SerialPort) -> None:
+        """It has gone."""
+        if port.board is not None:
+            self._receipts.offline(port.board)
 
     def connected(self) -> None:
         """The broker is there."""
@@ -171,7 +213,7 @@ class Gateway:
 
     def disconnected(self) -> None:
         """The broker is gone; when it is back, it tells again who is online."""
-        self._receipts.forget_presence()
+        self._receipts.forget_presence(self._serial.boards)
 
     def received(
         self, kind: FromBoard, board: bytes | None, data: bytes, redelivered: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fog_node.ledger import Device, Ledger
 from fog_node.protocol.block import Block
@@ -87,9 +87,10 @@ class Receipts:
             if device is not None and kid in self._present:
                 self._write(device)
 
-    def forget_presence(self) -> None:
-        """Forget who is here; the broker will say it again."""
-        self._present.clear()
+    def forget_presence(self, still_here: Collection[bytes] = ()) -> None:
+        """Forget who is here but for `still_here`; the broker will say it of the others again."""
+        for kid in [kid for kid in self._present if kid not in still_here]:
+            del self._present[kid]
 
     def _write(self, device: Device) -> None:
         snapshot = self._ledger.snapshot

@@ -84,6 +84,10 @@ class Releases:
         self._announced.clear()
         self.refresh()
 
+    def announcement(self, device_type: str) -> bytes | None:
+        """What is announced for a device type, for a board that has just come."""
+        return self._announced.get(device_type)
+
     def requested(self, board: bytes, data: bytes) -> None:
         """Queue a board's request; dropped and counted where it is over a limit.
 

@@ -111,6 +111,13 @@ class _Sending:
         self._round_trip_ms = 0
         self._timed: tuple[int, int] | None = None
 
+    def put(self, data: bytes, *, replaces: bool) -> None:
+        """Queue a message; `replaces`: in place of those of its first byte, if not begun."""
+        if replaces:
+            kept = (m for m in self.queue if m.begun or m.data[:1] != data[:1])
+            self.queue = deque(kept)
+        self.queue.append(_Outgoing(data))
+
     def acknowledged(self, number: int, *, is_gap: bool, now: int) -> None:
         """The other end has everything before `number`, and lacks that one where `is_gap`."""
         if not self._flight:
@@ -288,10 +295,16 @@ class Session:
         """How many messages have not been acknowledged."""
         return len(self._sending.queue)
 
-    def send(self, data: bytes) -> None:
-        """Queue a message of at least one byte; without a session it is dropped."""
+    def send(self, data: bytes, *, replaces: bool = False) -> None:
+        """Queue a message of at least one byte; without a session it is dropped.
+
+        Args:
+            data: the message.
+            replaces: whether those that begin with the same byte, and have not begun to be
+                sent, give way to it.
+        """
         if self.is_up:
-            self._sending.queue.append(_Outgoing(data))
+            self._sending.put(data, replaces=replaces)
 
     def close(self, reason: str) -> None:
         """End the session, and tell the other end."""

@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from support.authority import SERVER_NAME, Authority
 from support.processes import DEADLINE_S, HOST, Process, mosquitto
-from support.tflite_models import Activation, ModelBuilder, Operator
 
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
+from tools.bench.tflite_builder import Activation, ModelBuilder, Operator
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 CHAIN_ID = hashlib.sha256(b"test_board_process").digest()

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.reference import LITERT_DIFFERS, run_litert, run_tflite_micro
-from support.tflite_models import Kind, ModelBuilder, Operator, Padding, RandomModel
+from support.tflite_models import RandomModel
+
+from tools.bench.tflite_builder import Kind, ModelBuilder, Operator, Padding
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 CHECK_MODEL = FIRMWARE / "check_model.py"

@@ -30,9 +30,10 @@ from fog_node.protocol.transactions import (
     Transaction,
     sign_transaction,
 )
-from tools import devices, governance
+from tools import governance
 from tools.consortium import Consortium, load_key
 from tools.demo.processes import free_port
+from tools.devices import enrolment as devices
 from tools.governance import Wishes
 from tools.nodes import Nodes
 

@@ -9,7 +9,7 @@ from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import encode_bundle, sign_manifest
 from support.judging import MANIFEST
 from support.reference import run_tflite_micro
-from support.tflite_models import Activation, Kind, ModelBuilder, Operator, Padding
+from tools.bench.tflite_builder import Activation, Kind, ModelBuilder, Operator, Padding
 
 CHAIN_ID = hashlib.sha256(b"releases").digest()
 TRAINER = SigningKey.from_secret(3000)

@@ -46,6 +46,11 @@ VALUES = {
         "username": "fög",
         "password_file": Path("/etc/fogline/password"),
     },
+    "serial": {
+        "ports": ("/dev/serial/by-id/usb-pump", "socket://127.0.0.1:4000"),
+        "usb": ("303a:1001", "2E8A:*"),
+        "baud": 921_600,
+    },
     "api": {"listen": "0.0.0.0:80", "tls": True},
     "mining": {"kernel": "python", "threads": 3},
     "storage": {"keep_days": 90, "archive": Path("/mnt/archive"), "discard": True},
@@ -100,7 +105,7 @@ def test_a_sample_holds_the_defaults(write) -> None:
     text = config.sample("seoul", Path("/f"), Path("/keys"))
     loaded = config.load(write(text))
     shortest = config.load(write(MINIMAL))
-    for name in ("mqtt", "api", "mining", "limits"):
+    for name in ("mqtt", "serial", "api", "mining", "limits"):
         assert getattr(loaded, name) == getattr(shortest, name)
     assert loaded.peer.listen == shortest.peer.listen
     assert loaded.mining.kernel == proof_of_work.best()
@@ -132,7 +137,7 @@ REFUSED = {
     ),
     "unknown section": (
         MINIMAL + "[mine]\nthreads = 1",
-        "[mine] is an unknown section; the sections are node, peer, mqtt, api, mining, storage",
+        "[mine] is an unknown section; the sections are node, peer, mqtt, serial, api, mining",
     ),
     "missing key": (
         MINIMAL.replace('key = "keys/signing.key"', "", 1),
@@ -169,6 +174,18 @@ REFUSED = {
         MINIMAL + '[mining]\nkernel = "quantum"',
         "[mining] kernel: is not on this machine; choose one of "
         + ", ".join(proof_of_work.kernels()),
+    ),
+    "serial port": (
+        MINIMAL + '[serial]\nports = ["COM3"]',
+        "[serial] ports: 'COM3' is neither a device's path nor socket://HOST:PORT",
+    ),
+    "serial address": (
+        MINIMAL + '[serial]\nports = ["socket://bench"]',
+        "[serial] ports: 'bench' is not HOST:PORT",
+    ),
+    "USB id": (
+        MINIMAL + '[serial]\nusb = ["303a"]',
+        "[serial] usb: '303a' is not VVVV:PPPP or VVVV:*, in hex digits",
     ),
     "peer address": (
         MINIMAL + 'peers = { busan = "busan.example" }',

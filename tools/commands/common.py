@@ -76,11 +76,12 @@ def numbers(option: str, text: str) -> list[int]:
         raise UsageError(f"{option} {text}: give integers separated by commas") from error
 
 
-def report(result: Any, json_file: Path | None) -> None:
+def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
     """Print a result for people and, where asked for, write it as JSON."""
     if json_file is not None:
         write_out(json_file, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    _show(result)
+    if show:
+        _show(result)
 
 
 def write_out(path: Path, data: bytes) -> None:

@@ -7,8 +7,8 @@ import pytest
 from fog_node.client import RefusedError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.transactions import Revoke
-from tools import devices
 from tools import submit as submitting
+from tools.devices import enrolment as devices
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
 

@@ -1,0 +1,58 @@
+"""A model for `fogline bench board` where none is named."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cloud.train.architecture import COARSE, CODE, FILTERS, KERNEL, STRIDES
+from tools.bench.tflite_builder import Activation, ModelBuilder, Operator, Padding, Tensor
+
+WINDOW = 32
+CHANNELS = 8
+SEED = 1
+
+
+def auto_encoder(window: int = WINDOW, channels: int = CHANNELS) -> bytes:
+    """The network of `cloud.train.architecture`, quantized, with weights at random."""
+    rng = np.random.default_rng(SEED)
+    builder = ModelBuilder()
+
+    def convolve(x: Tensor, taps: int, stride: int, filters: int, activation: int) -> Tensor:
+        scales = rng.uniform(0.002, 0.006, filters)
+        data = rng.integers(-127, 128, (filters, taps, 1, x.shape[3])).astype(np.int8)
+        weights = builder.tensor(data.shape, list(scales), data=data)
+        values = rng.integers(-3000, 3000, filters).astype(np.int32)
+        bias = builder.tensor((filters,), list(scales * x.scale), kind=2, data=values)
+        same = stride > 1
+        height = -(-x.shape[1] // stride) if same else x.shape[1] - taps + 1
+        y = builder.tensor((1, height, 1, filters), 0.05, -128 if activation else 3)
+        return builder.operator(
+            Operator.CONV_2D,
+            [x, weights, bias],
+            y,
+            "Conv2DOptions",
+            padding=Padding.SAME if same else Padding.VALID,
+            strideH=stride,
+            strideW=1,
+            fusedActivationFunction=activation,
+        )
+
+    given = hidden = builder.tensor((1, window, 1, channels), 0.05, 0)
+    for filters, stride in zip(FILTERS, STRIDES, strict=True):
+        hidden = convolve(hidden, KERNEL, stride, filters, Activation.RELU)
+    hidden = convolve(hidden, hidden.shape[1], 1, CODE, Activation.RELU)
+    hidden = convolve(hidden, 1, 1, COARSE * channels, Activation.NONE)
+    shape = (1, COARSE, 1, channels)
+    coarse = builder.tensor(shape, hidden.scale, hidden.zero_point)
+    builder.operator(
+        Operator.RESHAPE, [hidden, builder.constant(shape)], coarse, "ReshapeOptions",
+        newShape=list(shape),
+    )  # fmt: skip
+    fine = builder.tensor(given.shape, coarse.scale, coarse.zero_point)
+    builder.operator(
+        Operator.RESIZE_NEAREST_NEIGHBOR, [coarse, builder.constant([window, 1])], fine,
+        "ResizeNearestNeighborOptions", halfPixelCenters=True,
+    )  # fmt: skip
+    y = builder.tensor(given.shape, 0.07, -2)
+    builder.operator(Operator.ADD, [given, fine], y, "AddOptions")
+    return builder.finish([given], [y])

@@ -1,0 +1,117 @@
+"""A line to a board: bytes there and back, and what to do where it cannot be had.
+
+`Line` is what everything above needs of one, so that tests can cut it anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Protocol
+
+import serial
+
+from tools.devices.errors import CableError, DeviceError, PortError
+
+__all__ = ["BAUD", "Line", "SerialLine", "open_line", "unopened"]
+
+# What MicroPython speaks on a UART; USB does not care.
+BAUD = 115_200
+READ_TIMEOUT_S = 0.05
+WRITE_TIMEOUT_S = 10.0
+READ_BYTES = 4096
+
+
+class Line(Protocol):
+    """Bytes to a board and back."""
+
+    def read(self) -> bytes:
+        """What has come, after READ_TIMEOUT_S at the latest; empty if nothing has."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+
+    def close(self) -> None:
+        """Let go of the port; may be called twice."""
+
+
+class SerialLine:
+    """A serial port, or what pyserial opens by an address such as `socket://127.0.0.1:5000`."""
+
+    def __init__(self, port: str, baud: int = BAUD) -> None:
+        """Open it; raises PortError."""
+        self.port = port
+        try:
+            self._serial = serial.serial_for_url(
+                port,
+                baud,
+                timeout=READ_TIMEOUT_S,
+                write_timeout=WRITE_TIMEOUT_S,
+                exclusive=None if "://" in port else True,
+            )
+        except (OSError, ValueError) as error:  # SerialException is an OSError
+            raise unopened(port, error) from error
+
+    def read(self) -> bytes:
+        """See `Line`; raises CableError."""
+        try:
+            data: bytes = self._serial.read(1)
+            if data and (waiting := self._serial.in_waiting):
+                data += self._serial.read(min(waiting, READ_BYTES))
+        except (OSError, TypeError) as error:  # pyserial reads from a closed port: TypeError
+            raise _broken(self.port, error) from error
+        return data
+
+    def write(self, data: bytes) -> None:
+        """See `Line`; raises CableError."""
+        try:
+            self._serial.write(data)
+        except (OSError, TypeError) as error:
+            raise _broken(self.port, error) from error
+
+    def close(self) -> None:
+        """See `Line`."""
+        try:
+            self._serial.close()
+        except OSError:
+            return  # gone already
+
+
+def open_line(port: str) -> Line:
+    """Open a port at MicroPython's rate; raises PortError."""
+    return SerialLine(port)
+
+
+def unopened(port: str, error: BaseException) -> DeviceError:
+    """The error for a port that could not be opened, with what to do about it."""
+    number = _errno(error)
+    text = str(error)
+    if number == errno.EACCES or "Permission denied" in text:
+        return PortError(
+            f"{port}: may not be opened by you",
+            "add yourself to the group that owns it (sudo usermod -aG dialout $USER), "
+            "log out and in",
+        )
+    if number in (errno.EBUSY, errno.EAGAIN) or "exclusive" in text or "busy" in text:
+        return PortError(
+            f"{port}: another program has it open",
+            "close the other console, monitor or fog node that uses it",
+        )
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "No such file" in text:
+        return PortError(
+            f"{port}: is not there",
+            "plug the board in, with a cable that carries data, and see `fogline device list`",
+        )
+    return PortError(f"{port}: cannot be opened: {text}", "plug the board out and in again")
+
+
+def _errno(error: BaseException) -> int | None:
+    number = getattr(error, "errno", None)
+    return number if isinstance(number, int) else None
+
+
+def _broken(port: str, error: BaseException) -> CableError:
+    return CableError(
+        f"{port}: the line broke ({error})",
+        "plug the cable in again (another cable or port if it happens again) and repeat the step; "
+        "it goes on where it was",
+    )
