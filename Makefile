@@ -48,6 +48,11 @@ fix: $(VENV)/installed-all ## mend what `make check` finds and a program can men
 test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests on all cores; ARGS="..." goes to pytest instead
 	$(BIN)/python -m pytest $(or $(ARGS),-n auto)
 
+.PHONY: qemu
+qemu: $(VENV)/installed-all ## build MicroPython for QEMU's two boards, once; prints the versions
+	@tools/system.sh qemu
+	@$(BIN)/python -m tools.hil.build
+
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz ## fuzz the parsers, 20 s each; ARGS="--seconds 60 --only proof" changes that
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)

@@ -3,6 +3,7 @@
 #
 #   tools/system.sh venv FOLDER   makes a virtual environment with a Python that can build C
 #   tools/system.sh test          makes sure of the programs that the tests start
+#   tools/system.sh qemu          the compilers and QEMU that `make qemu` needs; part of test
 #
 # What is missing is installed with apt, by root or with a sudo that does not ask; else the command
 # to run is printed and this fails.
@@ -104,8 +105,31 @@ has_program() { # NAME... - whether one of them is there; Debian keeps daemons i
     return 1
 }
 
+# What MicroPython for QEMU's machines is built and run with; dpkg-dev unpacks its sources.
+missing_for_qemu() {
+    has_program make || echo make
+    has_program cc gcc || echo gcc
+    has_program dpkg-source || echo dpkg-dev
+    has_program xz || echo xz-utils
+    has_program arm-none-eabi-gcc || echo gcc-arm-none-eabi
+    [ -e /usr/lib/picolibc/arm-none-eabi/include/stdio.h ] || echo picolibc-arm-none-eabi
+    has_program riscv64-unknown-elf-gcc || echo gcc-riscv64-unknown-elf
+    [ -e /usr/lib/picolibc/riscv64-unknown-elf/include/stdio.h ] || echo picolibc-riscv64-unknown-elf
+    has_program qemu-system-arm || echo qemu-system-arm
+    has_program qemu-system-riscv32 || echo qemu-system-misc
+}
+
+install_for_qemu() {
+    local missing=()
+    mapfile -t missing < <(missing_for_qemu)
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt_install "${missing[@]}"
+    fi
+}
+
 install_for_tests() {
     local missing=()
+    mapfile -t missing < <(missing_for_qemu)
     has_program mosquitto || missing+=(mosquitto)
     # Test networks live in network namespaces where they may.
     has_program ip || missing+=(iproute2)
@@ -124,5 +148,6 @@ install_for_tests() {
 case "${1:-}" in
     venv) make_venv "${2:?folder}" ;;
     test) install_for_tests ;;
-    *) fail 'usage: tools/system.sh venv FOLDER | test' ;;
+    qemu) install_for_qemu ;;
+    *) fail 'usage: tools/system.sh venv FOLDER | test | qemu' ;;
 esac

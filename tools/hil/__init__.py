@@ -1,0 +1,1 @@
+"""Boards, real and emulated, behind one protocol; see README.md."""

