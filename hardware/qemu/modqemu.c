@@ -1,4 +1,4 @@
-// The module `qemu`: the flash as a block device, and the machine's ticks in full.
+// The module `qemu`: the flash as a block device, the machine's ticks in full, files of the host.
 
 #include <string.h>
 
@@ -92,9 +92,42 @@ static mp_obj_t qemu_ticks(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(qemu_ticks_obj, qemu_ticks);
 
+enum { SYS_OPEN = 0x01, SYS_CLOSE = 0x02, SYS_READ = 0x06, SYS_SEEK = 0x0a, MODE_RB = 1 };
+
+intptr_t machine_host_read(const char *path, uint32_t offset, void *to, size_t length) {
+    uintptr_t open_args[3] = {(uintptr_t)path, MODE_RB, strlen(path)};
+    intptr_t file = machine_semihosting(SYS_OPEN, open_args);
+    if (file < 0) {
+        return -1;
+    }
+    uintptr_t seek_args[2] = {(uintptr_t)file, offset};
+    intptr_t missing = length;
+    if (offset == 0 || machine_semihosting(SYS_SEEK, seek_args) == 0) {
+        uintptr_t read_args[3] = {(uintptr_t)file, (uintptr_t)to, length};
+        missing = machine_semihosting(SYS_READ, read_args);
+    }
+    uintptr_t close_args[1] = {(uintptr_t)file};
+    machine_semihosting(SYS_CLOSE, close_args);
+    return length - missing;
+}
+
+// host_read(path, offset, buffer): how many bytes of the host's file came into the buffer.
+static mp_obj_t qemu_host_read(mp_obj_t path, mp_obj_t offset, mp_obj_t buffer) {
+    mp_buffer_info_t to;
+    mp_get_buffer_raise(buffer, &to, MP_BUFFER_WRITE);
+    intptr_t count = machine_host_read(mp_obj_str_get_str(path), mp_obj_get_int(offset), to.buf,
+        to.len);
+    if (count < 0) {
+        mp_raise_OSError(MP_ENOENT);
+    }
+    return mp_obj_new_int(count);
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(qemu_host_read_obj, qemu_host_read);
+
 static const mp_rom_map_elem_t qemu_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_qemu) },
     { MP_ROM_QSTR(MP_QSTR_Flash), MP_ROM_PTR(&flash_type) },
+    { MP_ROM_QSTR(MP_QSTR_host_read), MP_ROM_PTR(&qemu_host_read_obj) },
     { MP_ROM_QSTR(MP_QSTR_ticks), MP_ROM_PTR(&qemu_ticks_obj) },
 };
 static MP_DEFINE_CONST_DICT(qemu_globals, qemu_globals_table);

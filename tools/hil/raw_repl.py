@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from tools.hil.target import Outcome, TargetError
@@ -24,7 +24,7 @@ ANSWER_S = 10.0
 # A board may run a program that looks at its input seldom.
 INTERRUPTS = 8
 MAX_OUTPUT_BYTES = 4 << 20
-FILE_CHUNK_BYTES = 384
+FILE_CHUNK_BYTES = 960
 
 # Run once per connection: what files are there with what content, and writing one.
 _FILES_CODE = """
@@ -215,8 +215,11 @@ class RawRepl:
 
     # Files
 
-    def put(self, files: Mapping[str, bytes]) -> int:
-        """Write the files that are not there with this content; gives how many."""
+    def put(self, files: Mapping[str, bytes], write: Callable[[bytes], None] | None = None) -> int:
+        """Write the files that are not there with this content; gives how many.
+
+        write: fills the open `_file` on the board with a content by another way than this line.
+        """
         self.soft_reset()
         self.execute(_FILES_CODE)
         paths = list(files)
@@ -230,17 +233,17 @@ class RawRepl:
             if digest != hashlib.sha256(files[path]).hexdigest()
         ]
         for path in wrong:
-            self._put(path, files[path])
+            self.execute(f"_open({path!r})")
+            (write or self._write_file)(files[path])
+            digest = self.execute(f"_close({path!r});print(_sum({path!r}))", 60).strip()
+            if digest != hashlib.sha256(files[path]).hexdigest():
+                raise self.fail(f"{path} does not hold what was written")
         return len(wrong)
 
-    def _put(self, path: str, content: bytes) -> None:
-        self.execute(f"_open({path!r})")
+    def _write_file(self, content: bytes) -> None:
         for start in range(0, len(content), FILE_CHUNK_BYTES):
             text = base64.b64encode(content[start : start + FILE_CHUNK_BYTES]).decode()
             self.execute(f"_write({text!r})", 30)
-        digest = self.execute(f"_close({path!r});print(_sum({path!r}))", 60).strip()
-        if digest != hashlib.sha256(content).hexdigest():
-            raise self.fail(f"{path} does not hold what was written")
 
     def get(self, path: str) -> bytes:
         """Read a file. Raises BoardError where there is none."""
