@@ -10,8 +10,10 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import termios
 import threading
+import time
 import tty
 from pathlib import Path
 
@@ -51,6 +53,12 @@ class PtyBoard:
             self._cut_power()
             self._unplug()
             self._plug()
+            self._power()
+
+    def reset(self):
+        """The RESET button."""
+        with self._lock:
+            self._cut_power()
             self._power()
 
     def close(self):
@@ -149,3 +157,41 @@ class CutLine:
 
     def close(self):
         self._line.close()
+
+
+class MockEsp:
+    """An ESP32 in its boot loader (esp32-mock-bootloader), behind a port whose name stays."""
+
+    def __init__(self, directory, name, chip):
+        self.port = str(Path(directory, name))
+        self.chip = chip
+        self._file = Path(directory, f"{name}.path")
+        self._process = None
+        self.replug()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.unplug()
+
+    def unplug(self):
+        """Pull the cable: whatever was on its way is lost."""
+        self._process.kill()
+        self._process.wait()
+        Path(self.port).unlink(missing_ok=True)
+
+    def replug(self):
+        """Plug it in, with an empty flash."""
+        if self._process is not None:
+            self.unplug()
+        self._file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--pty"]
+        command += ["--chip", self.chip, "--port-file", self._file, "--timeout", "120"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not (self._file.exists() and self._file.read_text().strip()):
+            assert self._process.poll() is None, "the mock boot loader ended"
+            assert time.monotonic() < deadline, "the mock boot loader does not start"
+            time.sleep(0.01)
+        Path(self.port).symlink_to(self._file.read_text().strip())

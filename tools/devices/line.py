@@ -91,15 +91,15 @@ def unopened(port: str, error: BaseException) -> DeviceError:
             "add yourself to the group that owns it (sudo usermod -aG dialout $USER), "
             "log out and in",
         )
-    if number in (errno.EBUSY, errno.EAGAIN) or "exclusive" in text or "busy" in text:
-        return PortError(
-            f"{port}: another program has it open",
-            "close the other console, monitor or fog node that uses it",
-        )
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "No such file" in text:
         return PortError(
             f"{port}: is not there",
             "plug the board in, with a cable that carries data, and see `fogline device list`",
+        )
+    if number in (errno.EBUSY, errno.EAGAIN) or "exclusive" in text or "busy" in text:
+        return PortError(
+            f"{port}: another program has it open",
+            "close the other console, monitor or fog node that uses it",
         )
     return PortError(f"{port}: cannot be opened: {text}", "plug the board out and in again")
 

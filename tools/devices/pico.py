@@ -129,13 +129,13 @@ def flash_pico(
         return _with_picotool(port, images, boards, asked, tell)
     if Path(port).is_dir():
         drive = read_drive(Path(port))
-        board, image = _of_drive(drive.label, images, boards, asked, port)
+        kind, image = _of_drive(drive.label, images, boards, asked, port)
     else:
         tell("asking")
         drive, board = bootsel.enter(port, boards, asked, images, tell)
-        image = fitting(images, board, boards, port)
+        kind, image = board.id, fitting(images, board, boards, port)
     copy_image(drive, image.data, lambda done, of: tell("writing", done / of))
-    return _report(board, image, "drive")
+    return _report(kind, image, "drive")
 
 
 def bootsel_on_usb(boards: Mapping[str, Board], sysfs: Path = _SYSFS) -> list[tuple[str, str]]:
@@ -166,8 +166,8 @@ def _of_drive(
     boards: Mapping[str, Board],
     asked: str | None,
     port: str,
-) -> tuple[Board, Image]:
-    """The board that a chip in BOOTSEL is, as far as user and images say, and its image."""
+) -> tuple[str, Image]:
+    """The kind of board that a chip in BOOTSEL is, as far as can be said, and its image."""
     candidates = [
         board
         for board in boards.values()
@@ -180,21 +180,26 @@ def _of_drive(
             f"{port}: shows the drive {label}, which no {asked or 'board of hardware/boards/'} has",
             "leave --board out, or take another board",
         )
-    pairs, problems = [], []
+    pairs = []
     for board in candidates:
-        try:
+        with contextlib.suppress(ImageError):
             pairs.append((board, fitting(images, board, boards, port)))
-        except ImageError as error:
-            problems.append(error)
     if not pairs:
-        raise problems[0]
+        given = ", ".join(f"{image.name} is for {image.chip}" for image in images)
+        right = " or ".join(
+            f"{board.flash.firmware}-DATE-VERSION.uf2" for board in candidates if board.flash
+        )
+        raise ImageError(
+            f"{port}: is a {' or a '.join(board.id for board in candidates)}, and {given}",
+            f"take {right}",
+        )
     if len({image.sha256 for _, image in pairs}) > 1:
         raise BoardError(
             f"{port}: the drive does not say whether it is a "
             + " or a ".join(board.id for board, _ in pairs),
             "give its image alone, or say --board",
         )
-    return pairs[0]
+    return " or ".join(board.id for board, _ in pairs), pairs[0][1]
 
 
 def _with_picotool(
@@ -222,7 +227,7 @@ def _with_picotool(
         for one in board.usb.bootloader
         if f"{one.vid:04x}:{one.pid:04x}" == usb
     }
-    board, image = _of_drive(min(labels), images, boards, asked, port)
+    kind, image = _of_drive(min(labels), images, boards, asked, port)
     tell("writing with picotool")
     with tempfile.NamedTemporaryFile(suffix=".uf2") as file:
         file.write(image.data)
@@ -245,14 +250,14 @@ def _with_picotool(
             "unplug the board, hold BOOTSEL while plugging it in, and repeat the step "
             "(udev rules of picotool, or root, if it may not open the device)",
         )
-    return _report(board, image, "picotool")
+    return _report(kind, image, "picotool")
 
 
-def _report(board: Board, image: Image, by: str) -> dict[str, Any]:
+def _report(kind: str, image: Image, by: str) -> dict[str, Any]:
     return {
-        "board": board.id,
+        "board": kind,
         "image": image.name,
         "sha256": image.sha256,
         "by": by,
-        "summary": f"{image.name} on {board.id}",
+        "summary": f"{image.name} on {kind}",
     }
