@@ -46,7 +46,13 @@ ProtectSystem=strict
 ProtectHome=read-only
 ReadWritePaths={data_dir}
 PrivateTmp=true
-PrivateDevices=true
+# No devices but serial ports, for boards on USB.
+DevicePolicy=closed
+DeviceAllow=char-ttyACM rw
+DeviceAllow=char-ttyUSB rw
+DeviceAllow=char-ttyAMA rw
+DeviceAllow=char-ttyS rw
+SupplementaryGroups=dialout
 ProtectKernelTunables=true
 ProtectKernelModules=true
 ProtectKernelLogs=true

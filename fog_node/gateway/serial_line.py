@@ -98,7 +98,8 @@ class SerialLine:
         self._handler = handler
         self._find = find
         self._ports: dict[str, SerialPort] = {}
-        self._boards: dict[bytes, SerialPort] = {}
+        # Anyone can say a board's name: who does hears what is for it, and takes it from nobody.
+        self._boards: dict[bytes, dict[SerialPort, None]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._delays: dict[str, tuple[float, float]] = {}  # by port: not before, delay after it
         self._told: set[str] = set()
@@ -119,13 +120,12 @@ class SerialLine:
 
     def send(self, board: bytes, kind: Kind, data: bytes, *, latest: bool = True) -> None:
         """Send to a board that is here; see `SerialPort.send`."""
-        port = self._boards.get(board)
-        if port is not None:
+        for port in tuple(self._boards.get(board, ())):
             port.send(kind, data, latest=latest)
 
     def announce(self, device_type: str, data: bytes) -> None:
         """Send a release's announcement to the boards of this type that are here."""
-        for port in list(self._boards.values()):
+        for port in [port for ports in self._boards.values() for port in ports]:
             if port.device_type == device_type:
                 port.send(Kind.RELEASE, data)
 
@@ -201,15 +201,17 @@ class SerialLine:
     # What the ports call
 
     def arrived(self, port: SerialPort) -> None:
-        """A board has said who it is; the last port that says so has it."""
+        """A board has said who it is."""
         assert port.board is not None
-        self._boards[port.board] = port
+        self._boards.setdefault(port.board, {})[port] = None
         self._handler.arrived(port)
 
     def left(self, port: SerialPort) -> None:
         """It has gone."""
         assert port.board is not None
-        if self._boards.get(port.board) is port:
+        ports = self._boards[port.board]
+        del ports[port]
+        if not ports:
             del self._boards[port.board]
             self._handler.left(port)
 

@@ -306,6 +306,10 @@ class Session:
         if self.is_up:
             self._sending.put(data, replaces=replaces)
 
+    def begin(self) -> None:
+        """Say hello, once, without having heard one: for who plays a board."""
+        self._hello_due = True
+
     def close(self, reason: str) -> None:
         """End the session, and tell the other end."""
         if self.is_up:

@@ -46,8 +46,11 @@ def demo(report: Path, *arguments: str) -> dict[str, Any]:
     return summary
 
 
-def test_the_loop_closes_on_the_simulated_test_bed(tmp_path: Path) -> None:
-    summary = demo(tmp_path / "demo.json", "--dir", str(tmp_path / "demo"))
+def test_the_loop_closes_on_the_simulated_test_bed_over_serial_lines(tmp_path: Path) -> None:
+    arguments = ("--dir", str(tmp_path / "demo"), "--transport", "serial", "--chaos")
+    summary = demo(tmp_path / "demo.json", *arguments)
+    assert summary["chaos"]["line"] == "every cable pulled out and put back"
+    assert summary["chaos"]["recovered"]
     assert "simulated" in summary["source"]
     assert summary["boards"] == 4
     assert (summary["validators"], summary["quorum"]) == (5, 3)

@@ -80,7 +80,7 @@ class Bench:
         board = SerialBoard(self.directory / f"board{number}", FIRMWARE, settings)
         self.boards.append(board)
         if plugged:
-            board.plug()
+            board.cable.plug()
         await board.start()
         boot = await board.wait_event("boot")
         key = PublicKey(bytes.fromhex(boot["x"] + boot["y"]))
@@ -90,7 +90,7 @@ class Bench:
         return board
 
     def station(self):
-        ports = tuple(str(board.tty) for board in self.boards)
+        ports = tuple(str(board.cable.device) for board in self.boards)
         return Station(self.chain, self.directory, serial=SerialSettings(ports))
 
     async def close(self):
@@ -139,8 +139,9 @@ async def all_done(boards):
             assert await board.wait() == 0
 
 
-def check(bench, station, packs=PACKS):
+async def check(bench, station, packs=PACKS):
     """Nothing lost, nothing doubled, nobody accused."""
+    await station.until_admitted(packs * len(bench.boards))
     for board in bench.boards:
         assert bench.packs(board) == packs
     counts = station.gateway.counts()
@@ -154,7 +155,7 @@ async def test_several_boards_at_once(bench):
     boards = [await bench.board() for _ in range(3)]
     async with Running(bench) as station:
         await all_done(boards)
-        counts = check(bench, station)
+        counts = await check(bench, station)
         assert counts.connected is None
         assert len(counts.serial) == 3
         assert all(port.noise == 0 for port in counts.serial.values())
@@ -182,10 +183,10 @@ async def test_noise_lost_doubled_and_altered_bytes(bench, seed):
 
     boards = [await bench.board() for _ in range(2)]
     for board in boards:
-        board.fault = fault
+        board.cable.fault = fault
     async with Running(bench) as station:
         await all_done(boards)
-        counts = check(bench, station)
+        counts = await check(bench, station)
     assert sum(port.noise for port in counts.serial.values()) > 0
 
 
@@ -204,13 +205,13 @@ async def test_unplugged_at_any_byte(bench, seed):
         return piece
 
     def pull():
-        board.unplug()
-        asyncio.get_running_loop().call_later(0.05, board.plug)
+        board.cable.unplug()
+        asyncio.get_running_loop().call_later(0.05, board.cable.plug)
 
     async with Running(bench) as station:
-        board.fault = fault
+        board.cable.fault = fault
         await all_done([board])
-        check(bench, station)
+        await check(bench, station)
     assert pulls > 3
 
 
@@ -225,7 +226,7 @@ async def test_a_board_that_is_killed_and_started_again(bench, seed):
             board.events.clear()
             await board.start()
         await all_done([board])
-        check(bench, station)
+        await check(bench, station)
 
 
 async def test_a_gateway_that_is_restarted(bench):
@@ -244,14 +245,14 @@ async def test_a_gateway_that_does_not_read_and_one_that_is_not_there(bench):
     """The board goes on sampling, and all of it arrives once somebody reads."""
     board = await bench.board(plugged=False)
     await board.wait_event("pack", seq=PACKS)
-    board.plug()
+    board.cable.plug()
     async with Running(bench) as station:
         await board.wait_event("connected")
-        board.is_read = board.is_written = False
+        board.cable.is_read = board.cable.is_written = False
         await asyncio.sleep(1)
-        board.is_read = board.is_written = True
+        board.cable.is_read = board.cable.is_written = True
         await all_done([board])
-        check(bench, station)
+        await check(bench, station)
 
 
 async def test_hot_plugged_by_usb_id(bench, monkeypatch):
@@ -264,7 +265,7 @@ async def test_hot_plugged_by_usb_id(bench, monkeypatch):
         task = asyncio.create_task(sealing(station))
         await asyncio.sleep(0.2)
         assert station.gateway.counts().serial == {}
-        found.append(str(board.tty))
+        found.append(str(board.cable.device))
         await all_done([board])
         task.cancel()
     assert bench.packs(board) == PACKS
@@ -275,7 +276,7 @@ async def test_over_a_tcp_port(bench):
     board = await bench.board()
 
     async def serve(reader, writer):
-        number = os.open(board.tty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        number = os.open(board.cable.device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         loop = asyncio.get_running_loop()
         loop.add_reader(number, lambda: writer.write(os.read(number, 4096)))
         try:
@@ -293,7 +294,7 @@ async def test_over_a_tcp_port(bench):
     async with station:
         task = asyncio.create_task(sealing(station))
         await all_done([board])
-        check(bench, station)
+        await check(bench, station)
         task.cancel()
     server.close()
 
@@ -303,9 +304,9 @@ async def test_ctrl_c_ends_the_program_and_nothing_else_does(bench):
     async with Running(bench):
         await board.wait_event("receipt")
     await board.wait_event("disconnected")
-    os.write(board._board, b"\x03")  # alone it may be noise
+    board.cable.type(b"\x03")  # alone it may be noise
     await board.wait_event("pack")
-    os.write(board._board, b"\0\r\x03\r\x01")  # as mpremote does
+    board.cable.type(b"\0\r\x03\r\x01")  # as mpremote does
     await board.wait_event("interrupted")
     assert await board.wait() == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,13 @@ from tools.commands.common import (
     run,
 )
 from tools.errors import ToolError, UsageError
+
+
+class Transport(StrEnum):
+    """How boards reach their gateways."""
+
+    MQTT = "mqtt"
+    SERIAL = "serial"
 
 
 def demo(
@@ -35,8 +43,15 @@ def demo(
     broker_password_file: Annotated[
         Path | None, typer.Option(help="File with the password there.")
     ] = None,
+    transport: Annotated[
+        Transport, typer.Option(help="How boards reach their gateways.")
+    ] = Transport.MQTT,
     chaos: Annotated[
-        bool, typer.Option("--chaos", help="SIGKILL a validator and the own broker mid-stream.")
+        bool,
+        typer.Option(
+            "--chaos",
+            help="SIGKILL a validator and the own broker mid-stream, or pull every serial cable.",
+        ),
     ] = False,
     rate: Annotated[
         float, typer.Option(metavar="HZ", min=0, help="Rows per second and board; 0: no limit.")
@@ -62,7 +77,9 @@ def demo(
         external = ExternalBroker(host, port, broker_ca, broker_username, broker_password_file)
     elif broker_ca or broker_username or broker_password_file:
         raise UsageError("--broker-ca, --broker-username and --broker-password-file need --broker")
-    options = Options(directory, devices, replay, external, chaos, rate, seed)
+    if external is not None and transport is Transport.SERIAL:
+        raise UsageError("--broker goes with --transport mqtt")
+    options = Options(directory, devices, replay, external, chaos, rate, seed, transport.value)
     summary = run(run_demo(options, console))
     report(summary, json_file)
     if summary["failures"]:

@@ -19,7 +19,7 @@ from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.transactions import Channel
 from tools.errors import ToolError
 
-from .processes import Child
+from .processes import Child, TerminalChild
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 MICROPYTHON_ENVIRONMENT = "FOGLINE_MICROPYTHON"
@@ -74,12 +74,14 @@ class Board:
         verdict_us: time of each inference, microseconds, measured on the board.
         model: state of its model, as last said.
         waiting, done: whether it waits for a model; its closing statistics.
+        device: the gateway's end of its serial cable; None for a board on MQTT.
     """
 
     name: str
     directory: Path
     micropython: str
     log: Path
+    device: Path | None = None
     key: PublicKey | None = None
     channels: tuple[Channel, ...] = ()
     signed: dict[int, float] = field(default_factory=dict)
@@ -129,15 +131,37 @@ class Board:
 
     async def start(self) -> None:
         """Switch the board on."""
-        self.child = Child(
-            self.name,
-            self._command("main.py"),
-            self.log,
-            cwd=self.directory,
-            environment=self._environment(),
-            on_line=self._line,
-        )
+        command, environment = self._command("main.py"), self._environment()
+        if self.device is None:
+            self.child = Child(
+                self.name,
+                command,
+                self.log,
+                cwd=self.directory,
+                environment=environment,
+                on_line=self._line,
+            )
+        else:
+            self.child = TerminalChild(
+                self.name,
+                command,
+                self.log,
+                cwd=self.directory,
+                device=self.device,
+                environment=environment,
+                on_line=self._line,
+            )
         await self.child.start()
+
+    def unplug(self) -> None:
+        """Pull the board's serial cable out."""
+        if isinstance(self.child, TerminalChild):
+            self.child.cable.unplug()
+
+    def plug(self) -> None:
+        """Put it back."""
+        if isinstance(self.child, TerminalChild) and not self.child.cable.is_plugged:
+            self.child.cable.plug()
 
     async def stop(self) -> None:
         """Switch the board off."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -21,7 +21,7 @@ from tools import consortium as consortiums
 from tools import fog
 from tools.errors import ToolError
 
-from .attacks import BrokerAddress
+from .attacks import BrokerAddress, plug_in, send
 from .boards import Board, find_micropython
 from .processes import Child, free_port
 from .scenario import Scenario
@@ -43,6 +43,9 @@ PARAMETERS = Parameters(
 DEVICE_TYPE = "water-circulation"
 READY_TIMEOUT_S = 60.0
 PACK_ROWS = 10
+# MicroPython's input buffer on an ESP32 has 260 bytes.
+SERIAL = {"port": "stdio", "window_bytes": 240, "keepalive_s": 5, "interrupt": True}
+Transport = Literal["mqtt", "serial"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,20 @@ class ExternalBroker:
 class Fleet:
     """Everything that runs beside the demo itself."""
 
-    def __init__(self, directory: Path, external: ExternalBroker | None) -> None:
+    def __init__(
+        self, directory: Path, external: ExternalBroker | None, transport: Transport, devices: int
+    ) -> None:
+        """Found the consortium and prepare the processes.
+
+        Args:
+            directory: working folder.
+            external: a broker that runs already, for boards on MQTT.
+            transport: how boards reach their gateways.
+            devices: how many boards there will be.
+        """
         self.directory = directory
-        self._external = external
+        self.transport = transport
+        self._devices = devices
         members: dict[str, frozenset[str]] = dict.fromkeys(VALIDATORS, consortiums.VALIDATOR_ROLES)
         members[OPERATOR] = frozenset({"operator", "customer"})
         members[TRAINER] = frozenset({"trainer"})
@@ -71,9 +85,10 @@ class Fleet:
         )
         self.founding = self.consortium.founding
         self.broker_child: Child | None = None
-        if external is None:
+        self.broker: BrokerAddress | None = None
+        if transport == "mqtt" and external is None:
             self.broker = self._own_broker()
-        else:
+        elif external is not None:
             self.broker = BrokerAddress(
                 external.host, external.port, external.ca, external.username, external.password_file
             )
@@ -108,6 +123,7 @@ class Fleet:
                         "peers": {n: f"127.0.0.1:{p}" for n, p in ports.items() if n != name},
                     },
                     "mqtt": self._mqtt_section(),
+                    "serial": self._serial_section(name),
                     "api": {"listen": self.apis[name].removeprefix("http://")},
                 },
             )
@@ -119,6 +135,8 @@ class Fleet:
 
     def _mqtt_section(self) -> dict[str, Any]:
         broker = self.broker
+        if broker is None:
+            return {"enabled": False}
         return {
             "broker": f"{broker.host}:{broker.port}",
             "tls": broker.ca is not None,
@@ -126,6 +144,26 @@ class Fleet:
             "username": broker.username,
             "password_file": broker.password_file,
         }
+
+    def _serial_section(self, name: str) -> dict[str, Any]:
+        if self.transport != "serial":
+            return {}
+        boards = range(VALIDATORS.index(name), self._devices, len(VALIDATORS))
+        ports = [*(self._port(index) for index in boards), self._attackers_port(name)]
+        return {"ports": [str(port) for port in ports]}
+
+    def _port(self, index: int) -> Path:
+        return self.directory / "ports" / f"board-{index + 1}"
+
+    def _attackers_port(self, gateway: str) -> Path:
+        return self.directory / "ports" / f"attacker-{gateway}"
+
+    async def attack(self, gateway: str, kid: bytes, message: bytes) -> None:
+        """Send a message to a gateway as if it came from the board `kid`."""
+        if self.broker is not None:
+            await send(self.broker, gateway, kid, message)
+        else:
+            await plug_in(self._attackers_port(gateway), DEVICE_TYPE, kid, message)
 
     def make_boards(self, scenario: Scenario, rate_hz: float) -> None:
         """Write the boards' flash and let each make its key."""
@@ -141,6 +179,8 @@ class Fleet:
             name = f"board-{index + 1}"
             turn = index % len(gateways)
             board = Board(name, self.directory / "boards" / name, micropython, self._log(name))
+            if self.transport == "serial":
+                board.device = self._port(index)
             board.configure(
                 {
                     "chain_id": self.founding.chain_id.hex(),
@@ -148,16 +188,7 @@ class Fleet:
                     "board": "unix",
                     "enterprise_number": self.founding.parameters.enterprise_number,
                     "gateways": gateways[turn:] + gateways[:turn],
-                    "mqtt": {
-                        "host": "127.0.0.1"
-                        if self.broker.host == "localhost"
-                        else self.broker.host,
-                        "port": self.broker.port,
-                        "tls": self.broker.ca is not None,
-                        "ca": "ca.der" if self.broker.ca is not None else None,
-                        "server_name": self.broker.host if self.broker.ca else None,
-                        "keepalive_s": 30,
-                    },
+                    **self._link_section(),
                     "release_keys": [trainer.key.xy.hex()],
                     "driver": plan.driver,
                     "pack_rows": PACK_ROWS,
@@ -170,8 +201,23 @@ class Fleet:
             board.provision()
             self.boards.append(board)
 
+    def _link_section(self) -> dict[str, Any]:
+        """How a board reaches its gateway, as board.json has it."""
+        broker = self.broker
+        if broker is None:
+            return {"serial": SERIAL}
+        mqtt = {
+            "host": "127.0.0.1" if broker.host == "localhost" else broker.host,
+            "port": broker.port,
+            "tls": broker.ca is not None,
+            "ca": "ca.der" if broker.ca is not None else None,
+            "server_name": broker.host if broker.ca else None,
+            "keepalive_s": 30,
+        }
+        return {"mqtt": mqtt}
+
     def _broker_authority(self) -> bytes:
-        if self.broker.ca is None:
+        if self.broker is None or self.broker.ca is None:
             return self.founding.authority
         certificate = x509.load_pem_x509_certificate(self.broker.ca.read_bytes())
         return certificate.public_bytes(serialization.Encoding.DER)

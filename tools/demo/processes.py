@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tools.errors import ToolError
 
+from .cable import Cable
+
 STOP_TIMEOUT_S = 10.0
 # One console line; a longer one is cut by asyncio with an error, which ends the demo.
 MAX_LINE_BYTES = 1024 * 1024
@@ -128,6 +130,66 @@ class Child:
                 log.flush()
                 if self._on_line is not None:
                     self._on_line(line.decode(errors="replace").rstrip("\n"))
+
+
+class TerminalChild(Child):
+    """A process at the end of a serial cable; what it prints there is its output."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path,
+        device: Path,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """As `Child`; `device` is where the cable's other end is to be found."""
+        super().__init__(name, command, log, cwd=cwd, environment=environment, on_line=on_line)
+        self.cable = Cable(device, self._show)
+        self._text = b""
+
+    async def start(self) -> None:
+        """Start (again), with the cable plugged in."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        terminal = self.cable.open_board()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+            )
+        finally:
+            os.close(terminal)
+        self.expected_to_run = True
+        self._reader = asyncio.create_task(self._until_end(self._process))
+        if not self.cable.is_plugged:
+            self.cable.plug()
+
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
+        """As `Child.stop`; pulls the cable out."""
+        code = await super().stop(timeout_s)
+        self.cable.unplug()
+        return code
+
+    async def _until_end(self, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        self.cable.close_board()
+
+    def _show(self, text: bytes) -> None:
+        *lines, rest = (self._text + text).split(b"\n")
+        self._text = rest[-MAX_LINE_BYTES:]
+        with self._log.open("ab") as log:
+            for line in lines:
+                log.write(line + b"\n")
+        if self._on_line is not None:
+            for line in lines:
+                self._on_line(line.decode(errors="replace"))
 
 
 def free_port() -> int:

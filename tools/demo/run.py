@@ -24,9 +24,9 @@ from tools.errors import ToolError
 from tools.submit import submit
 
 from . import scenario as scenarios
-from .attacks import forge, send
+from .attacks import forge
 from .chain_watch import ChainWatch
-from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet
+from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet, Transport
 from .processes import Child
 from .summary import FORGERIES, commit_latency_ms, committed, failures, inference
 from .view import View, bar
@@ -59,6 +59,7 @@ class Options:
         chaos: kill a validator and the own broker mid-stream.
         rate_hz: rows per second and board; 0 for as fast as possible.
         seed: of the simulated test bed and of the training.
+        transport: how boards reach their gateways.
     """
 
     directory: Path | None = None
@@ -68,6 +69,7 @@ class Options:
     chaos: bool = False
     rate_hz: float = 0.0
     seed: int = TESTBED_SEED
+    transport: Transport = "mqtt"
 
 
 async def run(options: Options, console: Console) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Demo:
         self._scenario = scenario
         self._directory = directory
         self._view = view
-        self._fleet = Fleet(directory, options.broker)
+        self._fleet = Fleet(directory, options.broker, options.transport, options.devices)
         self._watch = ChainWatch(self._fleet.founding)
         self._chaos: dict[str, Any] = {}
         self._heads: dict[str, int] = {}
@@ -117,7 +119,8 @@ class Demo:
         poller = asyncio.create_task(self._poll_heads())
         follower: asyncio.Task[None] | None = None
         try:
-            view.step(f"starting a broker and {len(VALIDATORS)} fog nodes")
+            broker = "a broker and " if fleet.broker_child else ""
+            view.step(f"starting {broker}{len(VALIDATORS)} fog nodes")
             await fleet.start()
             async with Client([fleet.apis[STEADY], fleet.apis[VALIDATORS[3]]]) as client:
                 follower = asyncio.create_task(self._watch.follow(client))
@@ -236,7 +239,7 @@ class Demo:
         old = self._watch.packs[kid][0]
         gateway = self._fleet.gateway_of(board)
         for cause, (claimed, message) in forge(old, self._fleet.founding.chain_id).items():
-            await send(self._fleet.broker, gateway, claimed, message)
+            await self._fleet.attack(gateway, claimed, message)
             await self._wait(
                 f"the forgery is on the chain as {cause}",
                 lambda cause=cause: self._watch.incidents[cause] > 0,
@@ -249,14 +252,17 @@ class Demo:
         height = self._watch.height
         victim = fleet.nodes[VICTIM]
         own_broker = fleet.broker_child
-        self._view.step(
-            f"chaos: SIGKILL to {VICTIM}" + (" and to the broker" if own_broker else "")
-        )
+        killed = [VICTIM, *(["broker"] if own_broker else [])]
+        self._view.step(f"chaos: SIGKILL to {' and to '.join(killed)}")
         unfinished = sum(board.done is None for board in fleet.boards)
         await victim.kill()
         if own_broker is not None:
             await own_broker.kill()
+        for board in fleet.boards:
+            board.unplug()
         await asyncio.sleep(OUTAGE_S)
+        for board in fleet.boards:
+            board.plug()
         if own_broker is not None:
             await own_broker.start()
         await victim.start()
@@ -270,11 +276,16 @@ class Demo:
                 SETTLE_TIMEOUT_S,
             )
         self._chaos = {
-            "killed": [VICTIM, *(["broker"] if own_broker else [])],
-            "broker": "killed and started again" if own_broker else "not ours: left alone",
+            "killed": killed,
+            "line": self._line_chaos(),
             "boards_mid_stream": unfinished,
             "recovered": self._watch.height > height or not unfinished,
         }
+
+    def _line_chaos(self) -> str:
+        if self._fleet.transport == "serial":
+            return "every cable pulled out and put back"
+        return "broker killed and started again" if self._fleet.broker_child else "left alone"
 
     async def _settle(self, follower: asyncio.Task[None]) -> list[Status]:
         statuses: list[Status] = []

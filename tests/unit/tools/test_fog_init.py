@@ -78,8 +78,10 @@ def test_the_unit_has_a_user_of_its_own_and_a_read_only_system(written) -> None:
     assert service["ProtectSystem"] == "strict"
     assert service["ReadWritePaths"] == str(config.load(written[0]).node.data_dir)
     assert service["CapabilityBoundingSet"] == ""
-    for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "MemoryDenyWriteExecute"):
+    for name in ("NoNewPrivileges", "PrivateTmp", "MemoryDenyWriteExecute"):
         assert service[name] == "true"
+    assert service["DevicePolicy"] == "closed"
+    assert ("DeviceAllow", "char-ttyACM rw") in directives(written[1])["Service"]
     assert {"AF_INET", "AF_INET6"} <= set(service["RestrictAddressFamilies"].split())
 
 
