@@ -16,8 +16,8 @@ import gc
 import hashlib
 from time import ticks_diff, ticks_ms
 
+from . import board, cbor
 from . import bundle as bundles
-from . import cbor
 from .errors import EncodingError, FoglineError, UpdateError
 from .judge import Judge
 from .tflite import MAX_ARENA_BYTES, Model, supported, unload
@@ -396,8 +396,11 @@ class Updater:
             for name in manifest["ops"]:
                 if name not in known:
                     raise UpdateError("update.ops", name)
-            if manifest["arena"] > MAX_ARENA_BYTES:
-                raise UpdateError("update.arena", "%d bytes" % manifest["arena"])
+            limit = board.arena_bytes or MAX_ARENA_BYTES
+            if manifest["arena"] > limit:
+                raise UpdateError(
+                    "update.arena", "%d bytes, this board has %d" % (manifest["arena"], limit)
+                )
             payload = manifest["payload"]
             file.seek(at)
             if length != payload["size"] or _hash(file) != payload["sha256"]:
