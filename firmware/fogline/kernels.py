@@ -1,7 +1,7 @@
 """The inner loops of the int8 operators, and which of them this board can run.
 
 Here they are in viper, which every board has; `kernels_thumb` and `kernels_rv32` have the most
-frequent one in assembler, for boards whose MicroPython has one. All give the same bytes.
+frequent ones in assembler, for boards whose MicroPython has one. All give the same bytes.
 
 Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned;
 weights stay in the file as they are, and `w ^ 128` reads one as w + 128. A sum of
@@ -81,11 +81,11 @@ _chosen = None
 
 def available():
     """Return the names of the kernels that this board can run, the fastest first."""
-    machine = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
-    if machine in _ARMV7M:
+    architecture = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
+    if architecture in _ARMV7M:
         assembler, names = "thumb", ("thumb2", "thumb")
     else:
-        assembler, names = _ASSEMBLERS.get(machine, ("", ()))
+        assembler, names = _ASSEMBLERS.get(architecture, ("", ()))
     if assembler:
         try:
             exec("@micropython.asm_%s\ndef empty():\n pass" % assembler, {})
@@ -109,16 +109,26 @@ def use(name=None):
     return name
 
 
-def windows_call(arena, weights, block):
-    """Return (function, arguments) of the chosen `windows`; the memory must stay in its place."""
+def fast(name):
+    """Return the chosen kernel `name` in assembler, or None where viper serves."""
     kernel = _chosen or use()
     if kernel == "viper":
-        return windows, (0, arena, weights, block)
+        return None
     if kernel == "rv32":
-        from .kernels_rv32 import windows as fast
-    else:
-        from .kernels_thumb import windows as fast
-    return fast, (machine_block(arena, weights, block, kernel == "thumb2"), arena, weights)
+        from . import kernels_rv32
+
+        return getattr(kernels_rv32, name)
+    from . import kernels_thumb
+
+    return getattr(kernels_thumb, name)
+
+
+def windows_call(arena, weights, block):
+    """Return (function, arguments) of the chosen `windows`; the memory must stay in its place."""
+    kernel = fast("windows")
+    if kernel is None:
+        return windows, (0, arena, weights, block)
+    return kernel, (machine_block(arena, weights, block, _chosen == "thumb2"), arena, weights)
 
 
 def machine_block(arena, weights, block, wide):

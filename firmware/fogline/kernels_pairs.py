@@ -6,8 +6,9 @@ The arithmetic is that of `kernels`.
 from array import array
 
 from micropython import const
+from uctypes import addressof
 
-from .kernels import WRAP
+from .kernels import WRAP, fast
 
 _LEFT_SHIFT = const(8)  # as in `kernels`: viper knows the constants of its own module only
 
@@ -44,6 +45,23 @@ def pair_block(places, about, sizes, steps, turns, values):
         values: zero point of the result, its lowest and highest value, all + 128.
     """
     return array("i", places + about + sizes + steps + turns + values + (WRAP,))
+
+
+def add_call(arena, a, b, block):
+    """Return (function, arguments) of the chosen `add`; the memory must stay in its place."""
+    kernel = fast("add")
+    if kernel is None:
+        return add, (0, arena, a, b, block)
+    return kernel, (machine_block(arena, a, b, block), arena, a, b)
+
+
+def machine_block(arena, a, b, block):
+    """Return the block of `add` in assembler: addresses for offsets, and room of its own."""
+    words = array("I", (word & 0xFFFFFFFF for word in block))
+    for index, memory in enumerate((a, b, arena, arena, arena, arena)):
+        words[index] += addressof(memory)
+    words.extend(array("I", (0, 0)))
+    return words
 
 
 @micropython.viper

@@ -1,6 +1,6 @@
-"""The inner loop of the weighted operators in RISC-V assembler (RV32IMC).
+"""The inner loops of the weighted operators and of sums in RISC-V assembler (RV32IMC).
 
-It gives the bytes of `kernels.windows`.
+They give the bytes of `kernels.windows` and `kernels_pairs.add`.
 """
 
 from micropython import const
@@ -31,6 +31,23 @@ _ROWS_LEFT = const(92)
 _COLS_LEFT = const(96)
 _STRIDE = const(112)
 _ROW_TAPS = const(116)
+
+# Of `add`: words of its block; see kernels_pairs.machine_block.
+_A = const(0)
+_B = const(4)
+_SUM = const(8)
+_OF_A = const(12)
+_OF_B = const(16)
+_FACTOR = const(20)
+_ROUNDS = const(24)
+_LENGTH = const(28)
+_STEP_A = const(32)
+_STEP_B = const(36)
+_TURN_A = const(40)
+_TURN_B = const(44)
+_PAIR_ZO = const(48)
+_PAIR_LOW = const(52)
+_PAIR_HIGH = const(56)
 
 
 @micropython.asm_rv32
@@ -283,3 +300,77 @@ def windows(a0, a1, a2):
     addi(a1, a1, -1)
     sw(a1, _ROWS_LEFT(a0))
     bne(a1, zero, ROW)
+
+
+@micropython.asm_rv32
+def add(a0, a1, a2, a3):
+    """Do what `kernels_pairs.add` does; a0: the block. The others keep their memory in use."""
+    # a1, a2 and a3 move along a, b and their sum; t0 and t1 are their tables, t2 is the multiplier,
+    # t3 the shift, t4 what is left of a round, t5 how many rounds are, t6 2**30.
+    lw(a4, _FACTOR(a0))
+    lw(a5, 4(a4))
+    lui(a6, 16)
+    sub(t2, a6, a5)
+    slli(t2, t2, 15)
+    lw(a5, 8(a4))
+    add(t2, t2, a5)
+    lw(t3, 12(a4))
+    lw(t0, _OF_A(a0))
+    lw(t1, _OF_B(a0))
+    lui(t6, 262144)
+    lw(t5, _ROUNDS(a0))
+    lw(a1, _A(a0))
+    lw(a2, _B(a0))
+    lw(a3, _SUM(a0))
+    label(ROUND)
+    lw(t4, _LENGTH(a0))
+    label(NEXT)
+    lbu(a4, 0(a1))
+    slli(a4, a4, 2)
+    add(a4, a4, t0)
+    lw(a4, 0(a4))
+    lbu(a5, 0(a2))
+    slli(a5, a5, 2)
+    add(a5, a5, t1)
+    lw(a5, 0(a5))
+    add(a4, a4, a5)
+    mul(a5, a4, t2)
+    mulh(a4, a4, t2)
+    add(a6, a5, t6)
+    sltu(a5, a6, a5)
+    add(a4, a4, a5)
+    slli(a4, a4, 1)
+    srli(a6, a6, 31)
+    add(a4, a4, a6)
+    beq(t3, zero, SHIFTED)
+    srai(a5, a4, 31)
+    add(a4, a4, a5)
+    addi(a5, t3, -1)
+    sra(a4, a4, a5)
+    addi(a4, a4, 1)
+    srai(a4, a4, 1)
+    label(SHIFTED)
+    lw(a5, _PAIR_ZO(a0))
+    add(a4, a4, a5)
+    lw(a5, _PAIR_LOW(a0))
+    bge(a4, a5, NOT_LOW)
+    mv(a4, a5)
+    label(NOT_LOW)
+    lw(a5, _PAIR_HIGH(a0))
+    bge(a5, a4, NOT_HIGH)
+    mv(a4, a5)
+    label(NOT_HIGH)
+    sb(a4, 0(a3))
+    addi(a3, a3, 1)
+    lw(a5, _STEP_A(a0))
+    add(a1, a1, a5)
+    lw(a5, _STEP_B(a0))
+    add(a2, a2, a5)
+    addi(t4, t4, -1)
+    bne(t4, zero, NEXT)
+    lw(a5, _TURN_A(a0))
+    add(a1, a1, a5)
+    lw(a5, _TURN_B(a0))
+    add(a2, a2, a5)
+    addi(t5, t5, -1)
+    bne(t5, zero, ROUND)

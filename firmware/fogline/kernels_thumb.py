@@ -1,9 +1,9 @@
-"""The inner loop of the weighted operators in Thumb assembler, for Arm boards.
+"""The inner loops of the weighted operators and of sums in Thumb assembler, for Arm boards.
 
-It gives the bytes of `kernels.windows`. Every instruction is one that a Cortex-M0+ has, but for
-one loop of ARMv7-M and later (signed loads with an offset, multiply and accumulate) that the
-block asks for. `data` writes what MicroPython's assembler has no name for; what it stands for is
-said beside it.
+They give the bytes of `kernels.windows` and `kernels_pairs.add`. Every instruction is one that a
+Cortex-M0+ has, but for one loop of ARMv7-M and later (signed loads with an offset, multiply and
+accumulate) that the block asks for. `data` writes what MicroPython's assembler has no name for;
+what it stands for is said beside it.
 """
 
 from micropython import const
@@ -39,6 +39,26 @@ _RUN = const(108)
 _STRIDE = const(112)
 _ROW_TAPS = const(116)
 _CHANNELS = const(120)
+
+# Of `add`: words of its block; see kernels_pairs.machine_block.
+_A = const(0)
+_B = const(4)
+_SUM = const(8)
+_OF_A = const(12)
+_OF_B = const(16)
+_FACTOR = const(20)
+_ROUNDS = const(24)
+_LENGTH = const(28)
+_STEP_A = const(32)
+_STEP_B = const(36)
+_TURN_A = const(40)
+_TURN_B = const(44)
+_PAIR_ZO = const(48)
+_PAIR_LOW = const(52)
+_PAIR_HIGH = const(56)
+_SHIFT = const(60)
+_ROUNDS_LEFT = const(64)
+_LEFT = const(68)
 
 
 @micropython.asm_thumb
@@ -380,6 +400,120 @@ def windows(r0, r1, r2):
     beq(DONE)
     b(ROW)
     label(DONE)
+    pop({r0, r1, r2, r3})
+    mov(r8, r0)
+    mov(r9, r1)
+    mov(r10, r2)
+    mov(r11, r3)
+
+
+@micropython.asm_thumb
+def add(r0, r1, r2, r3):
+    """Do what `kernels_pairs.add` does; r0: the block. The others keep their memory in use."""
+    mov(r7, r0)
+    mov(r0, r8)
+    mov(r1, r9)
+    mov(r2, r10)
+    mov(r3, r11)
+    push({r0, r1, r2, r3})
+    # r0, r1 and r2 move along a, b and their sum; r8 and r9 are their tables, r10 and r11 the two
+    # parts of the multiplier.
+    ldr(r0, [r7, _FACTOR])
+    ldr(r1, [r0, 4])
+    mov(r10, r1)
+    ldr(r1, [r0, 8])
+    mov(r11, r1)
+    ldr(r1, [r0, 12])
+    str(r1, [r7, _SHIFT])
+    ldr(r0, [r7, _OF_A])
+    mov(r8, r0)
+    ldr(r0, [r7, _OF_B])
+    mov(r9, r0)
+    mov(r0, 1)
+    lsl(r0, r0, 15)
+    mov(r14, r0)
+    ldr(r0, [r7, _ROUNDS])
+    str(r0, [r7, _ROUNDS_LEFT])
+    ldr(r0, [r7, _A])
+    ldr(r1, [r7, _B])
+    ldr(r2, [r7, _SUM])
+    label(ROUND)
+    ldr(r3, [r7, _LENGTH])
+    str(r3, [r7, _LEFT])
+    label(NEXT)
+    ldrb(r3, [r0, 0])
+    lsl(r3, r3, 2)
+    mov(r4, r8)
+    data(2, 0x58E3)  # ldr r3, [r4, r3]
+    ldrb(r4, [r1, 0])
+    lsl(r4, r4, 2)
+    mov(r5, r9)
+    data(2, 0x592C)  # ldr r4, [r5, r4]
+    add(r3, r3, r4)
+    data(2, 0xB29C)  # uxth r4, r3
+    asr(r5, r3, 16)
+    mov(r6, r11)
+    mul(r6, r4)
+    lsr(r6, r6, 15)
+    mov(r12, r6)
+    mov(r6, r11)
+    mul(r6, r5)
+    lsl(r6, r6, 1)
+    data(2, 0x4466, 0x4476)  # add r6, r12; add r6, r14
+    mov(r12, r6)
+    mov(r6, r10)
+    mul(r5, r6)
+    mul(r4, r6)
+    sub(r3, r3, r5)
+    mov(r5, r12)
+    asr(r6, r5, 16)
+    add(r3, r3, r6)
+    lsr(r6, r4, 16)
+    sub(r3, r3, r6)
+    data(2, 0xB2AD, 0xB2A4)  # uxth r5, r5; uxth r4, r4
+    sub(r5, r5, r4)
+    asr(r5, r5, 16)
+    add(r3, r3, r5)
+    ldr(r4, [r7, _SHIFT])
+    cmp(r4, 0)
+    beq(SHIFTED)
+    asr(r5, r3, 31)
+    add(r3, r3, r5)
+    sub(r4, 1)
+    asr(r3, r4)
+    add(r3, 1)
+    asr(r3, r3, 1)
+    label(SHIFTED)
+    ldr(r4, [r7, _PAIR_ZO])
+    add(r3, r3, r4)
+    ldr(r4, [r7, _PAIR_LOW])
+    cmp(r3, r4)
+    bge(NOT_LOW)
+    mov(r3, r4)
+    label(NOT_LOW)
+    ldr(r4, [r7, _PAIR_HIGH])
+    cmp(r3, r4)
+    ble(NOT_HIGH)
+    mov(r3, r4)
+    label(NOT_HIGH)
+    strb(r3, [r2, 0])
+    add(r2, 1)
+    ldr(r4, [r7, _STEP_A])
+    add(r0, r0, r4)
+    ldr(r4, [r7, _STEP_B])
+    add(r1, r1, r4)
+    ldr(r4, [r7, _LEFT])
+    sub(r4, 1)
+    str(r4, [r7, _LEFT])
+    bne(NEXT)
+    ldr(r4, [r7, _TURN_A])
+    add(r0, r0, r4)
+    ldr(r4, [r7, _TURN_B])
+    add(r1, r1, r4)
+    ldr(r4, [r7, _ROUNDS_LEFT])
+    sub(r4, 1)
+    str(r4, [r7, _ROUNDS_LEFT])
+    bne(ROUND)
     pop({r0, r1, r2, r3})
     mov(r8, r0)
     mov(r9, r1)
