@@ -105,6 +105,29 @@ def bench_inference(
     bench.run(model, runs, json_file)
 
 
+@app.command("board")
+def bench_board(
+    model: Annotated[
+        Path | None, typer.Option(help="A full-int8 .tflite file. [an auto-encoder]")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="qemu-arm or qemu-rv32; repeatable. Both by default."),
+    ] = None,
+    signatures: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 5,
+    json_file: JsonFile = None,
+) -> None:
+    """Count the instructions of signing and inference on the boards that QEMU plays.
+
+    By operator and kernel, with the heap that they take. `make qemu` builds what runs there.
+
+    Example: fogline bench board --model model/model.tflite --json board.json
+    """
+    from tools.bench import board as bench
+
+    bench.run(model, target or bench.TARGETS, signatures, json_file)
+
+
 @app.command("admission")
 def bench_admission(
     readings: Annotated[

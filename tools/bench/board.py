@@ -1,0 +1,228 @@
+"""`fogline bench board`: signing and inference in instructions, on the boards that QEMU plays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from json import dumps, loads
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from tools.bench import machine
+from tools.errors import ToolError, UsageError
+from tools.firmware_files import FIRMWARE
+from tools.hil.payload import firmware_for
+from tools.hil.targets import open_target
+
+TARGETS = ("qemu-arm", "qemu-rv32")
+
+# What a board may take; the ratios are of these.
+SIGNATURE_LIMIT = 10_000_000
+VIPER_LIMIT = 25.0
+ASSEMBLER_LIMIT = 10.0
+
+SIGNATURES = 5
+TIGHT_BYTES = 32 * 1024  # of heap, for one more signature
+INPUT_SEED = 37
+_TIMEOUT_S = 300.0
+
+
+def run(
+    model: Path | None = None,
+    targets: Sequence[str] = TARGETS,
+    signatures: int = SIGNATURES,
+    json: Path | None = None,
+) -> dict[str, Any]:
+    """Measure, print, and give what was printed.
+
+    model: a full-int8 `.tflite` file; by default one of the kind that `fogline train` makes.
+    targets: of `TARGETS`. signatures: how many. json: where to write the result too.
+
+    Raises UsageError for a target that counts nothing, ToolError for a file that cannot be read, a
+    model that boards refuse, and where QEMU or its firmware is missing.
+    """
+    for name in targets:
+        if name not in TARGETS:
+            raise UsageError(f"--target: {name!r} counts no instructions; {', '.join(TARGETS)} do")
+    data = _model(model)
+    reference = _reference(data)
+    result: dict[str, Any] = {
+        "machine": machine.describe(),
+        "limits": {
+            "signature": SIGNATURE_LIMIT,
+            "per_mac_viper": VIPER_LIMIT,
+            "per_mac_assembler": ASSEMBLER_LIMIT,
+        },
+        "model": {"file": str(model) if model else "auto-encoder", "bytes": len(data)},
+        "targets": {name: _measure(name, data, signatures, reference) for name in targets},
+    }
+    _show(result)
+    if json is not None:
+        try:
+            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+    return result
+
+
+def _model(path: Path | None) -> bytes:
+    if path is None:
+        from tools.bench.board_model import auto_encoder
+
+        return auto_encoder()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}; name a .tflite file") from error
+
+
+def _reference(data: bytes) -> bytes:
+    """The outputs that LiteRT's reference kernels give for the inputs of `measure.inference`."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        litert = Interpreter(
+            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+        )
+        litert.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ToolError(f"LiteRT refuses the model: {error}; name a .tflite file") from error
+    at = 0
+    for details in litert.get_input_details():
+        empty = np.zeros(details["shape"], details["dtype"])
+        values = (np.arange(at, at + empty.nbytes) * INPUT_SEED & 255).astype(np.uint8)
+        litert.set_tensor(details["index"], values.view(details["dtype"]).reshape(empty.shape))
+        at += empty.nbytes
+    litert.invoke()
+    outputs = [litert.get_tensor(details["index"]) for details in litert.get_output_details()]
+    return b"".join(np.asarray(output).tobytes() for output in outputs)
+
+
+def _measure(name: str, data: bytes, signatures: int, reference: bytes) -> dict[str, Any]:
+    target = open_target(name, count_instructions=True)
+    try:
+        about = target.about()
+        target.put(firmware_for(about))
+        target.put(
+            {
+                "measure.py": (FIRMWARE / "tests" / "measure.py").read_bytes(),
+                "model.tflite": data,
+            }
+        )
+
+        def ask(call: str) -> dict[str, Any]:
+            output = target.run(f"import measure\nmeasure.{call}", timeout_s=_TIMEOUT_S).checked()
+            answer: dict[str, Any] = loads(output)
+            return answer
+
+        kernels = ask("inference('model.tflite', None, 0)")["kernels"]
+        return {
+            "machine": about.machine,
+            "micropython": about.version,
+            "heap_bytes": about.heap_bytes,
+            "signing": _signing(ask(f"signing({signatures}, {TIGHT_BYTES})")),
+            "inference": {
+                kernel: _inference(
+                    kernel, ask(f"inference('model.tflite', {kernel!r}, {INPUT_SEED})"), reference
+                )
+                for kernel in kernels
+            },
+        }
+    finally:
+        target.close()
+
+
+def _signing(counted: Mapping[str, Any]) -> dict[str, Any]:
+    average = mean(counted["signatures"])
+    return {
+        "instructions": average,
+        "most": max(counted["signatures"]),
+        "signatures": len(counted["signatures"]),
+        "limit": SIGNATURE_LIMIT,
+        "ratio": average / SIGNATURE_LIMIT,
+        "table_instructions": counted["table"],
+        "public_key_instructions": counted["public_key"],
+        "agreement_instructions": counted["agreement"],
+        "code_bytes": counted["code_bytes"],
+        "table_bytes": counted["table_bytes"],
+        "garbage_bytes": counted["garbage_bytes"],
+        "tight": {
+            "heap_free": counted["tight_free"],
+            "instructions": counted["tight_signature"],
+        },
+    }
+
+
+def _inference(kernel: str, counted: Mapping[str, Any], reference: bytes) -> dict[str, Any]:
+    limit = VIPER_LIMIT if kernel == "viper" else ASSEMBLER_LIMIT
+    per_mac = counted["instructions"] / counted["work"]
+    return {
+        "instructions": counted["instructions"],
+        "macs": counted["work"],
+        "per_mac": per_mac,
+        "limit": limit,
+        "ratio": per_mac / limit,
+        "equal_to_litert": bytes.fromhex(counted["output"]) == reference,
+        "heap_free_before": counted["heap_free"],
+        "heap_free_loading": counted["loading_free_bytes"],
+        "heap_free_after": counted["free_bytes"],
+        "interpreter_bytes": counted["interpreter_bytes"],
+        "file_bytes": counted["file_bytes"],
+        "arena_bytes": counted["arena_bytes"],
+        "model_bytes": counted["model_bytes"],
+        "operators": [
+            {"name": name, "instructions": count, "macs": work, "per_mac": count / work}
+            for name, count, work in counted["operators"]
+        ],
+    }
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    for key, value in result["machine"].items():
+        print(f"{key:10} {value}")
+    print(f"{'model':10} {result['model']['file']}, {result['model']['bytes']} bytes")
+    for name, target in result["targets"].items():
+        print(f"\n{name}: {target['machine']}, MicroPython {target['micropython']}", end="")
+        print(f", {target['heap_bytes']} bytes of heap")
+        _show_signing(target["signing"])
+        for kernel, counted in target["inference"].items():
+            _show_inference(kernel, counted)
+
+
+def _show_signing(counted: Mapping[str, Any]) -> None:
+    print(
+        f"  signature  {counted['instructions'] / 1e6:8.2f} M instructions"
+        f"   limit {counted['limit'] / 1e6:.0f} M   ratio {counted['ratio']:.2f}"
+    )
+    tight = counted["tight"]
+    tight_free = tight["heap_free"]
+    print(f"  {'':10} {tight['instructions'] / 1e6:8.2f} M with {tight_free} bytes of heap free")
+    for key in ("table", "public_key", "agreement"):
+        title = key.replace("_", " ")
+        print(f"  {title:10} {counted[key + '_instructions'] / 1e6:8.2f} M")
+    print(
+        f"  {'memory':10} {counted['table_bytes']} bytes of table, {counted['code_bytes']} of code,"
+        f" {counted['garbage_bytes']} to be collected after a signature"
+    )
+
+
+def _show_inference(kernel: str, counted: Mapping[str, Any]) -> None:
+    equal = "the bytes of LiteRT" if counted["equal_to_litert"] else "NOT THE BYTES OF LITERT"
+    print(
+        f"  {kernel:10} {counted['instructions'] / 1e6:8.3f} M instructions"
+        f" {counted['per_mac']:6.2f} per multiply-accumulate   limit {counted['limit']:.0f}"
+        f"   ratio {counted['ratio']:.2f}   {equal}"
+    )
+    before = counted["heap_free_before"]
+    print(
+        f"  {'':10} heap: {before - counted['heap_free_after']} bytes while it runs, of them"
+        f" {counted['file_bytes']} the file, {counted['arena_bytes']} the arena;"
+        f" {before - counted['heap_free_loading']} while it is loaded"
+    )
+    for operator in counted["operators"]:
+        print(
+            f"    {operator['name']:26} {operator['instructions']:9} {operator['macs']:8} MACs"
+            f" {operator['per_mac']:8.2f}"
+        )
