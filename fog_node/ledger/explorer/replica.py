@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,20 @@ class Replica:
         held_round = NO_ROUND if held is None else held.round
         return self.machine.round, self.machine.step, held_round, self.restarts
 
+    @cached_property
+    def conduct(self) -> tuple[object, ...]:
+        """Return all that decides how it will vote.
+
+        Whose prevotes it holds a block for is none of that: they are only passed on.
+        """
+        held, lock = (
+            lock and replace(lock, prevotes=())
+            for lock in (vars(self.machine)["_held"], self.lock)
+        )
+        content = _content(self.machine)
+        others = tuple(part for part in content if not isinstance(part, Lock))
+        return others, held, lock, self.votes, self.armed, self.restarts, self.certificate
+
     def known(self) -> list[Message]:
         """Return what it knows of others, in an order in which it may have come."""
         book = vars(vars(self.machine)["_book"])["_votes"]
@@ -142,6 +156,11 @@ class Nursery:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def trials(self) -> int:
+        """How many events replicas were tried with."""
+        return len(self._after)
+
     def first(self, name: bytes) -> Replica:
         """Return a validator that has just come to this height, with work to do."""
         replica = self._start(name, (), None, frozenset(), 0)
@@ -172,13 +191,35 @@ class Nursery:
             self._least[replica] = self._find_least(replica)
         return self._least[replica]
 
+    def rested(self, replica: Replica) -> Replica:
+        """Return the same validator with nothing in mind but its latest vote and its lock.
+
+        Its earlier votes are about like everybody's. Nor does it plan to propose again: that
+        casts no vote, and whoever looks at votes alone takes it that anybody has.
+        """
+        machine = _copied(replica.machine)
+        vars(machine)["_timers"].discard(Timer.REPROPOSE)
+        votes = sorted(replica.votes, key=lambda vote: (vote.round, vote.step))[-1:]
+        draft = _Draft(
+            machine=machine,
+            votes=votes,
+            lock=replica.lock,
+            sent=set(),
+            armed=set(replica.armed - {Timer.REPROPOSE}),
+            certificate=replica.certificate,
+        )
+        alike = self._keep(replica.name, draft, replica.restarts)
+        assert alike is not None
+        return self.least(alike)
+
     def _find_least(self, replica: Replica) -> Replica:
         if replica.certificate is not None:
             return replica
         machine = _copied(replica.machine)
         inner, book = vars(machine), vars(vars(machine)["_book"])
         me = replica.name
-        mine = {slot: of[me] for slot, of in book["_votes"].items() if me in of}
+        own = set(replica.votes)
+        mine = {slot: of[me] for slot, of in book["_votes"].items() if of.get(me) in own}
         book["_votes"] = {slot: {me: vote} for slot, vote in mine.items()}
         book["latest"] = {me: book["latest"][me]} if me in book["latest"] else {}
         book["polkas"], book["decisions"] = {}, {}
