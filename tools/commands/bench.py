@@ -243,3 +243,31 @@ def bench_explore(
         raise UsageError(f"--rule: {rule!r} is none of {', '.join(QUORUM_RULES)}")
     network = Network(validators, rule, rounds, blocks, liar, restarts)
     bench.run(network, states, thorough, json_file)
+
+
+@app.command("explore-rounds")
+def bench_explore_rounds(
+    validators: Annotated[int, typer.Option(min=3, max=7, help="Liars included.")] = 3,
+    rule: Annotated[str, typer.Option(help="majority or two-thirds.")] = "majority",
+    blocks: Annotated[
+        str, typer.Option(help="New blocks of each round; so many rounds are followed.")
+    ] = "2,2",
+    liars: Annotated[int, typer.Option(min=0, help="So many sign anything.")] = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Try all votes of a small network over several rounds, locks and restarts included.
+
+    Example: fogline bench explore-rounds --validators 4 --rule two-thirds --blocks 1,1,1 --liars 1
+    """
+    from fog_node.ledger.explorer import Assembly
+    from fog_node.protocol.founding import QUORUM_RULES
+    from tools.bench import explore_rounds as bench
+    from tools.errors import UsageError
+
+    if rule not in QUORUM_RULES:
+        raise UsageError(f"--rule: {rule!r} is none of {', '.join(QUORUM_RULES)}")
+    try:
+        assembly = Assembly(validators, rule, tuple(numbers("--blocks", blocks)), liars)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+    bench.run(assembly, json_file)

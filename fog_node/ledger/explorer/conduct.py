@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from fog_node.ledger.consensus_messages import Block, HeightSetting, Proposal
-from fog_node.protocol.votes import NO_ROUND, PRECOMMIT, PREVOTE, Vote
+from fog_node.protocol.votes import NO_ROUND, PRECOMMIT, PREVOTE, Certificate, Vote
 
 from .replica import BrokenRuleError, Event, Message, Mining, Nursery, Replica, Restart
 
@@ -38,7 +38,7 @@ class Deed:
     Attributes:
         polkas: what must exist for it, by the votes of anybody.
         vote: slot and block of the vote that it casts, None where others notice nothing.
-        after: place in `Conduct.deeds` of what it may do then.
+        after: place in `Conduct.ballots` of how it may vote then.
     """
 
     polkas: frozenset[Polka]
@@ -48,26 +48,29 @@ class Deed:
 
 @dataclass(frozen=True)
 class _Move:
+    before: frozenset[Polka]
     polkas: frozenset[Polka]
     votes: tuple[tuple[Slot, bytes | None], ...]
     replica: Replica
 
 
 class Conduct:
-    """All moves of a validator at one height.
+    """All votes of a validator at one height.
 
     Attributes:
         setting: of the height.
         blocks: the new blocks of each round.
-        deeds: the moves from each standing; standing 0 is the beginning.
-        standings: the validator in each standing, without what it can take in again.
+        ballots: its next votes from each standing; standing 0 is the beginning.
+        standings: the validator in each standing, without what it can take in again; or
+            what it becomes, where it is in the middle of votes that it casts at one go.
     """
 
     def __init__(self, setting: HeightSetting, blocks: tuple[tuple[bytes, ...], ...]) -> None:
         """Find them.
 
         Raises:
-            BrokenRuleError: it votes where it has voted, or earlier.
+            BrokenRuleError: it votes where it has voted, or earlier, or takes a block as final
+                without a quorum.
             UnorderedError: see there.
         """
         self.setting = setting
@@ -78,12 +81,13 @@ class Conduct:
         self._proposals = [*self._new_blocks(), *self._blocks_again()]
         self._places: dict[tuple[object, ...], int] = {}
         self.standings: list[Replica] = []
-        self.deeds: list[list[Deed]] = []
+        self.ballots: list[list[Deed]] = []
+        self._deeds: list[list[Deed]] = []
         self._find()
 
     @property
     def trials(self) -> int:
-        """How many states of the real machine were tried with how many events, together."""
+        """How many events the real machine was tried with, in all its states."""
         return self._nursery.trials
 
     def _find(self) -> None:
@@ -95,16 +99,46 @@ class Conduct:
             for move in self._moves(self.standings[at]):
                 if len(move.votes) > 1:
                     several.append((at, move))
+                    self._place(move.replica)
                 else:
                     vote = move.votes[0] if move.votes else None
                     deeds.add(Deed(move.polkas, vote, self._place(move.replica)))
-            self.deeds.append(_cheapest(deeds))
-            for deed in deeds:
-                _check_order(deed)
+            self._deeds.append(list(deeds))
             at += 1
         for at, move in several:
             if not self._in_steps(at, move):
-                raise UnorderedError(f"votes that only come together: {move.votes}")
+                self._part(at, move)
+        self.ballots = [self._ballots_from(at) for at in range(len(self.standings))]
+
+    def _ballots_from(self, start: int) -> list[Deed]:
+        """Find the next vote, and what it takes with all that nobody notices before it."""
+        paid: dict[int, list[frozenset[Polka]]] = {start: [frozenset()]}
+        todo: list[tuple[int, frozenset[Polka]]] = [(start, frozenset())]
+        found: set[Deed] = set()
+        while todo:
+            here, polkas = todo.pop()
+            for deed in self._deeds[here]:
+                costs = polkas | deed.polkas
+                if deed.vote is not None:
+                    found.add(Deed(costs, deed.vote, deed.after))
+                elif not any(other <= costs for other in paid.setdefault(deed.after, [])):
+                    paid[deed.after].append(costs)
+                    todo.append((deed.after, costs))
+        ballots = _cheapest(found)
+        for ballot in ballots:
+            _check_order(ballot)
+        return ballots
+
+    def _part(self, at: int, move: _Move) -> None:
+        """Make steps of votes that are only ever cast together: for what waits is allowed more."""
+        *firsts, last = move.votes
+        for vote in firsts:
+            between = len(self.standings)
+            self.standings.append(move.replica)
+            self._deeds.append([])
+            self._deeds[at].append(Deed(move.before, vote, between))
+            at = between
+        self._deeds[at].append(Deed(move.polkas, last, self._place(move.replica)))
 
     def _place(self, replica: Replica) -> int:
         key = replica.conduct
@@ -121,8 +155,9 @@ class Conduct:
             here, cast = todo.pop()
             if cast == len(move.votes) and here == end:
                 return True
-            for deed in self.deeds[here]:
-                if not deed.polkas <= move.polkas:
+            for deed in self._deeds[here]:
+                # What hangs on its first vote was not there before.
+                if not deed.polkas <= (move.polkas if cast else move.before):
                     continue
                 if deed.vote is None:
                     following = (deed.after, cast)
@@ -216,16 +251,16 @@ class Conduct:
                 and any(vote.block_hash == other.block_hash for other in took_in)
                 and vote not in took_in
             ]
-            for vote, *used in steps:
+            for vote, counted, at_least in steps:
                 there = self._nursery.after(here, vote)
                 if there is None or there is here:
                     continue
                 got = (*took_in, vote)
                 if _is_elsewhere(here, there):
                     yield from self._moves_by(start, here, vote, got)
-                elif (there, *used) not in seen:
-                    seen.add((there, *used))
-                    todo.append((there, got, *used))
+                elif (there, counted, at_least) not in seen:
+                    seen.add((there, counted, at_least))
+                    todo.append((there, got, counted, at_least))
 
     def _moves_to(
         self, start: Replica, here: Replica, message: Message, took_in: tuple[Vote, ...]
@@ -267,7 +302,10 @@ class Conduct:
         self, start: Replica, here: Replica, event: Event | Restart, took_in: tuple[Vote, ...]
     ) -> Iterator[_Move]:
         there = self._nursery.after(here, event)
-        if there is None or there is here or there.certificate is not None:
+        if there is None or there is here:
+            return
+        if there.certificate is not None:
+            self._check(there.certificate)
             return  # who has decided votes no more
         own = self._own_slot(start)
         cast = sorted(
@@ -280,11 +318,21 @@ class Conduct:
         after = self._nursery.rested(there)
         if cast or after is not start:
             known = [*start.votes, *(m for m in start.known() if isinstance(m, Vote)), *took_in]
-            polkas = self._polkas(known)
+            before = polkas = self._polkas(known)
             if len(cast) > 1:
                 # The later ones may hang on the earlier ones.
-                polkas |= self._polkas([*known, *there.votes])
-            yield _Move(polkas, tuple(cast), after)
+                polkas = self._polkas([*known, *there.votes])
+            yield _Move(before, polkas, tuple(cast), after)
+
+    def _check(self, certificate: Certificate) -> None:
+        wanted = (certificate.round, PRECOMMIT, certificate.block_hash)
+        voters = {
+            vote.validator
+            for vote in certificate.votes
+            if (vote.round, vote.step, vote.block_hash) == wanted
+        }
+        if len(voters) < self.setting.quorum:
+            raise BrokenRuleError(f"takes a block as final by {len(voters)} votes: {certificate}")
 
     def _polkas(self, votes: Iterable[Vote]) -> frozenset[Polka]:
         """By the promise's quorum, not by what the machine makes of it."""
@@ -308,9 +356,7 @@ def _cheapest(deeds: set[Deed]) -> list[Deed]:
 
 
 def _is_elsewhere(here: Replica, there: Replica) -> bool:
-    return (
-        there.stage != here.stage or there.votes != here.votes or there.certificate is not None
-    )
+    return there.stage != here.stage or there.votes != here.votes or there.certificate is not None
 
 
 def _check_order(deed: Deed) -> None:

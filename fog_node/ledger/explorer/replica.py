@@ -107,8 +107,7 @@ class Replica:
         Whose prevotes it holds a block for is none of that: they are only passed on.
         """
         held, lock = (
-            lock and replace(lock, prevotes=())
-            for lock in (vars(self.machine)["_held"], self.lock)
+            lock and replace(lock, prevotes=()) for lock in (vars(self.machine)["_held"], self.lock)
         )
         content = _content(self.machine)
         others = tuple(part for part in content if not isinstance(part, Lock))

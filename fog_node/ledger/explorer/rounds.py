@@ -10,13 +10,13 @@ anybody: it is enough to know how many stand where, what has a polka and what is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fog_node.ledger.consensus_messages import HeightSetting
 from fog_node.protocol.founding import quorum_of
-from fog_node.protocol.votes import PRECOMMIT, PREVOTE
+from fog_node.protocol.votes import PRECOMMIT, PREVOTE, Vote
 
 from .conduct import Conduct, Polka, Slot
 from .network import HEIGHT, PARENT
@@ -111,8 +111,8 @@ class Outcome:
     """What going through it came to.
 
     Attributes:
-        standings, deeds: of one validator, each found on the real machine.
-        trials: what the real machine was tried in.
+        standings: of one validator, each found on the real machine.
+        trials: events that the real machine was tried with, in all its states.
         states: of the whole network; each was looked at once.
         ballots: ways from one of them to another by a vote.
         decided: states in which a block may be final.
@@ -123,7 +123,6 @@ class Outcome:
 
     assembly: Assembly
     standings: int = 0
-    deeds: int = 0
     trials: int = 0
     states: int = 0
     ballots: int = 0
@@ -154,34 +153,27 @@ class _Search:
         for place, standing in enumerate(tally.standings):
             if standing in tally.standings[:place]:
                 continue
-            for ballot in self._ballots(standing, tally.slot, tally.polkas):
-                found.append((self._cast(tally, place, ballot), ballot))
+            ballots = self.ballots(standing, tally.slot, tally.polkas)
+            found += [(self.cast(tally, place, ballot), ballot) for ballot in ballots]
         if tally.slot + 1 < len(self.slots):
             last = Tally(tally.slot + 1, tally.standings, (), tally.polkas, tally.decisions)
             found.append((last, None))
         return found
 
-    def _ballots(self, standing: int, slot: int, polkas: frozenset[Polka]) -> list[Ballot]:
-        """All votes in a slot that the polkas allow, after whatever nobody notices."""
+    def ballots(self, standing: int, slot: int, polkas: frozenset[Polka]) -> list[Ballot]:
+        """All votes in a slot that the polkas allow."""
         case = (standing, slot, polkas)
         if case in self.options:
             return self.options[case]
-        found: set[Ballot] = set()
-        todo, seen = [standing], {standing}
-        while todo:
-            for deed in self.conduct.deeds[todo.pop()]:
-                if not deed.polkas <= polkas:
-                    continue
-                if deed.vote is None:
-                    if deed.after not in seen:
-                        seen.add(deed.after)
-                        todo.append(deed.after)
-                elif deed.vote[0] == self.slots[slot]:
-                    found.add(Ballot(standing, deed.after, *deed.vote))
+        found = {
+            Ballot(standing, deed.after, *deed.vote)
+            for deed in self.conduct.ballots[standing]
+            if deed.vote is not None and deed.vote[0] == self.slots[slot] and deed.polkas <= polkas
+        }
         self.options[case] = sorted(found, key=lambda b: (b.block or b"", b.after))
         return self.options[case]
 
-    def _cast(self, tally: Tally, place: int, ballot: Ballot) -> Tally:
+    def cast(self, tally: Tally, place: int, ballot: Ballot) -> Tally:
         others = tally.standings[:place] + tally.standings[place + 1 :]
         standings = tuple(sorted((*others, ballot.after)))
         if ballot.block is None:
@@ -214,9 +206,7 @@ def explore_rounds(
     Raises what `Conduct` raises.
     """
     conduct = conduct or assembly.conduct()
-    outcome = Outcome(
-        assembly, len(conduct.deeds), sum(map(len, conduct.deeds)), conduct.trials
-    )
+    outcome = Outcome(assembly, len(conduct.standings), conduct.trials)
     search = _Search(assembly, conduct)
     first = search.first()
     parents: dict[Tally, tuple[Tally, Ballot | None] | None] = {first: None}
@@ -233,6 +223,36 @@ def explore_rounds(
         if progress is not None and outcome.states % 100_000 == 0:
             progress(outcome)
     return outcome
+
+
+def find_unexplained(assembly: Assembly, conduct: Conduct, votes: Iterable[Vote]) -> Vote | None:
+    """Look for a vote that could not have been cast, by what `explore_rounds` looks at.
+
+    Args:
+        votes: of honest validators, all that were cast in one run, whatever way they came about.
+    """
+    search = _Search(assembly, conduct)
+    tally = search.first()
+    standings = {name: {0} for name in assembly.names}
+    for slot, name in enumerate(search.slots):
+        tally = replace(tally, slot=slot, votes=())
+        left = [vote for vote in votes if (vote.round, vote.step) == name]
+        while left:
+            for vote in left:
+                ballots = [
+                    ballot
+                    for standing in standings[vote.validator]
+                    for ballot in search.ballots(standing, slot, tally.polkas)
+                    if ballot.block == vote.block_hash
+                ]
+                if ballots:
+                    break
+            else:
+                return left[0]
+            left.remove(vote)
+            standings[vote.validator] = {ballot.after for ballot in ballots}
+            tally = replace(search.cast(tally, 0, ballots[0]), standings=tally.standings)
+    return None
 
 
 def _judge(
@@ -253,9 +273,7 @@ def _judge(
         outcome.fork_of_two_rounds = _way_to(tally, parents)
 
 
-def _way_to(
-    tally: Tally, parents: dict[Tally, tuple[Tally, Ballot | None] | None]
-) -> list[Ballot]:
+def _way_to(tally: Tally, parents: dict[Tally, tuple[Tally, Ballot | None] | None]) -> list[Ballot]:
     way: list[Ballot] = []
     at = tally
     while (before := parents[at]) is not None:
