@@ -25,7 +25,7 @@ from fog_node.ledger.vote_book import VoteBook
 
 SAFE = [
     Assembly(3, "majority", (2, 2)),
-    Assembly(3, "majority", (2, 1, 1)),
+    Assembly(3, "majority", (1, 1, 1)),
     Assembly(3, "two-thirds", (1, 1, 1)),
     Assembly(4, "two-thirds", (2, 1)),
     Assembly(4, "two-thirds", (2, 1), liars=1),
@@ -166,7 +166,7 @@ class Walk:
 @pytest.mark.parametrize(
     "assembly",
     [
-        Assembly(3, "majority", (2, 1, 1)),
+        Assembly(3, "majority", (1, 1, 1)),
         Assembly(4, "two-thirds", (2, 1), liars=1),
         Assembly(3, "majority", (2, 2), liars=1),
     ],
