@@ -16,6 +16,7 @@ ever more seldom up to RETRY_MAX_MS, so that one which is plugged in again comes
 
 from time import ticks_add, ticks_diff, ticks_ms
 
+from fogline import board
 from fogline.checks import check_choice, check_list, check_map, check_text
 from fogline.errors import ConfigError, SensorFault
 
@@ -128,6 +129,7 @@ class _Part:
             raise ConfigError(where + ".label", "begins with neither letter nor digit")
         options = {key: item[key] for key in item if key != "name" and key not in _COMMON}
         self._sensor = kind(where, options)
+        self._bus = item.get("bus")
         self.channels = self._named(where + ".channels", item.get("channels", {}))
         self.fault = None
         self.detail = ""
@@ -154,6 +156,8 @@ class _Part:
 
     def open(self):
         """Set the sensor up; says in `fault` when that fails."""
+        if self.fault in ("bus", "timeout"):
+            board.clear_i2c(self._bus)
         self._try(self._sensor.open)
         self._is_open = self.fault is None
 

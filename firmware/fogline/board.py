@@ -106,6 +106,28 @@ def i2c(logical, hz):
     return _open[logical]
 
 
+def clear_i2c(logical):
+    """Free an I2C bus that a chip holds since it lost count of the clock; others are left alone.
+
+    Nine clocks with the data line released let it end its byte (NXP, UM10204, 3.1.16); the
+    next `i2c` sets the controller up anew.
+    """
+    if _open.pop(logical, None) is None or logical not in _tables["i2c"]:
+        return
+    from time import sleep_us
+
+    from machine import Pin
+
+    _, sda, scl, _ = _tables["i2c"][logical]
+    Pin(sda, Pin.IN, Pin.PULL_UP)
+    clock = Pin(scl, Pin.OPEN_DRAIN, Pin.PULL_UP, value=1)
+    for _ in range(9):
+        clock.value(0)
+        sleep_us(5)
+        clock.value(1)
+        sleep_us(5)
+
+
 def spi(logical, hz):
     """Return the bus in mode 0, most significant bit first; who asks first sets its speed."""
     if logical not in _open:

@@ -57,7 +57,7 @@ clock = Time()
 class Pin:
     """A pin: `levels` holds what the world drives, by GPIO number; 0 where nobody does."""
 
-    IN, OUT, PULL_UP, PULL_DOWN, IRQ_RISING = range(5)
+    IN, OUT, OPEN_DRAIN, PULL_UP, PULL_DOWN, IRQ_RISING = range(6)
     levels = {}
     handlers = {}
     watchers = {}

@@ -4,7 +4,7 @@
 
 import drivers
 import fakes
-from fakes import ADC, I2C, UART, clock
+from fakes import ADC, I2C, UART, Pin, clock
 from fogline.errors import ConfigError
 from support import Random
 from test_i2c_sensors import Bh1750, Bme280, Ina219
@@ -174,6 +174,36 @@ def test_the_bus_itself_may_fail():
         clock.sleep_ms(120_000)
         made.sample()
         assert made.faults == (("air", code),), errno
+
+
+def test_a_chip_that_holds_the_bus_is_clocked_free():
+    class Held(Bme280):
+        """Keeps the data line down until it has seen nine clocks."""
+
+        held = True
+
+        def read(self, register, count):
+            if self.held:
+                raise OSError(110)
+            return super().read(register, count)
+
+    fakes.reset()
+    plug_in()
+    chip = I2C.chips[0x76] = Held()
+    clocks = []
+
+    def watch(level):
+        clocks.append(level)
+        chip.held = clocks.count(0) < 9
+
+    Pin.watchers[5] = watch
+    made = driver(AIR, LIGHT)
+    values = made.sample()[1]
+    assert made.faults == (("air", "timeout"),)
+    assert values[3] is not None
+    clock.sleep_ms(1100)
+    assert None not in made.sample()[1]
+    assert len(clocks) == 18
 
 
 def test_dead_or_babbling_wires_cost_a_bounded_time():
