@@ -1,6 +1,7 @@
 """Writes the firmware's table of boards from `hardware/boards/*.toml`.
 
-`python -m tools.board_tables` writes `firmware/fogline/board_table.py`; `--check` compares.
+`python -m tools.board_tables` writes `firmware/fogline/board_table.py` and the tables in
+`hardware/README.md`; `--check` compares.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools import wiring
 from tools.boards import Board, load_boards
 from tools.errors import ToolError
 
 TABLE = Path(__file__).resolve().parents[1] / "firmware" / "fogline" / "board_table.py"
+PAGE = Path(__file__).resolve().parents[1] / "hardware" / "README.md"
 COMMAND = "python -m tools.board_tables"
 
 _HEAD = f'''"""What each board can do, and which pins its buses have.
@@ -52,6 +55,39 @@ def _entry(board: Board) -> dict[str, Any]:
     return entry
 
 
+_BEGIN = f"<!-- from here made by {COMMAND} -->"
+_END = "<!-- to here -->"
+_CAN = {"wifi": "Wi-Fi", "network": "network", "tls": "TLS"}
+
+
+def page_text(boards: Mapping[str, Board], page: str) -> str:
+    """Return the page with its tables anew; raises ToolError where their place is not marked."""
+    head, begin, rest = page.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    if not begin or not end:
+        raise ToolError(f"{PAGE}: has no place for the tables; put back the two marks")
+    return "\n".join([head + begin, "", *_tables(boards), "", end + tail])
+
+
+def _tables(boards: Mapping[str, Board]) -> Iterator[str]:
+    yield "| `board` | is | can | heap | MicroPython's build |"
+    yield "| --- | --- | --- | --- | --- |"
+    for board_id, board in boards.items():
+        can = [word for name, word in _CAN.items() if getattr(board.capabilities, name)]
+        firmware = "" if board.flash is None else f"`{board.flash.firmware}`"
+        heap = f"{board.memory.heap_bytes // 1024} KiB"
+        cells = (f"`{board_id}`", board.name, ", ".join(can) or "serial", heap, firmware)
+        yield f"| {' | '.join(cells)} |"
+    wired = [board for board in boards.values() if board.gpio is not None]
+    names = list(dict.fromkeys(name for board in wired for name in wiring.pads(board)))
+    yield ""
+    yield "| pin in drawings and settings | " + " | ".join(f"`{b.id}`" for b in wired) + " |"
+    yield "| --- |" + " --- |" * len(wired)
+    for name in names:
+        found = [wiring.pads(board).get(name, "") for board in wired]
+        yield f"| {name.replace('.', ' ')} | {' | '.join(found)} |"
+
+
 def _literal(value: Any, indent: str) -> Iterator[str]:
     """The lines of a literal; maps take a line for each item."""
     if not isinstance(value, dict) or not value:
@@ -67,14 +103,16 @@ def _literal(value: Any, indent: str) -> Iterator[str]:
     yield indent + "}"
 
 
-def problem(table: Path = TABLE) -> str | None:
-    """Say what is wrong with the table in the checkout and how to mend it; None if nothing is."""
+def problem(table: Path = TABLE, page: Path = PAGE) -> str | None:
+    """Say what is wrong with what is made from the boards, with the remedy; None if nothing is."""
     try:
-        text = table_text(load_boards())
+        boards = load_boards()
+        made = {table: table_text(boards), page: page_text(boards, page.read_text("utf-8"))}
     except ToolError as error:
         return str(error)
-    if not table.exists() or table.read_text(encoding="utf-8") != text:
-        return f"{table}: is not what hardware/boards says; run make fix ({COMMAND})"
+    for path, text in made.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            return f"{path}: is not what hardware/boards says; run make fix ({COMMAND})"
     return None
 
 
@@ -88,7 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(found, file=sys.stderr)
         return 0 if found is None else 1
     try:
-        TABLE.write_text(table_text(load_boards()), encoding="utf-8")
+        boards = load_boards()
+        page = page_text(boards, PAGE.read_text("utf-8"))
+        TABLE.write_text(table_text(boards), encoding="utf-8")
+        PAGE.write_text(page, encoding="utf-8")
     except ToolError as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tools import board_tables
+from tools import board_tables, wiring
 
 __all__ = ["CHECKS", "Checkout", "main"]
 
@@ -102,11 +102,16 @@ def threats_are_tested(checkout: Checkout) -> Iterator[str]:
 
 
 def board_table_is_current(checkout: Checkout) -> Iterator[str]:
-    """The firmware's table of boards is what hardware/boards says."""
+    """What is made from hardware/boards, the firmware's table among it, says what they say."""
     table = PurePosixPath("firmware/fogline/board_table.py")
     found = board_tables.problem(checkout.root / table) if table in checkout.files else None
     if found is not None:
         yield found
+
+
+def drawings_are_current(checkout: Checkout) -> Iterator[str]:
+    """Wiring diagrams and bills of material were made from their sources as they are."""
+    yield from wiring.problems(checkout.root / "hardware" / "wiring")
 
 
 CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (
@@ -114,6 +119,7 @@ CHECKS: tuple[Callable[[Checkout], Iterable[str]], ...] = (
     words_are_allowed,
     threats_are_tested,
     board_table_is_current,
+    drawings_are_current,
 )
 
 
