@@ -26,7 +26,8 @@ def micropython():
 def run_firmware(micropython):
     """Run a script on the board; returns the completed process."""
 
-    def run(script, *arguments, stdin=""):
+    def run(script, *arguments, stdin="", modules=None):
+        folders = [FIRMWARE] if modules is None else [modules, FIRMWARE]
         return subprocess.run(
             [micropython, "-X", f"heapsize={HEAP}", str(script), *arguments],
             input=stdin,
@@ -34,7 +35,7 @@ def run_firmware(micropython):
             text=True,
             timeout=TIMEOUT_S,
             check=False,
-            env={**os.environ, "MICROPYPATH": f"{FIRMWARE}:.frozen"},
+            env={**os.environ, "MICROPYPATH": ":".join([*map(str, folders), ".frozen"])},
         )
 
     return run

@@ -74,6 +74,14 @@ def test_an_alert_is_taken_as_a_pack_is(chain, board, admission):
     assert [outcome.kind for outcome in outcomes] == ["admitted", "admitted"]
 
 
+def test_a_pack_that_only_names_failed_sensors_is_taken(chain, board, admission):
+    time_s = 1_700_000_000
+    faults = [senml.Fault(time_s, "pump", "absent"), senml.Fault(time_s + 1, "clamp", "crc")]
+    payload = senml.encode_pack(32473, board.kid, time_s, [], faults=faults)
+    raw = sign1(board, senml.CONTENT_TYPE, payload, chain.founding.chain_id, 1, 0)
+    assert judge(admission, raw, board.kid).kind == "admitted"
+
+
 def test_a_group_is_judged_in_order_and_with_one_write(chain, board, admission, monkeypatch):
     admitted = []
     admit = chain.ledger.admit
