@@ -5,9 +5,13 @@ is a header (big-endian) and the transaction's bytes:
 
 | header field | bytes | content |
 | --- | --- | --- |
-| length | 4 | bytes of the transaction; 0 in the mark that opens a segment |
+| length | 2 | bytes of the transaction; 0 in the mark that opens a segment |
+| kind | 1 | MARK, PACK, ALERT or GAP |
+| version | 1 | 2 |
 | sequence | 8 | the transaction's number; in a mark, the next number |
 | dropped | 8 | all numbers below it were dropped when this was written; 0: not known |
+| back | 4 | of a gap: how many numbers before its own it gives up; in a mark: how many were skipped |
+| moved | 4 | of a copy: by how much its number is above that under which it was signed first |
 | crc | 4 | CRC-32 of the above and of the transaction |
 
 What is written and flushed stays; a record that a power cut left half-written fails its length
@@ -15,6 +19,10 @@ or CRC, is ignored with all behind it, and never written behind. So a number is 
 transaction stands in flash, and used for ever after: its mark or record outlives it, and
 `dropped`, once signed, is never forgotten. The last segment is only removed once its
 successor's mark is durable.
+
+A gap gives up the numbers from `sequence - back` on: what stands under them is *dead*. Nothing
+dead is sent; whoever wrote the gap signs what it wants to keep anew, behind the gap (gaps.py),
+and then releases the dead.
 """
 
 import os
@@ -25,13 +33,22 @@ from .errors import OutboxError, OutboxFull
 
 MAX_TRANSACTION_BYTES = 24 * 1024
 MIN_BYTES = 48 * 1024
+MARK, PACK, ALERT, GAP = 0, 1, 2, 3
+# Numbers that one gap may give up (fog_node/protocol/SPEC.md).
+MAX_GAP = 1 << 20
 
-_FIELDS = ">IQQ"
-_FIELDS_BYTES = 20
-_HEADER_BYTES = 24
+_VERSION = 2
+_FIELDS = ">HBBQQII"
+_FIELDS_BYTES = 28
+_HEADER_BYTES = 32
 _SEGMENTS = 8  # about so many share the space
 _CHUNK_BYTES = 1024
 _NAME_CHARS = 12  # 8 hex digits, ".box"
+# What a gap and its note take at most.
+_GAP_BYTES = 1024
+# How far behind a receipt a board goes on whose flash was lost: farther than anything that it
+# can have sent, and not twice to the same place.
+_JUMP, _JUMP_BITS = 2048, 10
 _ENOENT, _EEXIST, _ENOSPC = 2, 17, 28
 
 
@@ -39,8 +56,28 @@ class _Segment:
     def __init__(self, number):
         self.number = number
         self.size = 0  # bytes of the file, readable or not
+        self.first = 0  # what its first transaction needs to be the chain's next; 0 if it has none
         self.end = 0  # the number after its last transaction; 0 if it has none
         self.marked = False  # whether its mark, or more, is in flash
+
+
+class Record:
+    """One transaction in the outbox.
+
+    Attributes:
+        sequence, kind: its number; PACK, ALERT or GAP.
+        first: the number that must be the chain's next for it; its own, but of a gap.
+        origin: the number under which its content was signed first.
+        size: bytes of it, header included; `data`, its bytes, or None where not read.
+    """
+
+    def __init__(self, sequence, kind, first, origin, size, data):
+        self.sequence = sequence
+        self.kind = kind
+        self.first = first
+        self.origin = origin
+        self.size = size
+        self.data = data
 
 
 class Outbox:
@@ -48,13 +85,15 @@ class Outbox:
 
     Args:
         directory: made if need be.
-        max_bytes: what all segments together may take, at least MIN_BYTES.
+        max_bytes: what all segments together may take, at least MIN_BYTES; less where the file
+            system has not so much.
         new_key: whether the key was made just now, so that no number was ever used.
 
     Attributes:
         next: the number for the next transaction.
         dropped: every transaction with a lower number was dropped; to be signed into the next.
         lost: transactions that should be here and cannot be read.
+        gaps: (first number given up, number) of each gap.
 
     Raises OutboxError `outbox.bytes`, `outbox.read`, `outbox.write`.
     """
@@ -63,17 +102,23 @@ class Outbox:
         if max_bytes < MIN_BYTES:
             raise OutboxError("outbox.bytes", f"at least {MIN_BYTES}")
         self._directory = directory
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._segment_bytes = max_bytes // _SEGMENTS
+        # Of the space, left for moving things when all the rest is full.
+        self._spare_bytes = self._segment_bytes + _GAP_BYTES
         self._segments = []
         self.next = 1
         self.dropped = 0
         self.lost = 0
+        self.gaps = []
+        self._released = (0, 0)  # dead numbers that need not be kept any more
         # Whether the last segment may end in half a record: nothing is written behind that.
         self._torn = False
-        if not self._load():
+        known = self._load()
+        self._fit()
+        if not known:
             self.dropped = 1 if new_key else 0
-            self._rotate()
+            self.rotate()
 
     @property
     def synced(self):
@@ -86,11 +131,29 @@ class Outbox:
 
     @property
     def waiting(self):
-        """How many transactions wait for a receipt."""
-        return self.next - max(self.dropped, 1)
+        """How many transactions wait for a receipt; those that were lost do, too."""
+        count = self.next - max(self.dropped, 1)
+        at = max(self.dropped, 1)
+        for first, number in sorted(self.gaps):
+            first = max(first, at)
+            if number > first:
+                count -= number - first
+                at = number
+        return count
 
-    def append(self, sequence, data):
+    def has_room(self, size):
+        """Whether a transaction of `size` bytes can be appended now."""
+        return self._needed(_HEADER_BYTES + size) <= self.max_bytes - self._spare_bytes
+
+    def append(self, sequence, data, kind=PACK, first=None, origin=None, spare=False):
         """Store the signed transaction `data` (bytes) as number `sequence`, which is `next`.
+
+        Args:
+            sequence, data: see above.
+            kind: PACK, ALERT or GAP.
+            first: of a gap, the first number that it gives up.
+            origin: of a copy, the number that it had at first.
+            spare: whether to use the space that is left for moving things.
 
         It is in flash when this returns, and may be sent. Raises OutboxFull where there is no
         room; OutboxError `outbox.sequence`, `outbox.unsynced`, `outbox.size`, `outbox.write`.
@@ -103,27 +166,23 @@ class Outbox:
         if not 0 < len(data) <= MAX_TRANSACTION_BYTES:
             raise OutboxError("outbox.size", f"{len(data)} bytes")
         size = _HEADER_BYTES + len(data)
-        last = self._segments[-1]
-        rotate = self._torn or (
-            last.size > _HEADER_BYTES and last.size + size > self._segment_bytes
-        )
-        needed = size + (_HEADER_BYTES if rotate else last.size)
-        needed += sum(s.size for s in self._segments if s.end > self.dropped and s is not last)
-        if rotate and last.end > self.dropped:
-            needed += last.size
-        if needed > self._max_bytes:
+        if self._needed(size) > self.max_bytes - (0 if spare else self._spare_bytes):
             raise OutboxFull("outbox.full")
-        if rotate:
-            self._rotate()
-            last = self._segments[-1]
-        self._write(last, "ab", sequence, data)
-        self.next = last.end = sequence + 1
+        if self._must_rotate(size):
+            self.rotate()
+        last = self._segments[-1]
+        first = sequence if first is None else first
+        moved = 0 if origin is None else sequence - origin
+        self._write(last, "ab", (kind, sequence, sequence - first, moved), data)
+        self.next = sequence + 1
+        self._note(last, sequence, first)
 
-    def pending(self, start=0):
-        """Yield (sequence, bytes) of what waits, oldest first, from number `start` on.
+    def records(self, start=0, dead=False, data=True):
+        """Yield a Record of each that waits, oldest first, from number `start` on.
 
         Each is read when it is asked for; what was dropped or appended meanwhile is left out
-        or taken in. Raises OutboxError `outbox.read` or `outbox.memory`.
+        or taken in. Those that are dead are left out, or (`dead`) alone taken. `data`: whether
+        to read their bytes, too. Raises OutboxError `outbox.read` or `outbox.memory`.
         """
         wanted = max(start, self.dropped)
         number, offset = 0, 0
@@ -134,32 +193,89 @@ class Outbox:
                 return
             if segment.number != number:
                 number, offset = segment.number, 0
-            found = self._read(segment, offset, wanted)
+            found, offset = self._read(segment, offset, wanted, dead, data)
             if found is None:
                 number, offset = number + 1, 0
                 continue
-            sequence, data, offset = found
-            wanted = sequence + 1
-            yield sequence, data
+            wanted = found.sequence + 1
+            yield found
+
+    def is_dead(self, sequence):
+        """Whether a gap gives up this number."""
+        return any(first <= sequence < number for first, number in self.gaps)
+
+    def needs_gap(self):
+        """Whether nothing here can be the chain's next, as receipts say it: that was lost."""
+        if self.dropped >= self.next or not self.synced:
+            return False
+        for record in self.records(data=False):
+            return record.first != self.dropped
+        return True
+
+    def starts(self):
+        """Yield (first, live bytes) of each segment that holds something, oldest first.
+
+        `first` is what the segment's first transaction needs to be the chain's next.
+        """
+        for segment in self._segments:
+            if segment.end > self.dropped and not self._is_released(segment):
+                yield segment.first, segment.size
 
     def drop_below(self, next_number):
         """Let go of all transactions below `next_number`: a receipt says they are final.
 
-        A receipt of a later number than this board knows tells that the flash was lost: the
-        sequence is raised, durably. An old receipt does nothing. Raises OutboxError
+        A receipt of a later number than this board knows tells that the flash was lost. Numbers
+        above it may have been used, too, so that the board goes on farther up (and a gap must
+        come first, see `needs_gap`). An old receipt does nothing. Raises OutboxError
         `outbox.write`.
         """
         if next_number <= self.dropped:
             return
         self.dropped = next_number
+        self.gaps = [gap for gap in self.gaps if gap[1] >= next_number]
         if next_number > self.next:
-            self.next = next_number
-            self._rotate()
+            self.next = next_number + _JUMP + _random(_JUMP_BITS)
+            self.rotate(self.next - next_number)
         else:
             self._clean()
 
+    def release(self, first, below):
+        """Let go of the dead from `first` to `below`: what is worth it was signed anew."""
+        self._released = (first, below)
+        self._clean()
+
+    def rotate(self, skipped=0):
+        """Begin a segment with a durable mark, then remove what is no longer needed.
+
+        `skipped`: how many numbers before the next one are known to none of our records.
+        """
+        last = self._segments[-1] if self._segments else _Segment(0)
+        if last.marked or last.number == 0:
+            last = _Segment(last.number + 1)
+            self._segments.append(last)
+        last.size = 0
+        self._write(last, "wb", (MARK, self.next, skipped, 0), b"")
+        last.marked = True
+        self._clean()
+
     def _path(self, number):
         return f"{self._directory}/{number:08x}.box"
+
+    def _needed(self, size):
+        """How many bytes all segments have once `size` more are appended."""
+        last = self._segments[-1]
+        rotate = self._must_rotate(size)
+        needed = size + (_HEADER_BYTES if rotate else last.size)
+        for segment in self._segments:
+            kept = segment.end > self.dropped and not self._is_released(segment)
+            if kept and (rotate or segment is not last):
+                needed += segment.size
+        return needed
+
+    def _must_rotate(self, size):
+        last = self._segments[-1]
+        fills = last.size > _HEADER_BYTES and last.size + size > self._segment_bytes
+        return self._torn or fills
 
     def _load(self):
         """Read what is there; returns whether there was any whole record."""
@@ -173,50 +289,84 @@ class Outbox:
         except OSError as error:
             raise _failure("outbox.read", error) from None
         good = False
+        holes = []
         for number in sorted(_number(name) for name in names):
             if number:
-                good = self._load_segment(number) or good
+                good = self._load_segment(number, holes) or good
+        self.gaps = [gap for gap in self.gaps if gap[1] >= self.dropped]
+        self._explain(holes)
         return good
 
-    def _load_segment(self, number):
+    def _fit(self):
+        """Take no more than the file system has, so that moving things finds its space."""
+        try:
+            stat = os.statvfs(self._directory)
+        except (OSError, AttributeError):
+            return
+        free = stat[0] * (stat[3] - _SEGMENTS - 2)  # each file ends within a block
+        usable = max(MIN_BYTES, free + sum(segment.size for segment in self._segments))
+        if usable < self.max_bytes:
+            self.max_bytes = usable
+            self._segment_bytes = usable // _SEGMENTS
+            self._spare_bytes = self._segment_bytes + _GAP_BYTES
+
+    def _load_segment(self, number, holes):
         segment = _Segment(number)
         self._segments.append(segment)
         self._torn = True
+        at = 0
         try:
             with open(self._path(number), "rb") as file:
                 segment.size = file.seek(0, 2)
                 file.seek(0)
-                at = 0
                 while at < segment.size:
                     record = _scan(file, segment.size - at)
                     if record is None:
                         break
-                    at += self._take(segment, record)
+                    at += self._take(segment, record, holes)
         except OSError:
             return segment.marked  # a block that cannot be read ends it like a torn record
         self._torn = at < segment.size or not segment.marked
         return segment.marked
 
-    def _take(self, segment, record):
-        length, sequence, dropped = record
+    def _take(self, segment, record, holes):
+        length, kind, _, sequence, dropped, back, _ = record
         segment.marked = True
-        if sequence > self.next:
-            if self._segments[0] is segment:
-                dropped = sequence  # only what was dropped is ever removed
-            else:
-                self.lost += sequence - max(self.next, dropped)
+        skipped = kind == MARK and back
+        if sequence > self.next and not skipped:
+            is_first = self._segments[0] is segment
+            holes.append((0 if is_first else max(self.next, dropped), sequence))
+        self.next = sequence
+        self.dropped = max(self.dropped, dropped)
         if length:
-            sequence += 1
-            segment.end = sequence
+            self._note(segment, sequence, sequence - back)
+            self.next += 1
         else:
             # A number below what was read: the append of that number failed and was told to
             # the caller, yet reached the flash. It was free again; what stands there was
             # never sent.
             for earlier in self._segments:
                 earlier.end = min(earlier.end, sequence)
-        self.next = sequence
-        self.dropped = max(self.dropped, dropped)
+            self.gaps = [gap for gap in self.gaps if gap[1] < sequence]
         return _HEADER_BYTES + length
+
+    def _note(self, segment, sequence, first):
+        if not segment.end:
+            segment.first = first
+        segment.end = sequence + 1
+        if first < sequence:
+            self.gaps.append((first, sequence))
+
+    def _explain(self, holes):
+        """Why numbers are missing: dropped (at the front), given up, or lost."""
+        for start, end in holes:
+            given = [first for first, number in self.gaps if first < end <= number]
+            if given:
+                end = min(given)
+            if not start:
+                self.dropped = max(self.dropped, end)
+            elif end > max(start, self.dropped):
+                self.lost += end - max(start, self.dropped)
 
     def _find(self, number, wanted):
         """The first segment from `number` on with a transaction from `wanted` on."""
@@ -225,43 +375,52 @@ class Outbox:
                 return segment
         return None
 
-    def _read(self, segment, offset, wanted):
-        """The first transaction from `wanted` on: (sequence, data, offset behind it) or None."""
+    def _read(self, segment, offset, wanted, dead, with_data):
+        """The first that is asked for from `wanted` on: (Record or None, offset behind it)."""
         try:
             with open(self._path(segment.number), "rb") as file:
                 while True:
                     file.seek(offset)
                     header = file.read(_HEADER_BYTES)
                     if len(header) < _HEADER_BYTES:
-                        return None
-                    length, sequence, _ = struct.unpack(_FIELDS, header[:_FIELDS_BYTES])
-                    if length > MAX_TRANSACTION_BYTES or sequence >= segment.end:
-                        return None
+                        return None, 0
+                    fields = struct.unpack(_FIELDS, header[:_FIELDS_BYTES])
+                    length, kind, version, sequence, _, back, moved = fields
+                    if version != _VERSION or length > MAX_TRANSACTION_BYTES:
+                        return None, 0
+                    if sequence >= segment.end:
+                        return None, 0
                     offset += _HEADER_BYTES + length
-                    if length and sequence >= wanted:
+                    if not length or sequence < wanted or self.is_dead(sequence) != dead:
+                        continue
+                    data = None
+                    if with_data:
                         data = file.read(length)
-                        good = len(data) == length and _crc(header, data) == header[_FIELDS_BYTES:]
-                        return (sequence, data, offset) if good else None
+                        if len(data) != length or _crc(header, data) != header[_FIELDS_BYTES:]:
+                            return None, 0
+                    record = Record(
+                        sequence,
+                        kind,
+                        sequence - back,
+                        sequence - moved,
+                        _HEADER_BYTES + length,
+                        data,
+                    )
+                    return record, offset
         except OSError as error:
             raise _failure("outbox.read", error) from None
         except MemoryError:
             raise OutboxError("outbox.memory") from None
 
-    def _rotate(self):
-        """Begin a segment with a durable mark, then remove what is no longer needed."""
-        last = self._segments[-1] if self._segments else _Segment(0)
-        if last.marked or last.number == 0:
-            last = _Segment(last.number + 1)
-            self._segments.append(last)
-        last.size = 0
-        self._write(last, "wb", self.next, b"")
-        last.marked = True
-        self._clean()
+    def _is_released(self, segment):
+        first, below = self._released
+        return first <= segment.first and segment.end <= below
 
     def _clean(self):
         kept = []
         for segment in self._segments:
-            if segment.end > self.dropped or segment is self._segments[-1]:
+            over = segment.end <= self.dropped or self._is_released(segment)
+            if not over or segment is self._segments[-1]:
                 kept.append(segment)
             else:
                 self._remove(segment)
@@ -274,8 +433,11 @@ class Outbox:
             if error.args[0] != _ENOENT:
                 raise _failure("outbox.write", error) from None
 
-    def _write(self, segment, mode, sequence, data):
-        head = struct.pack(_FIELDS, len(data), sequence, self.dropped)
+    def _write(self, segment, mode, fields, data):
+        kind, sequence, back, moved = fields
+        head = struct.pack(
+            _FIELDS, len(data), kind, _VERSION, sequence, self.dropped, back, moved
+        )
         self._torn = True
         try:
             with open(self._path(segment.number), mode) as file:
@@ -304,18 +466,22 @@ def _number(name):
     return 0
 
 
+def _random(bits):
+    return int.from_bytes(os.urandom(2), "big") >> (16 - bits)
+
+
 def _crc(header, data):
     return crc32(data, crc32(header[:_FIELDS_BYTES])).to_bytes(4, "big")
 
 
 def _scan(file, room):
-    """Check the record that begins here; returns (length, sequence, dropped) or None."""
+    """Check the record that begins here; returns its fields or None."""
     header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
         return None
     record = struct.unpack(_FIELDS, header[:_FIELDS_BYTES])
     left = record[0]
-    if left > MAX_TRANSACTION_BYTES or left > room - _HEADER_BYTES:
+    if record[2] != _VERSION or left > MAX_TRANSACTION_BYTES or left > room - _HEADER_BYTES:
         return None
     check = crc32(header[:_FIELDS_BYTES])
     while left:
