@@ -11,6 +11,7 @@ import sys
 import drivers
 from fogline import config, console, keystore
 from fogline.errors import FoglineError
+from fogline.outbox import DIRECTORY, Outbox
 
 # What a challenge is signed under: nothing that a board signs otherwise begins so.
 CHALLENGE_DOMAIN = b"fogline provision\0"
@@ -27,6 +28,9 @@ def main(challenge=None):
         settings = config.load()
         driver = drivers.create(settings.driver, console.say)
         key = keystore.load_or_create()
+        if key.new:
+            # So that a start finds that no number was used, rather than that they were lost.
+            Outbox(DIRECTORY, settings.outbox_bytes, True)
         proof = None
         if challenge is not None:
             proof = key.sign(hashlib.sha256(CHALLENGE_DOMAIN + challenge).digest()).hex()

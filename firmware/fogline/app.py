@@ -9,15 +9,16 @@ from . import VERSION, config, console, keystore
 from .clock import Clock
 from .errors import FoglineError
 from .flash import Flash
+from .gaps import Gaps
 from .journal import Journal
-from .outbox import Outbox
+from .keeper import Keeper
+from .outbox import DIRECTORY, Outbox
 from .sampler import Sampler
 from .stats import Stats
 from .tasks import first
 from .update import Updater
 from .uplink import Uplink
 
-OUTBOX_PATH = "outbox"
 EXIT_DONE = 0
 EXIT_REFUSED = 1
 FLUSH_TIMEOUT_MS = 1_000
@@ -55,12 +56,14 @@ def main():
 
 async def _run(settings, wire):
     key = keystore.load_or_create()
-    outbox = Outbox(OUTBOX_PATH, settings.outbox_bytes, key.new)
+    outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
     driver = drivers.create(settings.driver, console.say)
     _say_boot(key, outbox, driver)
     flash = Flash("")
     clock = Clock(flash, key.new)
     journal = Journal(outbox, flash)
+    keeper = Keeper(Gaps(key, settings.chain_id, journal), journal)
+    keeper.finish()
     stats = Stats()
 
     def report(state, version, digest, reason):
@@ -77,8 +80,9 @@ async def _run(settings, wire):
         [channel.name for channel in driver.channels],
         report,
     )
-    uplink = Uplink(settings, key, journal, stats, updater, clock, wire)
-    sampler = Sampler(settings, key, journal, driver, updater, stats, uplink)
+    uplink = Uplink(settings, key, journal, stats, updater, keeper, clock, wire)
+    sampler = Sampler(settings, key, journal, driver, updater, stats, uplink, keeper)
+    keeper.changed = uplink.rearranged
 
     async def work():
         await sampler.run()
@@ -86,7 +90,7 @@ async def _run(settings, wire):
         await uplink.close()
 
     updater.start()
-    await first(work(), *uplink.coroutines())
+    await first(work(), keeper.run(), *uplink.coroutines())
     console.say("done", stats=stats.summary())
 
 

@@ -26,8 +26,8 @@ from .outbox import ALERT, GAP, MAX_GAP, PACK
 REASON_FULL = "outbox full: {} packs and {} alerts dropped"
 REASON_LOST = "not in flash any more"
 # Of the space: what stays whole of the oldest, and what the thinned rest may take.
-OLDEST_PART = 2
-KEPT_PART = 4
+OLDEST_PART = 3
+KEPT_PART = 5
 _MAX_STRIDE_BITS = 20
 # Earlier numbers of a copy that are remembered: the first one and the latest.
 _MAX_HISTORY = 8
@@ -59,7 +59,7 @@ class Gaps:
     def thin(self, sent):
         """Make room: a generator, or None where nothing may go.
 
-        The oldest half stays as it is, and all up to the number `sent`; of the rest the newest
+        The oldest third stays as it is, and all up to the number `sent`; of the rest the newest
         alerts are kept, each with its pack, and of the other packs every second, fourth, ...
         """
         first = self._thin_from(sent)
@@ -178,6 +178,8 @@ class Gaps:
         for record in self._outbox.records(first, dead=True, data=False):
             if record.sequence >= number:
                 break
+            if self._outbox.is_dead(record.sequence, before=number):
+                continue  # what is worth it was signed anew behind that gap
             if held is not None:
                 yield held, choice.keeps(held, record)
             held = record
@@ -215,7 +217,7 @@ class Gaps:
             if record.kind == PACK and choice.is_named(following):
                 named_bytes += record.size
         for record, following in self._living(first):
-            if named_bytes <= budget // 4:
+            if named_bytes <= (budget - alert_bytes) * 3 // 4:
                 break
             if record.kind == PACK and choice.is_named(following):
                 named_bytes -= record.size

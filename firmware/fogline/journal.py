@@ -27,26 +27,30 @@ class Journal:
     Attributes:
         outbox: as given.
         note: the newest note; None without one.
+        noted: the number that it stands beside; 0 without one.
         busy: whether numbers are being given up: nothing is sent meanwhile.
     """
 
     def __init__(self, outbox, flash):
         self.outbox = outbox
         self._flash = flash
-        self._sequence = 0  # the highest number that the note goes back to
+        self.noted = 0
         self.note = None
         self.busy = False
         data = flash.load(FILE, MAX_NOTE_BYTES)
         if data is not None:
-            self._sequence, self.note = cbor.decode(data, MAX_NOTE_BYTES)
-        self._saved = self._sequence
+            self.noted, self.note = cbor.decode(data, MAX_NOTE_BYTES)
+        self._saved = self.noted
         # The newest may be among the dead, where the power went before it was saved.
         for dead in (False, True):
-            for record in outbox.records(dead=dead):
-                note = note_of(record)
-                original = record.kind != GAP and record.origin == record.sequence
-                if note is not None and original and record.sequence > self._sequence:
-                    self._sequence, self.note = record.sequence, note
+            newest = 0
+            for record in outbox.records(self.noted + 1, dead, data=False):
+                if record.kind != GAP and record.origin == record.sequence:
+                    newest = record.sequence
+            for record in outbox.records(newest, dead) if newest else ():
+                if record.sequence == newest:
+                    self.noted, self.note = newest, note_of(record)
+                break
 
     @property
     def next(self):
@@ -81,7 +85,7 @@ class Journal:
         record = struct.pack(_LENGTH, len(encoded)) + encoded + transaction
         self.outbox.append(sequence, record, kind, **options)
         if note is not None and kind != GAP and options.get("origin") is None:
-            self._sequence, self.note = sequence, note
+            self.noted, self.note = sequence, note
 
     def pending(self, start):
         """Yield (sequence, first, transaction) of what may be sent, from number `start` on.
@@ -98,13 +102,13 @@ class Journal:
 
     def save_note(self):
         """Put the newest note into its file: what holds it in the outbox may go then."""
-        if self._sequence == self._saved:
+        if self.noted == self._saved:
             return
         try:
-            self._flash.save(FILE, cbor.encode([self._sequence, self.note]))
+            self._flash.save(FILE, cbor.encode([self.noted, self.note]))
         except OSError as error:
             raise OutboxError("journal.write", f"OSError {error.args[0]}") from None
-        self._saved = self._sequence
+        self._saved = self.noted
 
 
 def note_of(record):

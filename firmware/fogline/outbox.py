@@ -15,9 +15,10 @@ is a header (big-endian) and the transaction's bytes:
 | crc | 4 | CRC-32 of the above and of the transaction |
 
 What is written and flushed stays; a record that a power cut left half-written fails its length
-or CRC, is ignored with all behind it, and never written behind. So a number is free until its
-transaction stands in flash, and used for ever after: its mark or record outlives it, and
-`dropped`, once signed, is never forgotten. The last segment is only removed once its
+or CRC, is ignored with all behind it, and never written behind. One that is whole in length and
+fails its CRC was damaged later, as far as its header makes sense: its number counts as used, and
+what stands behind it is read. So a number is free until its transaction stands in flash, and used
+for ever after: its mark or record outlives it, and `dropped`, once signed, is never forgotten. The last segment is only removed once its
 successor's mark is durable.
 
 A gap gives up the numbers from `sequence - back` on: what stands under them is *dead*. Nothing
@@ -31,6 +32,7 @@ from binascii import crc32
 
 from .errors import OutboxError, OutboxFull
 
+DIRECTORY = "outbox"  # of a board
 MAX_TRANSACTION_BYTES = 24 * 1024
 MIN_BYTES = 48 * 1024
 MARK, PACK, ALERT, GAP = 0, 1, 2, 3
@@ -43,6 +45,8 @@ _FIELDS_BYTES = 28
 _HEADER_BYTES = 32
 _SEGMENTS = 8  # about so many share the space
 _CHUNK_BYTES = 1024
+# Damaged transactions that are remembered; a segment with more of them ends there.
+_MAX_DAMAGED = 64
 _NAME_CHARS = 12  # 8 hex digits, ".box"
 # What a gap and its note take at most.
 _GAP_BYTES = 1024
@@ -111,6 +115,7 @@ class Outbox:
         self.dropped = 0
         self.lost = 0
         self.gaps = []
+        self._damaged = []  # numbers
         self._released = (0, 0)  # dead numbers that need not be kept any more
         # Whether the last segment may end in half a record: nothing is written behind that.
         self._torn = False
@@ -200,9 +205,12 @@ class Outbox:
             wanted = found.sequence + 1
             yield found
 
-    def is_dead(self, sequence):
-        """Whether a gap gives up this number."""
-        return any(first <= sequence < number for first, number in self.gaps)
+    def is_dead(self, sequence, before=None):
+        """Whether a gap gives up this number; one whose own number is below `before`, if given."""
+        return any(
+            first <= sequence < number and (before is None or number < before)
+            for first, number in self.gaps
+        )
 
     def needs_gap(self):
         """Whether nothing here can be the chain's next, as receipts say it: that was lost."""
@@ -320,14 +328,30 @@ class Outbox:
                 segment.size = file.seek(0, 2)
                 file.seek(0)
                 while at < segment.size:
-                    record = _scan(file, segment.size - at)
-                    if record is None:
+                    record, good = _scan(file, segment.size - at)
+                    if record is None or not (good or self._damage(record)):
                         break
                     at += self._take(segment, record, holes)
+                    file.seek(at)
         except OSError:
             return segment.marked  # a block that cannot be read ends it like a torn record
         self._torn = at < segment.size or not segment.marked
         return segment.marked
+
+    def _damage(self, record):
+        """Whether a record that fails its CRC is to be passed over, rather than to end a segment.
+
+        Its header must be what the next one's would be: a torn one's is not, or hardly ever.
+        """
+        _, kind, _, sequence, dropped, back, moved = record
+        plausible = kind in (PACK, ALERT, GAP) and sequence == self.next
+        plausible = plausible and self.dropped <= dropped <= sequence and self.synced
+        plausible = plausible and back <= MAX_GAP and moved <= sequence
+        if not plausible or len(self._damaged) >= _MAX_DAMAGED:
+            return False
+        self._damaged.append(sequence)
+        self.lost += 1
+        return True
 
     def _take(self, segment, record, holes):
         length, kind, _, sequence, dropped, back, _ = record
@@ -337,9 +361,10 @@ class Outbox:
             is_first = self._segments[0] is segment
             holes.append((0 if is_first else max(self.next, dropped), sequence))
         self.next = sequence
+        damaged = sequence in self._damaged and length
         self.dropped = max(self.dropped, dropped)
         if length:
-            self._note(segment, sequence, sequence - back)
+            self._note(segment, sequence, sequence if damaged else sequence - back)
             self.next += 1
         else:
             # A number below what was read: the append of that number failed and was told to
@@ -393,11 +418,16 @@ class Outbox:
                     offset += _HEADER_BYTES + length
                     if not length or sequence < wanted or self.is_dead(sequence) != dead:
                         continue
+                    if sequence in self._damaged:
+                        continue
                     data = None
                     if with_data:
                         data = file.read(length)
                         if len(data) != length or _crc(header, data) != header[_FIELDS_BYTES:]:
-                            return None, 0
+                            if len(data) != length or len(self._damaged) >= _MAX_DAMAGED:
+                                return None, 0
+                            self._damaged.append(sequence)  # since the start
+                            continue
                     record = Record(
                         sequence,
                         kind,
@@ -414,7 +444,7 @@ class Outbox:
 
     def _is_released(self, segment):
         first, below = self._released
-        return first <= segment.first and segment.end <= below
+        return first <= max(segment.first, self.dropped) and segment.end <= below
 
     def _clean(self):
         kept = []
@@ -435,9 +465,7 @@ class Outbox:
 
     def _write(self, segment, mode, fields, data):
         kind, sequence, back, moved = fields
-        head = struct.pack(
-            _FIELDS, len(data), kind, _VERSION, sequence, self.dropped, back, moved
-        )
+        head = struct.pack(_FIELDS, len(data), kind, _VERSION, sequence, self.dropped, back, moved)
         self._torn = True
         try:
             with open(self._path(segment.number), mode) as file:
@@ -475,19 +503,19 @@ def _crc(header, data):
 
 
 def _scan(file, room):
-    """Check the record that begins here; returns its fields or None."""
+    """Read the record that begins here: (its fields or None, whether it is whole)."""
     header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
-        return None
+        return None, False
     record = struct.unpack(_FIELDS, header[:_FIELDS_BYTES])
     left = record[0]
     if record[2] != _VERSION or left > MAX_TRANSACTION_BYTES or left > room - _HEADER_BYTES:
-        return None
+        return None, False
     check = crc32(header[:_FIELDS_BYTES])
     while left:
         chunk = file.read(min(left, _CHUNK_BYTES))
         if not chunk:
-            return None
+            return None, False
         check = crc32(chunk, check)
         left -= len(chunk)
-    return record if check.to_bytes(4, "big") == header[_FIELDS_BYTES:] else None
+    return record, check.to_bytes(4, "big") == header[_FIELDS_BYTES:]

@@ -3,6 +3,9 @@
 With every pack goes a note in the journal: where the driver stands behind it, and which
 alerts it gives rise to. A board that loses power at any moment goes on with the row
 behind its last signed pack: no reading is lost or signed twice, and no alert is forgotten.
+
+When the outbox is full, a driver that can be read again later waits. One that cannot, as every
+real sensor, goes on: what was not sent yet is thinned (gaps.py).
 """
 
 import asyncio
@@ -13,12 +16,14 @@ from drivers.base import WAIT_MODEL
 
 from . import cbor, console, cose
 from .errors import OutboxFull
+from .outbox import ALERT, PACK
 from .pack import PackBuilder, encode_alert
 
 # A longer silence of the sensors ends a pack, as a step back in time does.
 MAX_GAP_MS = 10_000
 FINGERPRINT_BYTES = 8
-YEAR_2000_NS = 946_684_800 * 1_000_000_000
+# More than the envelope of a transaction adds to its payload.
+ENVELOPE_BYTES = 320
 
 
 class Sampler:
@@ -32,9 +37,10 @@ class Sampler:
         updater: Updater; its model judges the rows.
         stats: Stats.
         uplink: Uplink; it is told of new transactions and waits for receipts.
+        keeper: Keeper; its lock is held by who takes a number.
     """
 
-    def __init__(self, config, key, journal, driver, updater, stats, uplink):
+    def __init__(self, config, key, journal, driver, updater, stats, uplink, keeper):
         self._chain_id = config.chain_id
         self._period_ms = 1000 / config.rate_hz if config.rate_hz else 0
         self._key = key
@@ -43,6 +49,7 @@ class Sampler:
         self._updater = updater
         self._stats = stats
         self._uplink = uplink
+        self._keeper = keeper
         self._builder = PackBuilder(
             key.kid, driver.channels, config.enterprise_number, config.pack_rows, driver.sensors
         )
@@ -85,13 +92,11 @@ class Sampler:
             console.say("waiting", reason="receipt")
             while not self._journal.synced:
                 await self._uplink.receipt()
+            await self._keeper.mend()
         position = None
         if self._journal.note is not None:
-            fingerprint, stored, owed = self._journal.note
-            # What was stored behind a pack, up to the next pack, are its alerts.
-            behind = self._journal.next - 1 - self._journal.sequence
-            for alert in owed[behind:] if behind >= 0 else ():
-                await self._alert(self._journal.sequence, alert)
+            fingerprint, stored, owed, pack = self._journal.note
+            await self._pay(pack or self._journal.noted, fingerprint, stored, owed)
             if fingerprint == self._fingerprint:
                 position = stored
         self._driver.open(position)
@@ -171,42 +176,58 @@ class Sampler:
         rows = self._builder.rows
         owed, self._owed = self._owed, []
         payload = self._builder.take()
-        note = [self._fingerprint, self._position, owed]
+        # The pack's own number stands beside it; the alerts' notes name it (0: this one).
+        note = [self._fingerprint, self._position, owed, 0]
         sequence = await self._store(cose.PACK, payload, note)
         self._stats.packs += 1
         console.say("pack", seq=sequence, rows=rows)
-        for alert in owed:
-            await self._alert(sequence, alert)
+        await self._pay(sequence, self._fingerprint, self._position, owed)
 
-    async def _alert(self, pack, alert):
-        time_s, model, score, threshold = alert
-        payload = encode_alert(time_s, model, score, threshold, pack)
-        sequence = await self._store(cose.ALERT, payload, None)
-        self._stats.alerts += 1
-        console.say("alert", seq=sequence, pack=pack, score=score)
+    async def _pay(self, pack, fingerprint, position, owed):
+        """Sign the alerts that a pack gave rise to; beside each stands which are still owed."""
+        for index, (time_s, model, score, threshold) in enumerate(owed):
+            payload = encode_alert(time_s, model, score, threshold, pack)
+            note = [fingerprint, position, owed[index + 1 :], pack]
+            sequence = await self._store(cose.ALERT, payload, note)
+            self._stats.alerts += 1
+            console.say("alert", seq=sequence, pack=pack, score=score)
 
     async def _store(self, content_type, payload, note):
-        """Sign and store one transaction as soon as there is room; returns its number.
-
-        An alert has no note: it stands behind the pack that it belongs to.
-        """
-        sequence = self._journal.next
+        """Sign and store one transaction as soon as there is room; returns its number."""
         told = False
         while True:
-            # Signed anew after a wait: the watermark has moved by then.
-            dropped = self._journal.dropped
-            data = cose.sign1(self._key, content_type, payload, self._chain_id, sequence, dropped)
-            try:
-                self._journal.append(sequence, data, note)
-                break
-            except OutboxFull:
-                if not told:
-                    console.say("waiting", reason="outbox")
-                    told = True
-                await self._uplink.receipt()
+            async with self._keeper.lock:
+                sequence = self._sign(content_type, payload, note)
+                if sequence is not None:
+                    break
+                if self._thins and await self._keeper.thin(self._uplink.highest):
+                    continue
+            if not told:
+                console.say("waiting", reason="outbox")
+                told = True
+            await self._uplink.receipt()
         self._uplink.wake()
         return sequence
 
+    def _sign(self, content_type, payload, note):
+        """Sign and store under the next number, and return it; None where there is no room."""
+        journal = self._journal
+        if not journal.has_room(len(payload) + ENVELOPE_BYTES, note):
+            return None
+        sequence = journal.next
+        data = cose.sign1(
+            self._key, content_type, payload, self._chain_id, sequence, journal.dropped
+        )
+        try:
+            journal.append(sequence, data, note, ALERT if content_type == cose.ALERT else PACK)
+        except OutboxFull:
+            return None
+        return sequence
+
+    @property
+    def _thins(self):
+        """Whether the driver cannot wait: what it does not give now is gone."""
+        return not self._driver.position
 
 def _now_ms():
     """Milliseconds since 1970, for a row of now."""

@@ -37,23 +37,27 @@ class Uplink:
         journal: Journal.
         stats: Stats.
         updater: Updater; it gets announcements and chunks, and says what to ask for.
+        keeper: Keeper; it is told when the chain waits for what is not in flash any more.
         clock: Clock; it gets the gateways' time.
         wire: Wire, where the gateway is at the end of a serial line; else None.
     """
 
-    def __init__(self, config, key, journal, stats, updater, clock, wire=None):
+    def __init__(self, config, key, journal, stats, updater, keeper, clock, wire=None):
         self._config = config
         self._kid = key.kid.hex()
         self._journal = journal
         self._stats = stats
         self._updater = updater
+        self._keeper = keeper
         self._clock = clock
         self._receipts = Receipts(key, config.chain_id, config.gateways)
         self._at = 0  # which of the gateways is ours now
         self._heard = False  # its first receipt on this connection has come
         self._announce = False  # "online" is to be published
         self._sent = 1  # number of the transaction to be sent next, on this connection
-        self._highest = 0  # the highest that this process has ever sent
+        self.highest = 0  # the highest that this process has ever sent
+        self._under_way = []  # numbers sent on this connection that have no receipt yet
+        self._behind = 0  # nothing is sent before a receipt for this number: a gap
         self._closing = False
         self._ended = None
         self._connections = 0
@@ -129,19 +133,33 @@ class Uplink:
         return self._next_transaction()
 
     def _next_transaction(self):
-        start = max(self._sent, self._journal.dropped)
-        end = min(self._journal.next, self._journal.dropped + WINDOW)
-        while start < end and self._client.pending(start):
-            start += 1  # the client itself sends this one again
-        if start >= end:
+        dropped = self._journal.dropped
+        if self._journal.busy or self._behind >= dropped or len(self._under_way) >= WINDOW:
             return None
-        for sequence, data in self._journal.pending(start):
+        for sequence, first, data in self._journal.pending(max(self._sent, dropped)):
+            if first > max(self._sent, dropped):
+                return None  # what comes before it was lost: a gap will take its place
             self._sent = sequence + 1
-            if sequence <= self._highest:
+            self._under_way.append(sequence)
+            if first < sequence:
+                # The chain takes what is behind a gap only after it; and a board that loses its
+                # flash again may then use these numbers again.
+                self._behind = sequence
+            if self._client.pending(sequence):  # the client itself sends this one again
+                if self._behind >= dropped or len(self._under_way) >= WINDOW:
+                    return None
+                continue
+            if sequence <= self.highest:
                 self._stats.resent += 1
-            self._highest = max(self._highest, sequence)
+            self.highest = max(self.highest, sequence)
             return self._topic("up"), data, False, sequence
         return None
+
+    def _send_again(self):
+        """Begin anew with what has no receipt."""
+        self._sent = self._journal.dropped
+        self._under_way = []
+        self._behind = 0
 
     async def _watch(self):
         """Announce until heard; where receipts stay away, send again, then go elsewhere."""
@@ -165,7 +183,7 @@ class Uplink:
                     self._announce = True
             elif waited_ms > timeout_ms // 2 and not self._repeated:
                 self._repeated = True
-                self._sent = self._journal.dropped
+                self._send_again()
 
     def _ask_time(self):
         pause_ms = ASK_TIME_MS if self._clock.now_ms() is None else ASK_TIME_AGAIN_MS
@@ -197,7 +215,7 @@ class Uplink:
         """Begin anew with the present gateway."""
         self._heard = False
         self._announce = True
-        self._sent = self._journal.dropped
+        self._send_again()
         self._wait_anew()
         if self._connections:
             self._stats.reconnects += 1
@@ -234,8 +252,18 @@ class Uplink:
             self._wait_anew()
             # A dropped transaction must not be sent again: a later one swears that it is gone.
             self._client.forget(lambda token: token is not None and token < final)
+            self._under_way = [number for number in self._under_way if number >= final]
             console.say("receipt", next=final)
+        if final == self._journal.dropped and self._journal.outbox.needs_gap():
+            self._keeper.lost()
         self._progress.set()
+
+    def rearranged(self):
+        """Other transactions wait than before: those that were given up are not sent again."""
+        outbox = self._journal.outbox
+        self._client.forget(lambda token: token is not None and outbox.is_dead(token))
+        self._send_again()
+        self._work.set()
 
     def _take_time(self, receipt):
         """Set the clock by an answer to our latest status: no older one repeats its nonce."""

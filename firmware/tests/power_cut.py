@@ -1,6 +1,7 @@
-"""A simulated flash chip under littlefs or FAT whose power can be cut at any write."""
+"""A simulated flash chip under littlefs or FAT whose power can be cut at any write or erase."""
 
 import vfs
+from support import Random
 
 BLOCK_BYTES = 4096
 SECTOR_BYTES = 512
@@ -11,32 +12,39 @@ class PowerCut(Exception):  # noqa: N818 - an event, not an error
     """The power failed in the middle of a write or an erase."""
 
 
+# What the operation in whose middle the power fails leaves behind: nothing of it, its first half,
+# some of its bits (an erase that was cut short leaves any), or all of it.
+MODES = ("none", "half", "torn", "all")
+
+
 class Flash:
     """A block device for `vfs`.
 
-    `cut` is the number of the write that will not complete; behind it the power is `off`, and
-    what is written is gone. While it is `broken`, every access fails.
+    `cut` is the number of the operation that will not complete, `mode` what it leaves; behind it
+    the power is `off`, and what is written is gone. While it is `broken`, every access fails.
     """
 
-    def __init__(self, kind, data=None):
+    def __init__(self, kind, data=None, blocks=48, **options):
         self._fat = kind is vfs.VfsFat
         self._kind = kind
+        self._options = options  # of the file system, the same for its whole life
         self._unit = SECTOR_BYTES if self._fat else BLOCK_BYTES
-        self.data = bytearray(48 * BLOCK_BYTES if data is None else data)
+        self.data = bytearray(blocks * BLOCK_BYTES if data is None else data)
         self.writes = 0
         self.cut = None
+        self.mode = "half"
         self.off = False
         self.broken = False
         if data is None:
-            kind.mkfs(self)
+            kind.mkfs(self, **options)
 
     def mount(self, path):
         """Mount the file system at `path`."""
-        vfs.mount(self._kind(self), path)
+        vfs.mount(self._kind(self, **self._options), path)
 
     def restarted(self):
         """The chip after the power came back."""
-        return Flash(self._kind, self.data)
+        return Flash(self._kind, self.data, **self._options)
 
     def readblocks(self, block, buffer, offset=0):
         if self.broken:
@@ -63,10 +71,20 @@ class Flash:
         if self.off:
             return 0
         self.writes += 1
-        cut = self.writes == self.cut
-        size = len(new) // 2 if cut else len(new)
-        self.data[at : at + size] = memoryview(new)[:size]
-        if cut:
+        if self.writes == self.cut:
+            self._leave(at, new)
             self.off = True
             raise PowerCut
+        self.data[at : at + len(new)] = new
         return 0
+
+    def _leave(self, at, new):
+        size = len(new) // 2 if self.mode == "half" else len(new)
+        if self.mode in ("half", "all"):
+            self.data[at : at + size] = memoryview(new)[:size]
+        elif self.mode == "torn":
+            random = Random(1 + self.writes)
+            for index in range(size):
+                mask = random.below(256)
+                old = self.data[at + index]
+                self.data[at + index] = old & mask | new[index] & ~mask & 0xFF

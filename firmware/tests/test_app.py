@@ -9,9 +9,11 @@ from fogline.clock import Clock
 from fogline.config import Config, Gateway, Mqtt
 from fogline.errors import RevokedError
 from fogline.flash import Flash
+from fogline.gaps import Gaps
 from fogline.hmac256 import hmac_sha256
 from fogline.journal import Journal
-from fogline.outbox import Outbox
+from fogline.keeper import Keeper
+from fogline.outbox import GAP, Outbox
 from fogline.sampler import Sampler
 from fogline.stats import Reservoir, Stats
 
@@ -124,6 +126,8 @@ class Updater:
 class FakeUplink:
     """Gives a receipt for everything up to `final` when it is asked to wait."""
 
+    highest = 0
+
     def __init__(self, journal):
         self._journal = journal
 
@@ -132,6 +136,21 @@ class FakeUplink:
 
     async def receipt(self):
         self._journal.drop_below(self._journal.next)
+
+
+def sampler_of(journal, driver, link=None, options=None):
+    keeper = Keeper(Gaps(KEY, CHAIN_ID, journal), journal)
+    keeper.finish()
+    return Sampler(
+        config(options),
+        KEY,
+        journal,
+        driver,
+        Updater(),
+        Stats(),
+        link or FakeUplink(journal),
+        keeper,
+    )
 
 
 class Cutter:
@@ -195,7 +214,7 @@ def life(times_ms, sealed, cut_at=0, behind=False, drop_every=0):
     try:
         journal = Journal(outbox, flash)
         link = FakeUplink(journal)
-        sampler = Sampler(config(), KEY, journal, Driver(times_ms), Updater(), Stats(), link)
+        sampler = sampler_of(journal, Driver(times_ms), link)
         if drop_every:
 
             def wake():
@@ -212,7 +231,7 @@ def life(times_ms, sealed, cut_at=0, behind=False, drop_every=0):
 
 
 def collect(journal, sealed):
-    for sequence, data in journal.pending(1):
+    for sequence, _, data in journal.pending(1):
         assert sealed.setdefault(sequence, data) == data, f"number {sequence} was signed twice"
 
 
@@ -309,15 +328,7 @@ def test_a_new_driver_configuration_starts_at_its_beginning():
     outbox = Outbox(BOX, OUTBOX_BYTES, True)
     for options in ({"name": "a"}, {"name": "b"}):
         journal = Journal(outbox, Flash(FLASH))
-        sampler = Sampler(
-            config(options),
-            KEY,
-            journal,
-            Driver(seconds(4)),
-            Updater(),
-            Stats(),
-            FakeUplink(journal),
-        )
+        sampler = sampler_of(journal, Driver(seconds(4)), options=options)
         asyncio.run(sampler.run())
     sealed = {}
     collect(journal, sealed)
@@ -334,9 +345,9 @@ def test_an_implausible_value_is_no_reading():
         return seconds(1)[0], [5.0, 1000.5]
 
     journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
-    sampler = Sampler(config(), KEY, journal, driver, Updater(), Stats(), FakeUplink(journal))
+    sampler = sampler_of(journal, driver)
     asyncio.run(sampler.run())
-    payload = decoded(next(journal.pending(1))[1])[3]
+    payload = decoded(next(journal.pending(1))[2])[3]
     assert [record[0] for record in payload if not record[0].startswith("model/")] == ["one"]
     assert ("implausible", {"channel": "two", "value": "1000.5"}) in events
 
@@ -358,9 +369,9 @@ def test_a_failed_sensor_is_named_and_dead_ones_still_fill_packs():
     count = config().pack_rows
     journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
     driver = Failing(seconds(3 * count))
-    sampler = Sampler(config(), KEY, journal, driver, Updater(), Stats(), FakeUplink(journal))
+    sampler = sampler_of(journal, driver)
     asyncio.run(sampler.run())
-    packs = [content[3] for content in map(decoded, [data for _, data in journal.pending(1)])]
+    packs = [content[3] for content in map(decoded, [data for _, _, data in journal.pending(1)])]
     packs = [
         [(record[0], record.get(3)) for record in pack if not record[0].startswith("model/")]
         for pack in packs
@@ -386,12 +397,14 @@ def test_a_lost_outbox_waits_for_a_receipt_and_goes_on_behind_the_note():
         journal.drop_below(9)
 
     link.receipt = receipt
-    sampler = Sampler(config(), KEY, journal, Driver(seconds(12)), Updater(), Stats(), link)
+    sampler = sampler_of(journal, Driver(seconds(12)), link)
     asyncio.run(sampler.run())
     sealed = {}
     collect(journal, sealed)
-    assert min(sealed) == 9
-    rows = [int(record[2]) for record in decoded(sealed[9])[3] if record[0] == "one"]
+    gap = min(sealed)
+    assert gap > 9 + 1024
+    assert decoded(sealed[gap])[3]["from"] == 9
+    rows = [int(record[2]) for record in decoded(sealed[gap + 1])[3] if record[0] == "one"]
     assert rows[0] == 4 or rows[0] == 8
     assert ("waiting", {"reason": "receipt"}) in events
 
@@ -445,6 +458,15 @@ class Ticks:
         return 77
 
 
+class Quick:
+    """The board's key where nobody looks at signatures."""
+
+    kid = KEY.kid
+
+    def sign(self, digest):
+        return digest + digest
+
+
 class Bench:
     """An uplink over a fake client, with `count` transactions in the outbox."""
 
@@ -452,13 +474,15 @@ class Bench:
         mqtt.Client = FakeClient
         self.journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
         for sequence in range(1, count + 1):
-            self.journal.append(sequence, b"%d" % sequence, None)
+            data = cose.sign1(Quick(), cose.PACK, b"%d" % sequence, CHAIN_ID, sequence, 1)
+            self.journal.append(sequence, data, None)
         self.config = config(gateways=gateways)
         self.stats = Stats()
+        self.keeper = Keeper(Gaps(KEY, CHAIN_ID, self.journal), self.journal)
         self.ticks = Ticks()
         self.clock = Clock(ticks=self.ticks)
         self.uplink = uplink.Uplink(
-            self.config, KEY, self.journal, self.stats, Updater(), self.clock
+            self.config, KEY, self.journal, self.stats, Updater(), self.keeper, self.clock
         )
         self.client = FakeClient.made[-1]
 
@@ -655,7 +679,86 @@ def test_a_receipt_raises_the_number_where_the_flash_was_lost():
     bench = Bench(0)
     bench.connect()
     bench.receipt(12)
-    assert bench.journal.next == 12
+    assert bench.journal.next > 12 + 1024  # what was signed before may still come in
+    asyncio.run(bench.keeper.mend())
+    (sent,) = bench.pump()
+    kind, number, dropped, payload = decoded(bench.client.published[-1][1])
+    assert (kind, number, dropped) == (cose.GAP, sent, 12)
+    assert payload == {"from": 12, "reason": "not in flash any more"}
+
+
+@clean
+def test_nothing_is_sent_behind_a_gap_before_its_receipt():
+    bench = Bench(6)
+    number = bench.journal.next
+    gap = cose.sign1(KEY, cose.GAP, b"\xa0", CHAIN_ID, number, 1)
+    bench.journal.append(number, gap, None, GAP, first=4)
+    for behind in (8, 9):
+        bench.journal.append(behind, b"copy", None)
+    bench.connect()
+    bench.receipt(1)
+    assert bench.pump() == [1, 2, 3, 7]
+    bench.receipt(4)
+    assert bench.pump() == []
+    bench.connect()
+    bench.receipt(4)
+    assert bench.pump() == [7]
+    bench.receipt(8)
+    assert bench.pump() == [8, 9]
+
+
+@clean
+def test_a_hole_is_not_sent_across_and_is_mended_when_its_turn_comes():
+    bench = Bench(6)
+    bench.journal.outbox._damaged.append(4)  # as if it could not be read
+    bench.connect()
+    bench.receipt(1)
+    assert bench.pump() == [1, 2, 3]
+    bench.receipt(4)
+
+    async def work():
+        run = asyncio.create_task(bench.keeper.run())
+        while ("gap", {"seq": 7, "reason": "lost"}) not in events:
+            await asyncio.sleep(0)
+        run.cancel()
+
+    bench.keeper.changed = bench.uplink.rearranged
+    asyncio.run(work())
+    assert bench.pump() == [7]
+    bench.receipt(8)
+    assert bench.pump() == [8, 9]
+
+
+@clean
+def test_a_sensor_that_cannot_wait_thins_a_full_outbox():
+    journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+    driver = Driver(seconds(900))
+    sampler = sampler_of(journal, driver, NoReceipts(journal))
+    driver.place = 0
+
+    def sample():
+        driver.place += 1
+        driver.position = []
+        if driver.place > 900:
+            return None
+        return seconds(900)[driver.place - 1], [float(driver.place), 0.5]
+
+    driver.sample = sample
+    asyncio.run(sampler.run())
+    sealed = {}
+    collect(journal, sealed)
+    payloads = [decoded(sealed[number]) for number in sorted(sealed)]
+    gaps = [payload for kind, _, _, payload in payloads if kind == cose.GAP]
+    assert len(gaps) == 1
+    assert gaps[0]["reason"].startswith("outbox full: ")
+    assert sorted(sealed)[:20] == list(range(1, 21))
+    last = [payload for kind, _, _, payload in payloads if kind == cose.PACK][-1]
+    assert max(record[2] for record in last if record[0] == "one") == 900.0
+
+
+class NoReceipts(FakeUplink):
+    async def receipt(self):
+        raise AssertionError("waits for a receipt")
 
 
 def test_reservoir_is_bounded_and_ranks():

@@ -33,6 +33,7 @@ MODULES = (
     "cbor",
     "clock",
     "cose",
+    "gaps",
     "keystore",
     "lock",
     "outbox",
