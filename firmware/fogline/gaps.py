@@ -201,43 +201,52 @@ class Gaps:
     def _choose(self, first):
         """Choose what to keep from `first` on: (choice, packs dropped, alerts dropped)."""
         budget = self._outbox.max_bytes // KEPT_PART
-        alert_bytes = 0
-        for record, _ in self._living(first):
-            if record.kind == ALERT:
-                alert_bytes += record.size
         choice = _Choice(0, 0, 0)
-        for record, _ in self._living(first):
-            if alert_bytes <= budget // 2:
-                break
-            if record.kind == ALERT:
-                alert_bytes -= record.size
-                choice.alerts_from = record.sequence + 1
-        named_bytes = 0
-        for record, following in self._living(first):
-            if record.kind == PACK and choice.is_named(following):
-                named_bytes += record.size
-        for record, following in self._living(first):
-            if named_bytes <= (budget - alert_bytes) * 3 // 4:
-                break
-            if record.kind == PACK and choice.is_named(following):
-                named_bytes -= record.size
-                choice.named_from = following.sequence + 1
-        # Bytes of the other packs by how many times 2 divides their first number.
-        by_bits = [0] * (_MAX_STRIDE_BITS + 1)
-        for record, following in self._living(first):
-            if record.kind == PACK and not choice.is_named(following):
-                by_bits[_twos(record.origin)] += record.size
-        budget -= alert_bytes + named_bytes
-        while choice.stride_bits < _MAX_STRIDE_BITS and (
-            sum(by_bits[choice.stride_bits :]) > budget or choice.stride_bits == 0
-        ):
-            choice.stride_bits += 1
+        budget -= self._choose_alerts(first, choice, budget // 2)
+        budget -= self._choose_named(first, choice, budget * 3 // 4)
+        self._choose_stride(first, choice, budget)
         packs = alerts = 0
         for record, following in self._living(first):
             if record.kind != GAP and not choice.keeps(record, following):
                 packs += record.kind == PACK
                 alerts += record.kind == ALERT
         return choice, packs, alerts
+
+    def _choose_alerts(self, first, choice, budget):
+        """The newest alerts that fit; returns their bytes."""
+        size = sum(record.size for record, _ in self._living(first) if record.kind == ALERT)
+        for record, _ in self._living(first):
+            if size <= budget:
+                break
+            if record.kind == ALERT:
+                size -= record.size
+                choice.alerts_from = record.sequence + 1
+        return size
+
+    def _choose_named(self, first, choice, budget):
+        """The packs of the newest of these; returns their bytes."""
+        size = 0
+        for record, following in self._living(first):
+            if record.kind == PACK and choice.is_named(following):
+                size += record.size
+        for record, following in self._living(first):
+            if size <= budget:
+                break
+            if record.kind == PACK and choice.is_named(following):
+                size -= record.size
+                choice.named_from = following.sequence + 1
+        return size
+
+    def _choose_stride(self, first, choice, budget):
+        """Of the other packs every second, fourth, ...: by how often 2 divides their number."""
+        by_bits = [0] * (_MAX_STRIDE_BITS + 1)
+        for record, following in self._living(first):
+            if record.kind == PACK and not choice.is_named(following):
+                by_bits[_twos(record.origin)] += record.size
+        bits = 1
+        while bits < _MAX_STRIDE_BITS and sum(by_bits[bits:]) > budget:
+            bits += 1
+        choice.stride_bits = bits
 
     def _living(self, first):
         """Yield (record, the one behind it or None) from `first` on."""
@@ -260,8 +269,10 @@ class Gaps:
 
 
 class _Choice:
-    """Which of the old ones are kept: alerts from a number on, packs of the latest of them, and of
-    the other packs those whose first number 2 divides `stride_bits` times.
+    """Which of the old ones are kept.
+
+    Alerts from a number on, the packs of the latest of them, and of the other packs those whose
+    first number 2 divides `stride_bits` times.
     """
 
     def __init__(self, stride_bits, alerts_from, named_from):

@@ -10,7 +10,7 @@ is a header (big-endian) and the transaction's bytes:
 | version | 1 | 2 |
 | sequence | 8 | the transaction's number; in a mark, the next number |
 | dropped | 8 | all numbers below it were dropped when this was written; 0: not known |
-| back | 4 | of a gap: how many numbers before its own it gives up; in a mark: how many were skipped |
+| back | 4 | of a gap: how many numbers it gives up; in a mark: how many were skipped |
 | moved | 4 | of a copy: by how much its number is above that under which it was signed first |
 | crc | 4 | CRC-32 of the above and of the transaction |
 
@@ -18,8 +18,8 @@ What is written and flushed stays; a record that a power cut left half-written f
 or CRC, is ignored with all behind it, and never written behind. One that is whole in length and
 fails its CRC was damaged later, as far as its header makes sense: its number counts as used, and
 what stands behind it is read. So a number is free until its transaction stands in flash, and used
-for ever after: its mark or record outlives it, and `dropped`, once signed, is never forgotten. The last segment is only removed once its
-successor's mark is durable.
+for ever after: its mark or record outlives it, and `dropped`, once signed, is never forgotten.
+The last segment is only removed once its successor's mark is durable.
 
 A gap gives up the numbers from `sequence - back` on: what stands under them is *dead*. Nothing
 dead is sent; whoever wrote the gap signs what it wants to keep anew, behind the gap (gaps.py),
@@ -140,9 +140,8 @@ class Outbox:
         count = self.next - max(self.dropped, 1)
         at = max(self.dropped, 1)
         for first, number in sorted(self.gaps):
-            first = max(first, at)
-            if number > first:
-                count -= number - first
+            if number > max(first, at):
+                count -= number - max(first, at)
                 at = number
         return count
 
@@ -384,10 +383,9 @@ class Outbox:
 
     def _explain(self, holes):
         """Why numbers are missing: dropped (at the front), given up, or lost."""
-        for start, end in holes:
-            given = [first for first, number in self.gaps if first < end <= number]
-            if given:
-                end = min(given)
+        for start, found in holes:
+            given = [first for first, number in self.gaps if first < found <= number]
+            end = min(given) if given else found
             if not start:
                 self.dropped = max(self.dropped, end)
             elif end > max(start, self.dropped):

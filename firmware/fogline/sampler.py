@@ -22,6 +22,7 @@ from .pack import PackBuilder, encode_alert
 # A longer silence of the sensors ends a pack, as a step back in time does.
 MAX_GAP_MS = 10_000
 FINGERPRINT_BYTES = 8
+YEAR_2000_NS = 946_684_800 * 1_000_000_000
 # More than the envelope of a transaction adds to its payload.
 ENVELOPE_BYTES = 320
 
@@ -228,6 +229,7 @@ class Sampler:
     def _thins(self):
         """Whether the driver cannot wait: what it does not give now is gone."""
         return not self._driver.position
+
 
 def _now_ms():
     """Milliseconds since 1970, for a row of now."""

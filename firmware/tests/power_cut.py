@@ -1,5 +1,7 @@
 """A simulated flash chip under littlefs or FAT whose power can be cut at any write or erase."""
 
+import gc
+
 import vfs
 from support import Random
 
@@ -29,6 +31,7 @@ class Flash:
         self._kind = kind
         self._options = options  # of the file system, the same for its whole life
         self._unit = SECTOR_BYTES if self._fat else BLOCK_BYTES
+        gc.collect()  # there is not much memory, and this wants it in one piece
         self.data = bytearray(blocks * BLOCK_BYTES if data is None else data)
         self.writes = 0
         self.cut = None

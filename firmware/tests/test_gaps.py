@@ -319,7 +319,7 @@ def test_a_lost_transaction_is_given_up_and_nothing_else():
             stored(20)
             damage(lost)
             board = Board()
-            gone = {row for row in range(20)} - {
+            gone = set(range(20)) - {
                 cbor.decode(cose.split(data)[1], 4096)[0] for _, _, data in board.journal.pending(0)
             }
             assert gone == {lost - 1}
@@ -521,7 +521,7 @@ def after(flash, told, chain, rows, keeps_all):
         taken = copy.rows()
         assert taken == sorted(set(taken)), taken
         assert taken[-1] == last
-        newest = [row for row in range(told["base"], told["stored"])]
+        newest = list(range(told["base"], told["stored"]))
         assert not newest or newest[-1] in taken
         if keeps_all:
             assert set(rows) <= set(taken), set(rows) - set(taken)
