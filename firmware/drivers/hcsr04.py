@@ -43,14 +43,14 @@ class Sensor:
 
     def sample(self):
         """Send one ping: [cm]."""
-        from machine import time_pulse_us
+        import machine
 
         if self._echo.value():
             raise SensorFault("timeout", "the last echo has no end")
         self._trigger.value(1)
         sleep_us(TRIGGER_US)
         self._trigger.value(0)
-        us = time_pulse_us(self._echo, 1, TIMEOUT_US)
+        us = machine.time_pulse_us(self._echo, 1, TIMEOUT_US)
         if us == _NO_ECHO_BEGAN:
             raise SensorFault("absent")
         if not 0 <= us <= _LONGEST_US:
