@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Protocol
 
@@ -70,10 +71,12 @@ class SerialLine:
 
     def close(self) -> None:
         """See `Line`."""
-        try:
+        # pyserial drops a socket whose other end is gone without closing it.
+        inner = getattr(self._serial, "_socket", None)
+        with contextlib.suppress(OSError):  # gone already
             self._serial.close()
-        except OSError:
-            return  # gone already
+        if inner is not None:
+            inner.close()
 
 
 def open_line(port: str) -> Line:

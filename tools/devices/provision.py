@@ -129,7 +129,11 @@ def provision(
     tell("making the key" if KEY not in there else "asking for the key")
     if KEY not in there:
         flash.put(SEED, secrets.token_bytes(SEED_BYTES))
+    # With a heap as empty as at the start of its own program: the key's table is large.
+    repl.fresh()
     key, channels, is_new = _key(repl)
+    if "main.py" in changed or (lock and LOCK not in there):
+        flash = FlashFiles(repl)
     if "main.py" in changed:
         flash.put("main.py", start, bar.add)
     if lock and LOCK not in there:
