@@ -62,7 +62,7 @@ demo: $(VENV)/installed-demo ## run the whole loop once on this machine; ARGS=".
 	@$(BIN)/fogline demo $(ARGS)
 
 # One after the other: each wants the machine for itself.
-BENCHES := pow admission network clients "network --table3" growth
+BENCHES := pow board admission network clients "network --table3" growth
 
 .PHONY: bench
 bench: $(VENV)/installed-demo ## measure everything, about an hour; ARGS="pow --seconds 5" one of them

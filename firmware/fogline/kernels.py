@@ -125,24 +125,25 @@ def fast(name):
 
 def windows_call(arena, weights, block):
     """Return (function, arguments) of the chosen `windows`; the memory must stay in its place."""
-    kernel = fast("windows")
-    if kernel is None:
+    if fast("windows") is None:
         return windows, (0, arena, weights, block)
-    return kernel, (machine_block(arena, weights, block, _chosen == "thumb2"), arena, weights)
+    return machine_call(arena, weights, block, depthwise=0)
 
 
-def machine_block(arena, weights, block, wide):
-    """Return the block of a kernel in assembler: addresses for offsets, and room of its own.
+def machine_call(arena, weights, block, depthwise):
+    """Return (function, arguments) of the kernel in assembler, which knows both kinds of windows.
 
-    In the place of the wrap, which it has no use for, stands the address of the weights, and
-    behind it whether the processor has all of ARMv7-M's instructions.
+    Its block has addresses for offsets. In the place of the wrap, which it has no use for, stands
+    the address of the weights, behind it whether the processor has all of ARMv7-M's instructions,
+    then room of its own, and in the end the kind.
     """
     words = array("I", block)
     for index in range(_PLACES):
         words[index] += addressof(arena)
     words[_WRAP] = addressof(weights)
-    words.extend(array("I", (1 if wide else 0,) + (0,) * _OWN_WORDS))
-    return words
+    wide = 1 if _chosen == "thumb2" else 0
+    words.extend(array("I", (wide,) + (0,) * _OWN_WORDS + (depthwise,)))
+    return fast("windows"), (words, arena, weights)
 
 
 @micropython.viper

@@ -1,11 +1,11 @@
 """The inner loops of the weighted operators and of sums in RISC-V assembler (RV32IMC).
 
-They give the bytes of `kernels.windows` and `kernels_pairs.add`.
+They give the bytes of `kernels.windows`, `kernels_planes.depthwise` and `kernels_pairs.add`.
 """
 
 from micropython import const
 
-_X = const(0)  # words of the block, times four; see kernels.machine_block
+_X = const(0)  # words of the block, times four; see kernels.machine_call
 _OUT = const(4)
 _SUMS = const(8)
 _RUNS = const(12)
@@ -31,6 +31,7 @@ _ROWS_LEFT = const(92)
 _COLS_LEFT = const(96)
 _STRIDE = const(112)
 _ROW_TAPS = const(116)
+_DEPTHWISE = const(124)  # whether each channel has taps of its own
 
 # Of `add`: words of its block; see kernels_pairs.machine_block.
 _A = const(0)
@@ -52,13 +53,20 @@ _PAIR_HIGH = const(56)
 
 @micropython.asm_rv32
 def windows(a0, a1, a2):
-    """Do what `kernels.windows` does; a0: the block. The others keep their memory in use."""
+    """Do what `kernels.windows` or `kernels_planes.depthwise` does.
+
+    a0: the block, see `kernels.machine_call`. The others keep their memory in use.
+    """
     lw(a1, _CIN(a0))
     lw(a2, _KW(a0))
     mul(a2, a2, a1)
     sw(a2, _ROW_TAPS(a0))
     lw(a1, _KH(a0))
     mul(a2, a2, a1)
+    lw(a1, _DEPTHWISE(a0))
+    beq(a1, zero, WITH_STRIDE)
+    li(a2, 1)
+    label(WITH_STRIDE)
     sw(a2, _STRIDE(a0))
     lw(a1, _OUT(a0))
     sw(a1, _OUT_NOW(a0))
@@ -104,6 +112,8 @@ def windows(a0, a1, a2):
     mul(a5, a5, a4)
     lw(a6, _X(a0))
     add(a5, a5, a6)
+    lw(a6, _DEPTHWISE(a0))
+    bne(a6, zero, NOTE)
     bne(a1, zero, GOING_ON)
     sw(a2, 0(a3))
     label(GOING_ON)
@@ -145,6 +155,16 @@ def windows(a0, a1, a2):
     bne(t1, t2, TAP_ROW)
     la(a7, GATHERED)
     jal(zero, CLOSE)
+
+    # Depthwise: only note where the tap's weights and inputs begin.
+    label(NOTE)
+    lw(a6, _WEIGHTS(a0))
+    add(a6, a6, a2)
+    sw(a6, 0(t0))
+    sw(a5, 4(t0))
+    addi(t0, t0, 8)
+    add(a2, a2, a4)
+    jal(zero, TAP_DONE)
     label(OUTSIDE)
     add(a2, a2, a4)
     la(a7, TAP_DONE)
@@ -178,11 +198,32 @@ def windows(a0, a1, a2):
     lw(t2, _WEIGHTS(a0))
     lw(t3, _COUT(a0))
     lw(t4, _OUT_NOW(a0))
+    lw(a6, _DEPTHWISE(a0))
+    beq(a6, zero, CHANNEL)
+    li(t2, 0)  # counts channels
+    mv(a3, t0)
+    lw(t6, _ZX(a0))
     label(CHANNEL)
     lw(a1, 0(t1))
     lw(a5, _SUMS(a0))
+    lw(a6, _DEPTHWISE(a0))
+    bne(a6, zero, NEXT_TAP)
     lw(t0, _RUNS(a0))
     jal(zero, NEXT_RUN)
+    label(ONE_TAP)
+    lw(a6, 0(a5))
+    lw(a7, 4(a5))
+    addi(a5, a5, 8)
+    add(a6, a6, t2)
+    add(a7, a7, t2)
+    lb(a6, 0(a6))
+    lbu(a7, 0(a7))
+    sub(a7, a7, t6)
+    mul(a6, a6, a7)
+    add(a1, a1, a6)
+    label(NEXT_TAP)
+    bne(a5, a3, ONE_TAP)
+    jal(zero, SUMMED)
     label(RUN)
     lw(a2, 0(t0))
     lw(a4, 4(t0))
@@ -234,6 +275,7 @@ def windows(a0, a1, a2):
     label(NEXT_RUN)
     bne(t0, a3, RUN)
 
+    label(SUMMED)
     # Requantize: the sum times m, which the table has in two parts, plus 2**30, without the last
     # 31 bits; then the rounding shift to the right.
     lw(a6, 12(t1))

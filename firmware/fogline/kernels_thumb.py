@@ -1,14 +1,14 @@
 """The inner loops of the weighted operators and of sums in Thumb assembler, for Arm boards.
 
-They give the bytes of `kernels.windows` and `kernels_pairs.add`. Every instruction is one that a
-Cortex-M0+ has, but for one loop of ARMv7-M and later (signed loads with an offset, multiply and
-accumulate) that the block asks for. `data` writes what MicroPython's assembler has no name for;
-what it stands for is said beside it.
+They give the bytes of `kernels.windows`, `kernels_planes.depthwise` and `kernels_pairs.add`. Every
+instruction is one that a Cortex-M0+ has, but for one loop of ARMv7-M and later (signed loads with
+an offset, multiply and accumulate) that the block asks for. `data` writes what MicroPython's
+assembler has no name for; what it stands for is said beside it.
 """
 
 from micropython import const
 
-_X = const(0)  # words of the block, times four; see kernels.machine_block
+_X = const(0)  # words of the block, times four; see kernels.machine_call
 _OUT = const(4)
 _SUMS = const(8)
 _RUNS = const(12)
@@ -39,6 +39,7 @@ _RUN = const(108)
 _STRIDE = const(112)
 _ROW_TAPS = const(116)
 _CHANNELS = const(120)
+_DEPTHWISE = const(124)  # whether each channel has taps of its own
 
 # Of `add`: words of its block; see kernels_pairs.machine_block.
 _A = const(0)
@@ -63,7 +64,10 @@ _LEFT = const(68)
 
 @micropython.asm_thumb
 def windows(r0, r1, r2):
-    """Do what `kernels.windows` does; r0: the block. The others keep their memory in use."""
+    """Do what `kernels.windows` or `kernels_planes.depthwise` does.
+
+    r0: the block, see `kernels.machine_call`. The others keep their memory in use.
+    """
     mov(r7, r0)
     mov(r0, r8)
     mov(r1, r9)
@@ -76,6 +80,11 @@ def windows(r0, r1, r2):
     str(r1, [r7, _ROW_TAPS])
     ldr(r2, [r7, _KH])
     mul(r2, r1)
+    ldr(r0, [r7, _DEPTHWISE])
+    cmp(r0, 0)
+    beq(WITH_STRIDE)
+    mov(r2, 1)
+    label(WITH_STRIDE)
     str(r2, [r7, _STRIDE])
     ldr(r0, [r7, _OUT])
     str(r0, [r7, _OUT_NOW])
@@ -130,6 +139,9 @@ def windows(r0, r1, r2):
     mul(r3, r0)
     ldr(r4, [r7, _X])
     add(r3, r3, r4)
+    ldr(r4, [r7, _DEPTHWISE])
+    cmp(r4, 0)
+    bne(NOTE)
     cmp(r5, 0)
     bne(GOING_ON)
     ldr(r4, [r7, _RUN])
@@ -177,9 +189,21 @@ def windows(r0, r1, r2):
     ldr(r0, [r7, _Y_TAP])
     ldr(r3, [r7, _Y_END])
     cmp(r0, r3)
-    bne(TAP_ROW)
+    beq(TAPS_DONE)
+    b(TAP_ROW)
+    label(TAPS_DONE)
     bl(CLOSE)
     b(GATHERED)
+
+    # Depthwise: only note where the tap's weights and inputs begin.
+    label(NOTE)
+    ldr(r4, [r7, _WEIGHTS])
+    add(r4, r4, r6)
+    str(r4, [r1, 0])
+    str(r3, [r1, 4])
+    add(r1, 8)
+    data(2, 0x444E)  # add r6, r9
+    b(TAP_DONE)
     label(OUTSIDE)
     bl(CLOSE)
     data(2, 0x444E)  # add r6, r9
@@ -220,15 +244,37 @@ def windows(r0, r1, r2):
     ldr(r0, [r7, _TABLE])
     mov(r8, r0)
     ldr(r0, [r7, _WEIGHTS])
+    ldr(r3, [r7, _RUN])
+    ldr(r4, [r7, _DEPTHWISE])
+    cmp(r4, 0)
+    beq(ALL_CHANNELS)
+    mov(r0, 0)  # r9 counts channels
+    mov(r3, r1)
+    label(ALL_CHANNELS)
     mov(r9, r0)
-    ldr(r0, [r7, _RUN])
-    mov(r11, r0)
+    mov(r11, r3)
     label(CHANNEL)
     mov(r0, r8)
     ldr(r2, [r0, 0])
     ldr(r1, [r7, _SUMS])
+    ldr(r4, [r7, _DEPTHWISE])
+    cmp(r4, 0)
+    bne(DEPTHWISE)
     ldr(r4, [r7, _RUNS])
     b(NEXT_RUN)
+    label(DEPTHWISE)
+    mov(r5, r9)
+    ldr(r6, [r7, _ZX])
+    b(NEXT_TAP)
+    label(ONE_TAP)
+    data(2, 0xC918, 0x575B, 0x5D64)  # ldmia r1!, {r3, r4}; ldrsb r3, [r3, r5]; ldrb r4, [r4, r5]
+    sub(r4, r4, r6)
+    mul(r3, r4)
+    add(r2, r2, r3)
+    label(NEXT_TAP)
+    data(2, 0x4559)  # cmp r1, r11
+    bne(ONE_TAP)
+    b(SUMMED)
     label(RUN)
     ldr(r0, [r4, 0])
     ldr(r5, [r4, 4])
@@ -309,6 +355,7 @@ def windows(r0, r1, r2):
     data(2, 0x455C)  # cmp r4, r11
     bne(RUN)
 
+    label(SUMMED)
     # Requantize the sum, as `kernels` has it: r3 and r4 are the two parts of the multiplier.
     mov(r1, r8)
     ldr(r3, [r1, 4])

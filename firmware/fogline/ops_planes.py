@@ -2,6 +2,7 @@
 
 from . import kernels_math as fixed
 from . import kernels_planes as k
+from .kernels import fast, machine_call
 from .kernels_ops import elements, integers, refuse, same_quantization
 from .ops_windows import (
     Window,
@@ -25,13 +26,20 @@ def depthwise_conv_2d(op):
     strides = options.signed(2, 4), options.signed(1, 4)
     dilations = options.signed(6, 4, 1), options.signed(5, 4, 1)
     window = forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
+    one_each = cout == x.shape[3]
+
+    def call(arena, block):
+        if one_each and fast("windows"):
+            return machine_call(arena, w.data, block, depthwise=1)
+        return k.depthwise, (0, arena, w.data, arena, block)
+
     return window_step(
-        lambda arena, block: (k.depthwise, (0, arena, w.data, arena, block)),
+        call,
         window,
         options.unsigned(4, 1),
         window.positions() * elements(w.shape),
         (bias, lambda: factors(x, w, y, cout)),
-        cout,
+        max(cout, 2 * window.taps[0] * window.taps[1]),
     )
 
 
