@@ -327,23 +327,43 @@ def device_monitor(
     keep: Annotated[
         bool, typer.Option(help="Wait for a board that is unplugged to come back.")
     ] = True,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Show the packs that reach this MQTT broker, too."),
+    ] = None,
+    broker_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Authority of its certificate; else no TLS.")
+    ] = None,
+    broker_user: Annotated[str | None, typer.Option(help="User name there.")] = None,
+    broker_password: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the password.")
+    ] = None,
 ) -> None:
-    """Show what boards say: their console, and the readings of packs that they send over the line.
+    """Show what boards say: their console, and the readings of the packs that they send.
 
-    Example: fogline device monitor --port /dev/ttyACM0 --seconds 60
+    Nothing is written to a board. Packs are heard on a serial line that carries them, and at a
+    broker; with a broker alone, no board needs to be plugged in.
+
+    Example: fogline device monitor --port /dev/ttyACM0 --broker broker.example:8883
+    --broker-ca ca.pem
     """
     from tools.boards import load_boards
     from tools.devices import monitor, work
     from tools.devices.found import find_boards
 
-    ports = work.choose(find_boards(load_boards()), port or [], everything=everything)
+    at = None
+    if broker is not None:
+        at = monitor.parse_broker(broker, broker_ca, broker_user, broker_password)
+    ports = list(port or [])
+    if everything or not (ports or at):
+        ports = work.choose(find_boards(load_boards()), ports, everything=everything)
 
     def show(name: str, line: str) -> None:
-        prefix = f"{name}: " if len(ports) > 1 else ""
+        prefix = f"{name}: " if len(ports) + (at is not None) > 1 else ""
         console.print(prefix + line, highlight=False, markup=False, soft_wrap=True)
 
     try:
-        monitor.watch(ports, show, seconds=seconds, keep=keep)
+        monitor.watch(ports, show, broker=at, seconds=seconds, keep=keep)
     except KeyboardInterrupt:
         return
 

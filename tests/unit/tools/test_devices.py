@@ -40,6 +40,33 @@ async def test_a_board_is_enrolled_and_revoked_for_good(chain, node) -> None:
         await devices.enroll(APIS, chain.founding, chain.operator, board_body())
 
 
+async def test_boards_of_a_report_are_enrolled_and_again_nothing_is_sent(chain, node) -> None:
+    records = [
+        {
+            "public_key": SigningKey.from_secret(secret).public.xy.hex(),
+            "device_type": "pump",
+            "board": "pico-w",
+            "channels": [["pressure", "bar", -1.0, 10.0]],
+        }
+        for secret in (7, 8, 9)
+    ]
+    bodies = [devices.of_record(record, "operator") for record in records]
+    await devices.enroll_all(APIS, chain.founding, chain.operator, bodies[:1])
+    rows = await devices.enroll_all(APIS, chain.founding, chain.operator, bodies)
+    assert [row["enrolled"] for row in rows] == [body.device.hex() for body in bodies]
+    assert [row["transaction"] == "was enrolled before" for row in rows] == [True, False, False]
+    before = chain.ledger.height
+    await devices.enroll_all(APIS, chain.founding, chain.operator, bodies)
+    assert chain.ledger.height == before
+    assert chain.ledger.state.devices[bodies[2].device].board == "pico-w"
+    other = devices.of_record({**records[0], "device_type": "valve"}, "operator")
+    with pytest.raises(ToolError, match="is on the chain as active pump of operator"):
+        await devices.enroll_all(APIS, chain.founding, chain.operator, [other])
+    for damage in ({"public_key": "00"}, {"channels": [["flow"]]}, {"board": None}):
+        with pytest.raises(UsageError, match=r"a board in it cannot be enrolled|enrol\.board"):
+            devices.of_record({**records[0], **damage}, "operator")
+
+
 async def test_a_key_that_is_no_operators_is_refused(chain, node) -> None:
     with pytest.raises(RefusedError, match="role"):
         await devices.enroll(APIS, chain.founding, chain.trainer, board_body())

@@ -8,6 +8,7 @@ import pytest
 from fog_node.gateway import serial_frame
 from tools.devices import monitor
 from tools.devices.listening import IDLE_READS, MAX_LINE_BYTES, Listener
+from tools.devices.tapping import LinkTap
 
 
 def heard(*pieces):
@@ -27,7 +28,7 @@ def test_plain_lines_are_heard_once_the_line_is_quiet() -> None:
     assert list(listener.feed(EVENT + b"\r\n")) == []
     found = [one for _ in range(IDLE_READS) for one in listener.feed(b"")]
     assert [one.event["seq"] for one in found] == [7]
-    assert list(monitor.describe(found[0])) == ["[pack] seq 7, rows 10"]
+    assert list(monitor.describe(found[0], LinkTap())) == ["[pack] seq 7, rows 10"]
 
 
 def test_lines_in_frames_are_heard_at_once_and_noise_beside_them() -> None:
@@ -58,7 +59,9 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     assert "\x1b" not in one.text
     assert "hello" in one.text
     (event,) = idle(b'{"event": "re\\u001b[2Jfused", "error": "\\u0007x"}\n')
-    assert all("\x1b" not in line and "\x07" not in line for line in monitor.describe(event))
+    assert all(
+        "\x1b" not in line and "\x07" not in line for line in monitor.describe(event, LinkTap())
+    )
 
 
 def test_an_endless_line_is_bounded() -> None:
