@@ -81,7 +81,7 @@ async def _run(settings, wire):
         report,
     )
     uplink = Uplink(settings, key, journal, stats, updater, keeper, clock, wire)
-    sampler = Sampler(settings, key, journal, driver, updater, stats, uplink, keeper)
+    sampler = Sampler(settings, key, journal, driver, updater, stats, uplink, keeper, clock)
     keeper.changed = uplink.rearranged
 
     async def work():

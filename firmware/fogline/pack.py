@@ -4,6 +4,9 @@ Readings come row by row, channels in enrolled order; behind them a record for e
 failed, three for each verdict, and the model's id last. Values, and times that are not whole
 seconds, are binary32 on every board, so that all boards write the same bytes for the same
 readings.
+
+A board that does not know the time gives its rows the clock that counts from its start, which is
+below MIN_TIME_MS: the pack then says how long before its signature each was.
 """
 
 import struct
@@ -24,11 +27,15 @@ MAX_FAULT_CODE_CHARS = 16
 PREFIX_BYTES = 8  # of the SHA-256 of a model or an output tensor
 MODEL_BYTES = 32
 
-_BASE_NAME, _BASE_TIME, _NAME, _VALUE, _TEXT, _BOOL, _TIME, _DATA = -2, -3, 0, 2, 3, 4, 6, 8
+_BASE_NAME, _BASE_TIME, _NAME, _UNIT, _VALUE, _TEXT, _BOOL, _TIME, _DATA = (
+    -2, -3, 0, 1, 2, 3, 4, 6, 8,
+)  # fmt: skip
 _NUMBER_BYTES = 5  # the longest binary32, and the longest integer below 2^32
 _FIELD_BYTES = 1 + _NUMBER_BYTES
 _MAX_BASE_TIME_BYTES = 9
 _MAX_HEAD_BYTES = 3
+_MAX_BOOT = (1 << 32) - 1
+_MAX_UP_MS = (1 << 53) - 1
 _LARGEST = struct.unpack(">f", b"\x7f\x7f\xff\xff")[0]
 
 
@@ -64,7 +71,8 @@ class PackBuilder:
         # 0.1 s takes as many bytes as any time.
         self._verdict_bytes = len(_verdict(_single(0.1), MAX_SCORE, True, bytes(PREFIX_BYTES)))
         self._model_bytes = len(_model_record(bytes(PREFIX_BYTES)))
-        self._room = MAX_PAYLOAD_BYTES - _MAX_HEAD_BYTES - self._model_bytes
+        clock_bytes = len(_clock_records(_MAX_BOOT, _MAX_UP_MS, bytes(PREFIX_BYTES)))
+        self._room = MAX_PAYLOAD_BYTES - _MAX_HEAD_BYTES - self._model_bytes - clock_bytes
         # A sensor that fails is named in the same pack, however full that is.
         longest = "-" * MAX_FAULT_CODE_CHARS
         for label in sensors:
@@ -89,6 +97,7 @@ class PackBuilder:
         self._faults = []  # (time in ms, label, code)
         self._records = 0
         self._base_time = 0
+        self._base_span = (0, 0)  # where the base time stands among the readings
         self._last_ms = 0
         self._readings.clear()
         self._verdicts.clear()
@@ -103,14 +112,24 @@ class PackBuilder:
         """Whether there is nothing to take yet."""
         return self.rows == 0 and not self._faults
 
+    @property
+    def timeless(self):
+        """Whether the times in it count from the board's start."""
+        return not self.empty and self._base_time * 1000 < MIN_TIME_MS
+
     def fits(self, time_ms):
-        """Whether a row of this time (ms since 1970) and its verdict still fit this pack.
+        """Whether a row of this time and its verdict still fit this pack.
+
+        Args:
+            time_ms: since 1970, or, below MIN_TIME_MS, since the board's start.
 
         If not, take the pack and begin the next with the row: times must rise.
         """
         if self.empty:
             return True
         start_ms = self._base_time * 1000
+        if self.timeless != (time_ms < MIN_TIME_MS):
+            return False
         if self.full or not start_ms <= time_ms <= start_ms + MAX_SPAN_MS:
             return False
         if self.rows and time_ms <= self._last_ms:
@@ -126,7 +145,7 @@ class PackBuilder:
         """
         if len(values) != len(self._names):
             raise PackError("pack.row", f"{len(values)} values, {len(self._names)} channels")
-        if time_ms < MIN_TIME_MS or not self.fits(time_ms):
+        if time_ms < 0 or not self.fits(time_ms):
             raise PackError("pack.time", "no place in this pack")
         start = time_ms // 1000 if self.empty else self._base_time
         used = self._readings.used
@@ -157,7 +176,9 @@ class PackBuilder:
             put(offset)
             if first:
                 put(self._base)
+                at = self._readings.used
                 put(cbor.encode(start))
+                self._base_span = (at, self._readings.used)
             records += 1
         return records
 
@@ -174,7 +195,7 @@ class PackBuilder:
         """
         if label not in self._sensors or not 0 < len(code) <= MAX_FAULT_CODE_CHARS:
             raise PackError("pack.fault", label)
-        if time_ms < MIN_TIME_MS or not self.fits(time_ms):
+        if time_ms < 0 or not self.fits(time_ms):
             raise PackError("pack.time", "no place in this pack")
         if any(label == fault[1] for fault in self._faults):
             return
@@ -206,31 +227,63 @@ class PackBuilder:
         self._records += 3
         self.verdicts += 1
 
-    def take(self):
-        """Return the pack's payload and begin a new pack; raises PackError `pack.empty`."""
+    def take(self, clock=None):
+        """Return the pack's payload and begin a new pack; raises PackError `pack.empty`.
+
+        Args:
+            clock: what it says of the board's clock: (number of the start, ms, who gave the time:
+                a key id, 0 for the board's own clock or 1 for NTP). A pack without time needs
+                it, with the ms since that start, and None for the giver; another may have it,
+                with when that start was, ms since 1970.
+        """
         if self.empty:
             raise PackError("pack.empty")
+        base = self._base_time
         last = b"" if self.model is None else _model_record(self.model[:PREFIX_BYTES])
+        said = b""
         records = self._records + len(self._faults) + (1 if last else 0)
+        if clock is not None:
+            boot, ms, by = clock
+            if self.timeless:
+                # Whole seconds, like the base time: so the two together are exact.
+                now_s = -(-ms // 1000)
+                base -= now_s
+                said = _clock_records(boot, now_s * 1000)
+                records += 2
+            else:
+                said = _clock_records(boot, base * 1000 - ms, by)
+                records += 3
+        elif self.timeless:
+            raise PackError("pack.time", "the clock is missing")
         head = cbor.encode_head(4, records)
+        begin, end = self._base_span
+        readings = self._readings
         try:
-            faults = self._encoded_faults()
             payload = b"".join(
-                (head, self._readings.content(), faults, self._verdicts.content(), last)
+                (
+                    head,
+                    readings.content(0, begin),
+                    cbor.encode(base) if self.rows else b"",
+                    readings.content(end, readings.used),
+                    self._encoded_faults(base),
+                    self._verdicts.content(0, self._verdicts.used),
+                    last,
+                    said,
+                )
             )
         except MemoryError:
             raise PackError("pack.memory", "set a smaller pack_rows") from None
         self._reset()
         return payload
 
-    def _encoded_faults(self):
+    def _encoded_faults(self, base):
         encoded = []
         for time_ms, label, code in self._faults:
             record = _fault(label, code, _offset(time_ms - self._base_time * 1000))
             if not encoded and self.rows == 0:
                 # The first record of the pack carries its base; a map's head counts its items.
                 record = bytes((record[0] + 2,)) + record[1:]
-                record += self._base + cbor.encode(self._base_time)
+                record += self._base + cbor.encode(base)
             encoded.append(record)
         return b"".join(encoded)
 
@@ -245,8 +298,8 @@ class _Buffer:
         self._data[self.used : end] = part
         self.used = end
 
-    def content(self):
-        return bytes(self._data[: self.used])
+    def content(self, begin, end):
+        return bytes(self._data[begin:end])
 
     def clear(self):
         self.used = 0
@@ -298,3 +351,11 @@ def _verdict(offset, score, anomaly, output):
 
 def _model_record(model):
     return cbor.encode({_NAME: "model/id", _DATA: model})
+
+
+def _clock_records(boot, up_ms, by=None):
+    records = [{_NAME: "clock/boot", _VALUE: boot}, {_NAME: "clock/up", _UNIT: "ms", _VALUE: up_ms}]
+    if by is not None:
+        label = _DATA if isinstance(by, bytes) else _VALUE
+        records.append({_NAME: "clock/by", label: by})
+    return b"".join([cbor.encode(record) for record in records])

@@ -22,7 +22,8 @@ from .pack import PackBuilder, encode_alert
 # A longer silence of the sensors ends a pack, as a step back in time does.
 MAX_GAP_MS = 10_000
 FINGERPRINT_BYTES = 8
-YEAR_2000_NS = 946_684_800 * 1_000_000_000
+# Before, the second that the clock began in had not begun: see `_now`.
+SETTLED_MS = 1000
 # More than the envelope of a transaction adds to its payload.
 ENVELOPE_BYTES = 320
 
@@ -39,9 +40,10 @@ class Sampler:
         stats: Stats.
         uplink: Uplink; it is told of new transactions and waits for receipts.
         keeper: Keeper; its lock is held by who takes a number.
+        clock: Clock; it says when the rows of a live driver are.
     """
 
-    def __init__(self, config, key, journal, driver, updater, stats, uplink, keeper):
+    def __init__(self, config, key, journal, driver, updater, stats, uplink, keeper, clock):
         self._chain_id = config.chain_id
         self._period_ms = 1000 / config.rate_hz if config.rate_hz else 0
         self._key = key
@@ -51,6 +53,8 @@ class Sampler:
         self._stats = stats
         self._uplink = uplink
         self._keeper = keeper
+        self._clock = clock
+        self._start = None  # of a live row in the pack: what the clock went by
         self._builder = PackBuilder(
             key.kid, driver.channels, config.enterprise_number, config.pack_rows, driver.sensors
         )
@@ -83,7 +87,13 @@ class Sampler:
                 due_ms = time.ticks_ms()
                 continue
             time_ms, values = sample
-            await self._take(_now_ms() if time_ms is None else time_ms, values)
+            start = None
+            if time_ms is None:
+                time_ms, start = self._now()
+            if start != self._start:
+                await self._seal()  # the clock was set, or set anew
+                self._start = start
+            await self._take(time_ms, values)
         await self._seal()
         self._driver.close()
 
@@ -144,6 +154,26 @@ class Sampler:
         if self._builder.full:
             await self._seal()
 
+    def _now(self):
+        """When a row of now is: (ms since 1970, (when the board started, who says so)).
+
+        While that is not known: (ms since the board's start, (None, None)). A pack's base time is a
+        whole second, and none from before the start could be said by the clock that began then.
+        """
+        clock = self._clock
+        up_ms = clock.up_ms()
+        if clock.start_ms is None or (clock.marked and up_ms < SETTLED_MS):
+            return up_ms, (None, None)
+        return clock.start_ms + up_ms, (clock.start_ms, clock.by)
+
+    def _said_of_clock(self):
+        """What the pack in the builder says of the clock; None where there is no need to."""
+        if self._builder.timeless:
+            return self._clock.boot, self._clock.up_ms(), None
+        if self._start is None or not self._clock.marked:
+            return None
+        return self._clock.boot, self._start[0], self._start[1]
+
     def _other_model(self):
         """Whether the pack has verdicts of a model that is no longer the active one."""
         return self._builder.model not in (None, self._updater.digest)
@@ -176,7 +206,7 @@ class Sampler:
             return
         rows = self._builder.rows
         owed, self._owed = self._owed, []
-        payload = self._builder.take()
+        payload = self._builder.take(self._said_of_clock())
         # The pack's own number stands beside it; the alerts' notes name it (0: this one).
         note = [self._fingerprint, self._position, owed, 0]
         sequence = await self._store(cose.PACK, payload, note)
@@ -229,9 +259,3 @@ class Sampler:
     def _thins(self):
         """Whether the driver cannot wait: what it does not give now is gone."""
         return not self._driver.position
-
-
-def _now_ms():
-    """Milliseconds since 1970, for a row of now."""
-    # Some ports count from 2000 on.
-    return (time.time_ns() + (0 if time.gmtime(0)[0] == 1970 else YEAR_2000_NS)) // 1_000_000

@@ -138,7 +138,7 @@ class FakeUplink:
         self._journal.drop_below(self._journal.next)
 
 
-def sampler_of(journal, driver, link=None, options=None):
+def sampler_of(journal, driver, link=None, options=None, clock=None):
     keeper = Keeper(Gaps(KEY, CHAIN_ID, journal), journal)
     keeper.finish()
     return Sampler(
@@ -150,6 +150,7 @@ def sampler_of(journal, driver, link=None, options=None):
         Stats(),
         link or FakeUplink(journal),
         keeper,
+        clock or Clock(),
     )
 
 
@@ -380,6 +381,122 @@ def test_a_failed_sensor_is_named_and_dead_ones_still_fill_packs():
     assert packs[0] == [("one", None)] * count + [("fault/second", "absent")]
     assert packs[1] == packs[2] == [("fault/second", "absent"), ("fault/first", "timeout")]
     assert len(packs) == 3
+
+
+class Calendar:
+    """Stands for `time` below a Clock; `now_s` is what the port's calendar shows."""
+
+    def __init__(self, now_s=0):
+        self.ms = 0
+        self._now_s = now_s
+
+    def ticks_ms(self):
+        return self.ms
+
+    def ticks_diff(self, end, start):
+        return end - start
+
+    def gmtime(self, _):
+        return (1970,)
+
+    def time(self):
+        return self._now_s
+
+
+class Live(Driver):
+    """A sensor: a row each second of the board's clock, and `events` on the way, by row."""
+
+    position = []
+
+    def __init__(self, ticks, rows, happens=()):
+        super().__init__([None] * rows)
+        self._ticks = ticks
+        self._happens = dict(happens)
+        self._row = 0
+
+    def open(self, position):
+        assert not position
+
+    def sample(self):
+        self.position = [self._row]
+        sample = super().sample()
+        self.position = []
+        self._ticks.ms += 1000
+        self._happens.pop(self._row, lambda: None)()
+        self._row += 1
+        return sample
+
+
+def live_packs(ticks, rows, happens=(), clock=None):
+    """Run a live driver; returns its packs as ({name: value} of the clock, base, [times])."""
+    clock = clock or Clock(None, True, ticks)
+    journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+    asyncio.run(sampler_of(journal, Live(ticks, rows, happens), clock=clock).run())
+    found = []
+    for content in [decoded(item[2]) for item in journal.pending(1)]:
+        if content[0] != cose.PACK:
+            continue
+        base = content[3][0][-3]
+        said = {r[0]: r.get(2, r.get(8)) for r in content[3] if r[0].startswith("clock/")}
+        found.append((said, base, [base + r.get(6, 0) for r in content[3] if r[0] == "one"]))
+    return found
+
+
+@clean
+def test_a_board_that_knows_the_time_says_nothing_of_its_clock():
+    packs = live_packs(Calendar(1_800_000_000), 8)
+    assert [said for said, _, _ in packs] == [{}, {}]
+    assert packs[0][2] == [1_800_000_001 + second for second in range(4)]
+
+
+@clean
+def test_rows_before_the_time_is_known_are_so_long_before_the_signature_and_corrected_later():
+    ticks = Calendar()
+    clock = Clock(None, True, ticks)
+    gateway = bytes(range(8))
+    # The board starts 90 s before; the gateway's word comes in the middle of the second pack.
+    told_ms = 1_800_000_006_000
+    happens = [(6, lambda: clock.heard(told_ms, gateway, clock.up_ms()))]
+    packs = live_packs(ticks, 12, happens, clock)
+    assert [sorted(said) for said, _, _ in packs] == [
+        ["clock/boot", "clock/up"],
+        ["clock/boot", "clock/up"],
+        ["clock/boot", "clock/by", "clock/up"],
+        ["clock/boot", "clock/by", "clock/up"],
+    ]
+    start_s = packs[2][1] - packs[2][0]["clock/up"] / 1000
+    assert packs[2][0]["clock/by"] == gateway
+    times = []
+    for said, base, rows in packs:
+        if base <= 0:
+            assert max(rows) <= 0
+            signed_s = start_s + said["clock/up"] / 1000
+            times.extend([signed_s + time for time in rows])
+        else:
+            times.extend(rows)
+    # No row is lost or doubled, and they are a second apart, whatever was known when.
+    assert times == [times[0] + second for second in range(12)]
+    assert times[6] == told_ms / 1000
+
+
+@clean
+def test_a_clock_that_is_set_anew_ends_the_pack():
+    ticks = Calendar()
+    clock = Clock(None, True, ticks)
+    gateway = bytes(range(8))
+
+    def hear(ms):
+        return lambda: clock.heard(1_800_000_000_000 + ms, gateway, clock.up_ms())
+
+    # Nine seconds further than it was: no gap between rows, and another start.
+    packs = live_packs(ticks, 12, [(0, hear(0)), (6, hear(15_000))], clock)
+    starts = [base * 1000 - said["clock/up"] for said, base, _ in packs if base > 0]
+    assert len(set(starts)) == 2
+    for said, base, rows in packs:
+        if base > 0:
+            start_ms = base * 1000 - said["clock/up"]
+            assert all((time * 1000 - start_ms) % 1000 == 0 for time in rows)
+    assert sum(len(rows) for _, _, rows in packs) == 12
 
 
 @clean

@@ -409,14 +409,26 @@ def _pack_vector(
     rows: Sequence[tuple[int, Sequence[float | None]]],
     verdicts: Sequence[tuple[int, int, bool]],
     faults: Sequence[tuple[int, str, str]] = (),
+    clock: tuple[int, int, bytes | int | None] | None = None,
 ) -> dict[str, Any]:
-    """A pack of rows (time in ms, values), verdicts (row, score, anomaly), faults (row, ...)."""
+    """A pack of rows (time in ms, values), verdicts (row, score, anomaly), faults (row, ...).
+
+    clock: (boot, when it started, who gave the time), or for a pack without time, whose rows count
+    from the start of the board, (boot, ms since then, None).
+    """
     world = World()
     model = hashlib.sha256(b"model").digest()
-    base = rows[0][0] // 1000
+    start = base = rows[0][0] // 1000
+    said = None
+    if clock is not None and clock[2] is None:
+        now_s = -(-clock[1] // 1000)
+        base -= now_s
+        said = senml.Clock(base, clock[0], now_s * 1000, None)
+    elif clock is not None:
+        said = senml.Clock(base, clock[0], base * 1000 - clock[1], clock[2])
 
     def offset(time_ms: int) -> float:
-        ms = time_ms - base * 1000
+        ms = time_ms - start * 1000
         return _single(ms / 1000) if ms % 1000 else ms // 1000
 
     encoded = senml.encode_pack(
@@ -444,6 +456,7 @@ def _pack_vector(
             for row, score, anomaly in verdicts
         ],
         model[:8] if verdicts else None,
+        clock=said,
         faults=[
             senml.Fault(base + offset(rows[row][0]), label, code) for row, label, code in faults
         ],
@@ -459,6 +472,7 @@ def _pack_vector(
             for row, score, anomaly in verdicts
         ],
         "faults": [list(fault) for fault in faults],
+        "clock": None if clock is None else _plain(list(clock)),
         "payload": encoded.hex(),
     }
 
@@ -523,6 +537,38 @@ def pack_vectors() -> dict[str, Any]:
                 [(start + 250, [None, None]), (start + 1250, [None, None])],
                 [],
                 [(0, "pump", "crc"), (0, "a" * 26, "b" * 16), (1, "valve-1", "no-data")],
+            ),
+            _pack_vector(
+                "a board that does not know the time",
+                bed[:2],
+                [(93_250, [0.5, None]), (94_250, [0.5, 0.25]), (95_000, [0.75, 0.25])],
+                [(2, 17, False)],
+                [(1, "pump", "absent")],
+                (3, 95_001, None),
+            ),
+            _pack_vector(
+                "a board that does not know the time, and whose sensors give nothing",
+                bed[:2],
+                [(1, [None, None])],
+                [],
+                [(0, "pump", "absent")],
+                (2**32 - 1, 86_400_000, None),
+            ),
+            _pack_vector(
+                "a board that a gateway told the time",
+                bed[:2],
+                [(start + 1250, [0.5, 0.5]), (start + 2250, [0.75, 0.25])],
+                [],
+                [],
+                (3, start - 95_001, world.validators[0].kid),
+            ),
+            _pack_vector(
+                "a board that set its clock by NTP",
+                bed[:1],
+                [(start, [1.0])],
+                [],
+                [],
+                (4, start - 2**40, 1),
             ),
         ],
         "alert": {
