@@ -69,6 +69,7 @@ bench: $(VENV)/installed-demo ## measure everything, about an hour; ARGS="pow --
 ifdef ARGS
 	@$(BIN)/fogline bench $(ARGS)
 else
+	@$(MAKE) --no-print-directory qemu
 	@for bench in $(BENCHES); do \
 		echo "== fogline bench $$bench" && $(BIN)/fogline bench $$bench || exit 1; \
 	done
