@@ -138,7 +138,7 @@ OPERATORS = {
     43: ("SQUEEZE", "rows.reshape"),
     67: ("TRANSPOSE_CONV", "windows.transpose_conv"),
     70: ("EXPAND_DIMS", "rows.reshape"),
-    97: ("RESIZE_NEAREST_NEIGHBOR", "planes.resize_nearest_neighbor"),
+    97: ("RESIZE_NEAREST_NEIGHBOR", "rows.resize_nearest_neighbor"),
     114: ("QUANTIZE", "values.quantize"),
 }
 

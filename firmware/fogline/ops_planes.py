@@ -1,11 +1,9 @@
 """Operators that move a window over each channel by itself."""
 
-from . import kernels_math as fixed
 from . import kernels_planes as k
 from .kernels import fast, machine_call
-from .kernels_ops import elements, integers, refuse, same_quantization
+from .kernels_ops import elements, refuse, same_quantization
 from .ops_windows import (
-    Window,
     bias_of,
     factors,
     forward_window,
@@ -64,22 +62,3 @@ def max_pool_2d(op):
 
 def average_pool_2d(op):
     return _pool(op, k.average_pool, 1)
-
-
-def resize_nearest_neighbor(op):
-    x, y = planes_of(op)
-    same_quantization(op, x, y)
-    if integers(op, 1) != y.shape[1:3]:
-        refuse(op, "output of shape %s" % (y.shape,))
-    options = op.options(74)
-    align, half = options.unsigned(0, 1), options.unsigned(1, 1)
-    window = Window(
-        op,
-        x,
-        y,
-        (1, 1),
-        lambda o, tap: fixed.nearest_index(o, x.shape[1], y.shape[1], align, half),
-        lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
-    )
-    # One tap per window: the largest value of it is the value.
-    return window_step(_alone(k.max_pool), window, 0, y.size)

@@ -1,4 +1,4 @@
-"""Operators that average, join, pad and rename."""
+"""Operators that average, join, pad, pick and rename."""
 
 import struct
 from array import array
@@ -129,6 +129,26 @@ def pad(op):
         return run, ()
 
     return Step(load, 0, 0, x.size + y.size)
+
+
+def resize_nearest_neighbor(op):
+    from .ops_windows import Window, planes_of, window_step
+
+    x, y = planes_of(op)
+    same_quantization(op, x, y)
+    if integers(op, 1) != y.shape[1:3]:
+        refuse(op, "output of shape %s" % (y.shape,))
+    options = op.options(74)
+    align, half = options.unsigned(0, 1), options.unsigned(1, 1)
+    window = Window(
+        op,
+        x,
+        y,
+        (1, 1),
+        lambda o, tap: fixed.nearest_index(o, x.shape[1], y.shape[1], align, half),
+        lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
+    )
+    return window_step(lambda arena, block: (k.pick, (arena, arena, block)), window, 0, y.size)
 
 
 def concatenation(op):
