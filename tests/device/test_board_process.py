@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from support.authority import SERVER_NAME, Authority
-from support.processes import DEADLINE_S, HOST, Process, mosquitto
+from support.half_open import HalfOpenWay
+from support.processes import DEADLINE_S, HOST, Mosquitto, Process, mosquitto
 
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
@@ -132,6 +133,8 @@ class Gateway:
         self.given_up = {}  # per kid, the number of each gap by the first that it gives up
         self.limit = math.inf
         self.mute = False
+        self.here = asyncio.Event()
+        self.here.set()
         self.connections = 0
         self.blobs = {}
         self._client = None
@@ -147,14 +150,22 @@ class Gateway:
     async def run(self):
         """Serve until cancelled, over as many connections as it takes."""
         while True:
-            with contextlib.suppress(aiomqtt.MqttError):
-                async with self.broker.client(f"gateway-{self.name}") as self._client:
+            await self.here.wait()
+            with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                async with (
+                    self.broker.client(f"gateway-{self.name}") as self._client,
+                    asyncio.timeout(None) as self._stay,
+                ):
                     await self._client.subscribe(f"fogline/{self.name}/+/+", qos=1)
                     self.connections += 1
                     self._arrived.set()
                     async for message in self._client.messages:
                         await self._take(message)
             await asyncio.sleep(0.05)
+
+    async def leave(self):
+        """End the present connection."""
+        self._stay.reschedule(asyncio.get_running_loop().time())
 
     def stored(self, kid):
         """Return {sequence: bytes}; copies of one number must be the same bytes."""
@@ -358,6 +369,13 @@ class Bench:
         path.write_text("\r\n".join(lines) + "\r\n")
         return {"name": "replay", "script": [{"path": str(path)}]}, expected
 
+    async def gateway_away(self, gateway, seconds):
+        """Take a gateway from its broker for a while."""
+        gateway.here.clear()
+        await gateway.leave()
+        await asyncio.sleep(seconds)
+        gateway.here.set()
+
     async def stop(self):
         for board in self._boards:
             await board.kill()
@@ -442,6 +460,56 @@ async def test_every_row_arrives_once_though_broker_and_board_are_killed(bench):
     assert rows_of(transactions) == expected
     copies = len(gateway.messages[board.kid]) - len(transactions)
     print(f"{len(transactions)} packs, {copies} of them came again; {stats}")
+
+
+@pytest.mark.parametrize("with_tls", [True], ids=["tls"])
+async def test_every_row_arrives_once_though_the_way_goes_dead_without_a_word(bench):
+    gateway = bench.gateway()
+    driver, expected = bench.recording(600)
+    async with HalfOpenWay(bench.broker.port) as way:
+        board = bench.board([gateway], driver, gateway_timeout_s=30)
+        board.settings["mqtt"] |= {"port": way.port, "keepalive_s": 1}
+        gateway.limit = 20
+        await board.start()
+        gateway.enrol(board)
+        for seen, limit in ((12, 40), (32, math.inf)):
+            await gateway.wait(lambda seen=seen: len(gateway.stored(board.kid)) >= seen)
+            way.go_dead()
+            event = await board.process.wait_event("disconnected")
+            assert event["reason"].startswith("link.silent: ")
+            await board.process.wait_event("connected")
+            await gateway.allow(limit)
+        stats = await board.finish()
+    assert rows_of(check(gateway, board)) == expected
+    assert stats["reconnects"] == 2 == way.connections - 1
+
+
+async def test_every_row_arrives_once_though_the_broker_drops_what_it_has_acknowledged(
+    bench, tmp_path
+):
+    """Full, it says PUBACK and forgets: only the receipts can tell."""
+    (tmp_path / "full").mkdir()
+    full = ("max_queued_messages 3", "max_inflight_messages 1")
+    bench.broker = Mosquitto(tmp_path / "full", settings=full)
+    await bench.broker.start()
+    try:
+        gateway = bench.gateway()
+        driver, expected = bench.recording(300)
+        board = bench.board([gateway], driver, gateway_timeout_s=2)
+        gateway.limit = 5
+        await board.start()
+        gateway.enrol(board)
+        await gateway.wait(lambda: len(gateway.stored(board.kid)) >= 4)
+        gateway.limit = math.inf
+        await bench.gateway_away(gateway, 2.0)
+        stats = await board.finish()
+        assert rows_of(check(gateway, board)) == expected
+        dropped = "Outgoing messages are being dropped" in bench.broker.log.read_text()
+        assert dropped
+        assert stats["resent"] > 0
+    finally:
+        await bench.stop()
+        await bench.broker.kill()
 
 
 async def test_nothing_is_sent_before_the_board_is_known(bench):

@@ -16,11 +16,13 @@ import aiomqtt
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import serialization
+from support.half_open import HalfOpenWay
 from support.processes import HOST, executable, mosquitto
 from support.small_chain import DEVICE_TYPE, GATEWAY_NAME, SmallChain
 from support.station import Station
 
 from fog_node.errors import ConfigurationError
+from fog_node.gateway import mqtt
 from fog_node.gateway.mqtt import Broker, broker_context
 from fog_node.gateway.topics import Topics
 from fog_node.network.certificates import issue, make_authority
@@ -275,6 +277,31 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     assert "trying again" in caplog.text
 
 
+async def test_a_way_that_goes_dead_without_a_word_loses_nothing(
+    chain, tmp_path, broker, key, monkeypatch
+):
+    monkeypatch.setattr(mqtt, "KEEPALIVE_S", 2)
+    packs = [chain.pack(key, n).raw for n in range(1, 31)]
+    async with (
+        HalfOpenWay(broker.port) as way,
+        Station(chain, tmp_path, Broker(HOST, way.port)) as station,
+        connected(key, chain, broker.port) as board,
+    ):
+        await station.until_connected()
+        for number, pack in enumerate(packs):
+            if number == 10:
+                await station.until_admitted(number)
+                way.go_dead()
+            await board.send(pack)
+        await station.until_admitted(30)
+        station.seal()
+        await board.say("online")  # the last receipt may have met a broker not yet subscribed to
+        assert (await board.receipt(31)).next == 31
+        assert way.connections >= 2
+        assert station.incidents() == []
+        assert station.gateway.counts().messages["admitted"] == 30
+
+
 async def test_what_arrives_while_the_gateway_is_away_waits_at_the_broker(
     chain, tmp_path, broker, key
 ):
@@ -445,6 +472,34 @@ async def test_a_broker_of_another_authority_is_not_spoken_to(
         await station.until(lambda _: "trying again" in caplog.text)
         assert not station.gateway.counts().connected
     assert "certificate verify failed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+@pytest.mark.parametrize("what", ["name", "date"])
+async def test_a_broker_with_another_name_or_of_yesterday_is_not_spoken_to(
+    chain, tmp_path, caplog, what
+):
+    now = dt.datetime.now(dt.UTC)
+    authority_key, broker_key = SigningKey.generate(), SigningKey.generate()
+    authority = make_authority(authority_key, "test", now)
+    made = now - dt.timedelta(days=30) if what == "date" else now
+    host = "elsewhere.test" if what == "name" else HOST
+    days = 29 if what == "date" else 30
+    certificate = issue(
+        authority, authority_key, broker_key, "broker", made, hosts=[host], days=days
+    )
+    pem = serialization.Encoding.PEM
+    der = authority.public_bytes(serialization.Encoding.DER)
+    files = Tls(tmp_path / "ca.pem", tmp_path / "b.pem", tmp_path / "b.key", der)
+    files.ca_pem.write_bytes(authority.public_bytes(pem))
+    files.pem.write_bytes(certificate.public_bytes(pem))
+    files.key.write_bytes(broker_key.to_pem())
+    async with mosquitto(tmp_path / "other", files) as broker:
+        address = Broker(HOST, broker.port, broker_context(None, der))
+        async with Station(chain, tmp_path, address) as station:
+            await station.until(lambda _: "CERTIFICATE_VERIFY_FAILED" in caplog.text)
+            assert not station.gateway.counts().connected
+    assert ("mismatch" if what == "name" else "expired") in caplog.text
 
 
 def test_a_certificate_authority_that_cannot_be_read_is_named(tmp_path):

@@ -68,7 +68,7 @@ class Process:
 class Mosquitto:
     """A real broker that can be killed and started again with what it had on disk."""
 
-    def __init__(self, directory, tls=None, address=None, wrap=list):
+    def __init__(self, directory, tls=None, address=None, wrap=list, settings=()):
         """`wrap` makes the command that runs a command where the broker is to be."""
         self.host, self.port = address or (HOST, free_port())
         lines = [
@@ -81,6 +81,7 @@ class Mosquitto:
             "autosave_interval 1",
             "max_inflight_messages 0",
             *(f"log_type {kind}" for kind in ("error", "warning", "notice")),
+            *settings,
         ]
         if tls is not None:
             lines += [f"cafile {tls.ca_pem}", f"certfile {tls.pem}", f"keyfile {tls.key}"]
