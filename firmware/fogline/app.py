@@ -80,7 +80,14 @@ async def _run(settings, wire):
         [channel.name for channel in driver.channels],
         report,
     )
-    uplink = Uplink(settings, key, journal, stats, updater, keeper, clock, wire)
+    tasks = [keeper.run()]
+    wifi = None
+    if settings.wifi is not None:
+        from .wifi import Wifi
+
+        wifi = Wifi(settings.wifi)
+        tasks.append(wifi.run())
+    uplink = Uplink(settings, key, journal, stats, updater, keeper, clock, wire, wifi)
     sampler = Sampler(settings, key, journal, driver, updater, stats, uplink, keeper, clock)
     keeper.changed = uplink.rearranged
 
@@ -90,7 +97,7 @@ async def _run(settings, wire):
         await uplink.close()
 
     updater.start()
-    await first(work(), keeper.run(), *uplink.coroutines())
+    await first(work(), *uplink.coroutines(), *tasks)
     console.say("done", stats=stats.summary())
 
 

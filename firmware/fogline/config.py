@@ -8,6 +8,8 @@
  or, in its place,
  "serial": {"port": "stdio" | "uart", "window_bytes", "keepalive_s", "interrupt",
             "uart": {"bus": "uart1", "baud"}},                 `uart` where port says so
+ "wifi": {"ssid", "password", "country", "hostname"},          with mqtt, on a board with Wi-Fi;
+                                                               the last two optional
  "release_keys": [x||y hex, ...],                              whose releases to trust
  "driver": {"name", ...},                                      see drivers/
  "pack_rows": 10, "rate_hz": 0,                                0: as fast as possible
@@ -69,14 +71,21 @@ _KEYS = (
 _LINKS = ("mqtt", "serial")
 _MQTT_KEYS = ("host", "port", "tls", "ca", "server_name", "keepalive_s")
 _MQTT_OPTIONAL = ("user", "password")
+_WIFI_KEYS = ("ssid", "password")
+_WIFI_OPTIONAL = ("country", "hostname")
+MIN_WIFI_PASSWORD_CHARS = 8  # IEEE 802.11's WPA passphrase: 8 to 63
+MAX_WIFI_PASSWORD_CHARS = 63
+MAX_SSID_BYTES = 32
+MAX_HOSTNAME_CHARS = 32
 _SERIAL_KEYS = ("port", "window_bytes", "keepalive_s", "interrupt")
 _UART_KEYS = ("bus", "baud")
 
 Gateway = namedtuple("Gateway", ("name", "xy"))
 Mqtt = namedtuple("Mqtt", _MQTT_KEYS + _MQTT_OPTIONAL)
+Wifi = namedtuple("Wifi", _WIFI_KEYS + _WIFI_OPTIONAL)
 Serial = namedtuple("Serial", _SERIAL_KEYS + ("uart",))
 SerialUart = namedtuple("SerialUart", _UART_KEYS)
-Config = namedtuple("Config", _KEYS + _LINKS)
+Config = namedtuple("Config", _KEYS + _LINKS + ("wifi",))
 
 
 def load(path=PATH):
@@ -97,7 +106,7 @@ def load(path=PATH):
 
 def parse(value):
     """Check the decoded settings; returns a Config."""
-    check_map("config", value, _KEYS, _LINKS)
+    check_map("config", value, _KEYS, _LINKS + ("wifi",))
     if ("mqtt" in value) == ("serial" in value):
         raise ConfigError("config.mqtt", "or config.serial: give one of them, and not both")
     check_text("config.device_type", value["device_type"], MAX_NAME_CHARS, _TOPIC_CHARS)
@@ -118,6 +127,7 @@ def parse(value):
         gateways=_gateways(value["gateways"]),
         mqtt=_mqtt(value["mqtt"]) if "mqtt" in value else None,
         serial=_serial(value["serial"]) if "serial" in value else None,
+        wifi=_wifi(value),
         release_keys=tuple(
             hex_bytes(f"config.release_keys[{index}]", key, XY_BYTES)
             for index, key in enumerate(value["release_keys"])
@@ -164,6 +174,29 @@ def _mqtt(value):
         if not mqtt.tls and getattr(mqtt, key) is not None:
             raise ConfigError(f"{where}.{key}", "is set, but tls is false")
     return mqtt
+
+
+def _wifi(config):
+    """Read the section; it is there exactly where a board needs it for MQTT."""
+    where = "config.wifi"
+    needed = board.has_wifi and "mqtt" in config
+    if needed != ("wifi" in config):
+        remedy = "is missing: this board reaches the broker by Wi-Fi"
+        raise ConfigError(where, remedy if needed else "is for mqtt on a board with Wi-Fi alone")
+    if not needed:
+        return None
+    value = config["wifi"]
+    check_map(where, value, _WIFI_KEYS, _WIFI_OPTIONAL)
+    check_text(where + ".ssid", value["ssid"], MAX_SSID_BYTES)
+    if value["password"] is not None:  # null: an open network
+        check_text(where + ".password", value["password"], MAX_WIFI_PASSWORD_CHARS)
+        if len(value["password"]) < MIN_WIFI_PASSWORD_CHARS:
+            raise ConfigError(where + ".password", "has less than 8 characters")
+    if value.get("country") is not None:
+        check_text(where + ".country", value["country"], 2, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    if value.get("hostname") is not None:
+        check_text(where + ".hostname", value["hostname"], MAX_HOSTNAME_CHARS, _TOPIC_CHARS)
+    return Wifi(**{key: value.get(key) for key in _WIFI_KEYS + _WIFI_OPTIONAL})
 
 
 def _serial(value):

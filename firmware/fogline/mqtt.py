@@ -31,6 +31,7 @@ BACKOFF_MAX_MS = 30_000
 BACKOFF_RESET_MS = 5_000
 CLOSE_TIMEOUT_MS = 5_000
 _POLL_MS = 10
+_NETWORK_POLL_MS = 100
 
 _REFUSALS = (
     None,
@@ -80,6 +81,7 @@ class Client:
             `disconnected(reason)`; plain functions, called in the client's task.
         context: from `tls_context`, or None for a plain connection.
         server_name: name the broker's certificate must carry; needed with `context`.
+        network: object with `up`, without which no attempt is made; None: always up.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class Client:
         server_name=None,
         user=None,
         password=None,
+        network=None,
     ):
         if context is not None and not server_name:
             raise LinkError("link.server_name", "TLS needs the name the certificate must carry")
+        self._network = network
         self._host = host
         self._port = port
         self._attempts = 0
@@ -180,6 +184,9 @@ class Client:
         """Connect, serve, reconnect; returns after `close`."""
         pause_ms = BACKOFF_MIN_MS
         while not self._closing:
+            if self._network is not None and not self._network.up:
+                await asyncio.sleep_ms(_NETWORK_POLL_MS)
+                continue
             started_ms = time.ticks_ms()
             try:
                 reason = await self._connection()

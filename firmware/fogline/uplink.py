@@ -40,9 +40,10 @@ class Uplink:
         keeper: Keeper; it is told when the chain waits for what is not in flash any more.
         clock: Clock; it gets the gateways' time.
         wire: Wire, where the gateway is at the end of a serial line; else None.
+        wifi: Wifi, where the broker is reached by it; else None.
     """
 
-    def __init__(self, config, key, journal, stats, updater, keeper, clock, wire=None):
+    def __init__(self, config, key, journal, stats, updater, keeper, clock, wire=None, wifi=None):
         self._config = config
         self._kid = key.kid.hex()
         self._journal = journal
@@ -70,7 +71,7 @@ class Uplink:
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._topics = self._subscriptions()
-        self._client = self._make_client(key, wire)
+        self._client = self._make_client(key, wire, wifi)
 
     # What the rest of the board asks for ------------------------------------------------
 
@@ -307,7 +308,7 @@ class Uplink:
                 topics[f"fogline/{gateway.name}/{kind}/{to}"] = (kind, gateway.name)
         return topics
 
-    def _make_client(self, key, wire):
+    def _make_client(self, key, wire, wifi):
         # A board uses one of the two; the other one's code would only take its memory.
         if wire is not None:
             from . import serial_link
@@ -338,6 +339,7 @@ class Uplink:
             server_name=settings.server_name,
             user=settings.user,
             password=settings.password,
+            network=wifi,
         )
 
     def _topic(self, kind):

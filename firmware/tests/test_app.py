@@ -56,6 +56,7 @@ def config(driver=None, gateways=2):
         ),
         mqtt=Mqtt("127.0.0.1", 1883, False, None, None, 10, None, None),
         serial=None,
+        wifi=None,
         release_keys=(),
         driver=driver or {"name": "testbed"},
         pack_rows=PACK_ROWS,

@@ -119,6 +119,33 @@ def test_a_serial_line_needs_a_uart_that_the_board_has():
     assert refused_setting(value) == "config.serial.uart.bus"
 
 
+def test_wifi_is_there_exactly_where_a_board_needs_it():
+    wifi = {"ssid": "hall 3", "password": "correct horse"}
+    assert config.parse(changed(board="pico-w", wifi=wifi)).wifi.country is None
+    more = {"ssid": "s", "password": None, "country": "KR", "hostname": "pump-7"}
+    assert config.parse(changed(board="esp32-s3", wifi=more)).wifi.hostname == "pump-7"
+    assert config.parse(GOOD).wifi is None
+    assert refused_setting(changed(board="pico-w")) == "config.wifi"
+    assert refused_setting(changed(wifi=wifi)) == "config.wifi"
+    value = over_serial()
+    value["board"] = "pico-w"
+    assert config.parse(value).wifi is None
+    value["wifi"] = wifi
+    assert refused_setting(value) == "config.wifi"
+    for changes, setting in (
+        ({"ssid": ""}, ".ssid"),
+        ({"ssid": "x" * 33}, ".ssid"),
+        ({"password": "short"}, ".password"),
+        ({"password": "x" * 64}, ".password"),
+        ({"country": "Korea"}, ".country"),
+        ({"hostname": "pump 7"}, ".hostname"),
+        ({"bssid": "x"}, ".bssid"),
+    ):
+        value = dict(wifi)
+        value.update(changes)
+        assert refused_setting(changed(board="pico-w", wifi=value)) == "config.wifi" + setting
+
+
 def test_names_each_missing_key():
     for key in GOOD:
         value = dict(GOOD)

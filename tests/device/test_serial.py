@@ -7,7 +7,7 @@ import pytest
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 
 
-@pytest.mark.parametrize("module", ["serial_frame"])
+@pytest.mark.parametrize("module", ["serial_frame", "wifi"])
 def test_inside_micropython(run_firmware, module):
     done = run_firmware(FIRMWARE / "tests" / "run.py", f"test_{module}")
     assert done.returncode == 0, done.stdout + done.stderr
