@@ -5,7 +5,7 @@ long as the sound is under way; at most one measurement in 60 ms. Without an obs
 lasts 38 ms. The echo is a 5 V signal: it needs a divider, see hardware/wiring.
 """
 
-from time import sleep_us
+from time import sleep_ms, sleep_us, ticks_diff, ticks_ms
 
 from fogline import board
 from fogline.checks import check_number
@@ -16,6 +16,8 @@ from .base import Channel
 TRIGGER_US = 10
 # The module takes less than 1 ms to raise its echo, and lowers it after 38 ms by itself.
 TIMEOUT_US = 40_000
+# Sooner, the last ping's echoes from further away are taken for this one's.
+CYCLE_MS = 60
 _NO_ECHO_BEGAN = -2
 _LONGEST_US = 30_000  # more than 4 m, there and back
 
@@ -40,11 +42,17 @@ class Sensor:
         """Get the pins."""
         self._trigger = board.output(self._trigger_name, 0)
         self._echo = board.pin(self._echo_name)
+        self._pinged_ms = None
 
     def sample(self):
         """Send one ping: [cm]."""
         import machine
 
+        if self._pinged_ms is not None:
+            passed = ticks_diff(ticks_ms(), self._pinged_ms)
+            if 0 <= passed < CYCLE_MS:
+                sleep_ms(CYCLE_MS - passed)
+        self._pinged_ms = ticks_ms()
         if self._echo.value():
             raise SensorFault("timeout", "the last echo has no end")
         self._trigger.value(1)

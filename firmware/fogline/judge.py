@@ -74,7 +74,7 @@ class Judge:
 
         Args:
             row: one number per channel, or None where the sensor gave nothing.
-            time_ms: of the row, ms since 1970, an integer.
+            time_ms: of the row, ms since 1970 or since the board's start, an integer.
 
         A row that lacks a channel of the model counts for nothing, not even for gaps.
         """
