@@ -236,14 +236,11 @@ class Gateway:
 
     def _told(self, board: bytes, data: bytes) -> None:
         """Take a board's status; raises ProtocolError."""
-        value = text_map(decode(data, MAX_STATUS_BYTES, "status"), _STATUS_KEYS, "status")
-        nonce = value["nonce"]
-        if value["state"] == "online":
-            self._receipts.online(board, octets(nonce, "status.nonce", NONCE_BYTES))
-        elif value["state"] == "offline":
+        nonce = _read_status(data)
+        if nonce is None:
             self._receipts.offline(board)
         else:
-            raise ProtocolError("status.state", "is neither online nor offline")
+            self._receipts.online(board, nonce)
 
     # What the intake calls
 
@@ -261,6 +258,16 @@ class Gateway:
                     self._receipts.asked(outcome.device)
             elif outcome.refusal is not None and self._incidents.report(outcome.refusal):
                 self._executor.submit(self._quarantine.keep, outcome.refusal)
+
+
+def _read_status(data: bytes) -> bytes | None:
+    """Return the nonce of a board that says it is online, None of one that is not any more."""
+    value = text_map(decode(data, MAX_STATUS_BYTES, "status"), _STATUS_KEYS, "status")
+    if value["state"] == "online":
+        return octets(value["nonce"], "status.nonce", NONCE_BYTES)
+    if value["state"] != "offline":
+        raise ProtocolError("status.state", "is neither online nor offline")
+    return None
 
 
 def _now_ms() -> int:

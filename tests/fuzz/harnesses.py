@@ -35,7 +35,7 @@ from fog_node.api.services import Condition, Services
 from fog_node.blobs import BlobStore
 from fog_node.errors import ConfigurationError, NetworkError
 from fog_node.gateway.admission import Admission, Message
-from fog_node.gateway.gateway import _is_online
+from fog_node.gateway.gateway import _read_status
 from fog_node.gateway.topics import Topics
 from fog_node.network import certificates, wire
 from fog_node.payloads import PayloadStore
@@ -603,7 +603,7 @@ HARNESSES: tuple[Harness, ...] = (
                 {"state": "online", "next": 3, "model": None, "firmware": "1", "nonce": bytes(8)}
             )
         ],
-        _is_online,
+        _read_status,
     ),
     Harness("http", http_seeds, request),
 )
