@@ -57,12 +57,13 @@ class I2cDevice:
         self.address = options.get("address", addresses[0])
         check_choice(where + ".address", self.address, addresses)
         board.claim(where + ".bus", "i2c", self._bus_name)
-        self._hz = options.get("hz", DEFAULT_I2C_HZ)
-        check_integer(where + ".hz", self._hz, 10_000, 1_000_000)
+        hz = options.get("hz", DEFAULT_I2C_HZ)
+        check_integer(where + ".hz", hz, 10_000, 1_000_000)
+        board.limit(self._bus_name, hz)
 
     def open(self):
         """Get the bus."""
-        self.bus = board.i2c(self._bus_name, self._hz)
+        self.bus = board.i2c(self._bus_name)
 
     def read(self, register, count):
         """Return `count` bytes from a register on."""

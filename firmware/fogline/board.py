@@ -37,6 +37,7 @@ has_native_code = False
 has_calibrated_adc = False
 _tables = {}
 _claims = {}
+_limits = {}
 _open = {}
 
 
@@ -64,6 +65,7 @@ def select(board_name):
     has_calibrated_adc = "calibrated_adc" in can
     _tables = {kind: entry.get(kind, {}) for kind in _TABLES}
     _claims.clear()
+    _limits.clear()
     _open.clear()
 
 
@@ -94,14 +96,20 @@ def _gpios(kind, entry):
     return entry[1:3] if kind != "spi" else entry[1:4]
 
 
-def i2c(logical, hz):
-    """Return the bus; who asks first sets its speed."""
+def limit(logical, hz):
+    """Let a bus be no faster than this: the slowest of its sensors, or its longest cable."""
+    _limits[logical] = min(hz, _limits.get(logical, hz))
+
+
+def i2c(logical):
+    """Return the bus, at the speed that all who share it can do."""
     if logical not in _open:
         from machine import I2C, Pin
 
         number, sda, scl, most = _tables["i2c"][logical]
+        limit(logical, most)
         _open[logical] = I2C(
-            number, scl=Pin(scl), sda=Pin(sda), freq=min(hz, most), timeout=I2C_TIMEOUT_US
+            number, scl=Pin(scl), sda=Pin(sda), freq=_limits[logical], timeout=I2C_TIMEOUT_US
         )
     return _open[logical]
 

@@ -1,5 +1,7 @@
 """Sensors on I2C, register by register: BME280, INA219, BH1750."""
 
+# ruff: noqa: SLF001 - a test may look inside
+
 import fakes
 from fakes import I2C, Registers, clock, fault, made, near, new
 from support import raises
@@ -84,6 +86,19 @@ def test_bme280_humidity_agrees_with_the_formula_in_floats():
         for fine in (-100000, 0, 128422, 300000):
             found = of.humidity(raw, fine) / 1024
             assert abs(found - humidity_in_floats(raw, fine)) < 0.05, (raw, fine, found)
+
+
+def test_bme280_reads_a_calibration_with_signs():
+    """H4 and H5 share a byte, four bits each, and both have a sign."""
+    from drivers.bme280 import Calibration
+
+    _, chip = bme280()
+    first = chip.read(0x88, 26)
+    for h4, h5 in ((-2048, 2047), (-1, -2), (2047, -2048), (0, 0), (313, -50)):
+        shared = (h4 & 15) | (h5 & 15) << 4
+        second = bytes((0x72, 0x01, 0x05, h4 >> 4 & 0xFF, shared, h5 >> 4 & 0xFF, 0xE2))
+        of = Calibration(first, second)
+        assert (of._h2, of._h3, of._h4, of._h5, of._h6) == (370, 5, h4, h5, -30)
 
 
 def test_bme280_is_set_up_and_measures_only_when_asked():
