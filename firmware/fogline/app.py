@@ -6,7 +6,7 @@ import sys
 import drivers
 
 from . import VERSION, config, console, keystore
-from .clock import Clock
+from .clock import Clock, ask_ntp
 from .errors import FoglineError
 from .flash import Flash
 from .gaps import Gaps
@@ -22,6 +22,8 @@ from .uplink import Uplink
 EXIT_DONE = 0
 EXIT_REFUSED = 1
 FLUSH_TIMEOUT_MS = 1_000
+NTP_RETRY_MS = 5_000
+NTP_AGAIN_MS = 3_600_000
 
 
 def main():
@@ -97,8 +99,22 @@ async def _run(settings, wire):
         await uplink.close()
 
     updater.start()
+    if settings.ntp is not None:
+        has_network = lambda: uplink.is_connected if wifi is None else wifi.up  # noqa: E731
+        tasks.append(_ask_ntp(settings.ntp, clock, has_network))
     await first(work(), *uplink.coroutines(), *tasks)
     console.say("done", stats=stats.summary())
+
+
+async def _ask_ntp(host, clock, has_network):
+    """Ask for the time wherever there is a network, as long as no gateway has given it."""
+    while True:
+        await asyncio.sleep_ms(NTP_RETRY_MS if clock.now_ms() is None else NTP_AGAIN_MS)
+        if not has_network() or isinstance(clock.by, bytes):
+            continue
+        now_ms = ask_ntp(host)
+        if now_ms is not None and clock.asked_ntp(now_ms):
+            console.say("time", now=now_ms // 1000, by="ntp")
 
 
 def _say_boot(key, outbox, driver):

@@ -40,6 +40,7 @@ class Clock:
         boot: number of this start.
         by: who gave the time: a gateway's key id, BY_NTP, BY_OWN_CLOCK; None while not known.
         start_ms: when `up_ms` was 0, ms since 1970; None while not known.
+        first_ms: `start_ms` as it was told first.
         marked: whether packs of this start say what the clock showed: it had no time at first,
             or was set anew.
     """
@@ -50,10 +51,11 @@ class Clock:
         self._up_ms = 0
         self.boot = 0 if flash is None else _count(flash, new)
         self.by = None
-        self.start_ms = None
+        self.start_ms = self.first_ms = None
         now = calendar_ms(ticks)
         if now is not None:
             self.start_ms, self.by = now, BY_OWN_CLOCK
+            self.first_ms = now
         self.marked = now is None
 
     def up_ms(self):
@@ -97,7 +99,17 @@ class Clock:
             return False
         self.marked = self.marked or self.start_ms is not None
         self.start_ms, self.by = start_ms, by
+        if self.first_ms is None:
+            self.first_ms = start_ms
         return True
+
+    def steady_ms(self):
+        """Milliseconds that go on when the time becomes known, and step when it is set anew.
+
+        Differences of rows by it are those that everybody sees once the rows have their time.
+        """
+        stepped = 0 if self.start_ms is None else self.start_ms - self.first_ms
+        return self.up_ms() + stepped
 
 
 def calendar_ms(ticks=time):

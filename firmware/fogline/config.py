@@ -13,7 +13,8 @@
  "release_keys": [x||y hex, ...],                              whose releases to trust
  "driver": {"name", ...},                                      see drivers/
  "pack_rows": 10, "rate_hz": 0,                                0: as fast as possible
- "outbox_bytes": 262144, "gateway_timeout_s": 10}
+ "outbox_bytes": 262144, "gateway_timeout_s": 10,
+ "ntp": "pool.ntp.org" | null}                                 optional; see clock.py
 """
 
 import json
@@ -69,6 +70,7 @@ _KEYS = (
 )
 # Exactly one of them.
 _LINKS = ("mqtt", "serial")
+_OPTIONAL = ("wifi", "ntp")
 _MQTT_KEYS = ("host", "port", "tls", "ca", "server_name", "keepalive_s")
 _MQTT_OPTIONAL = ("user", "password")
 _WIFI_KEYS = ("ssid", "password")
@@ -85,7 +87,7 @@ Mqtt = namedtuple("Mqtt", _MQTT_KEYS + _MQTT_OPTIONAL)
 Wifi = namedtuple("Wifi", _WIFI_KEYS + _WIFI_OPTIONAL)
 Serial = namedtuple("Serial", _SERIAL_KEYS + ("uart",))
 SerialUart = namedtuple("SerialUart", _UART_KEYS)
-Config = namedtuple("Config", _KEYS + _LINKS + ("wifi",))
+Config = namedtuple("Config", _KEYS + _LINKS + _OPTIONAL)
 
 
 def load(path=PATH):
@@ -106,7 +108,7 @@ def load(path=PATH):
 
 def parse(value):
     """Check the decoded settings; returns a Config."""
-    check_map("config", value, _KEYS, _LINKS + ("wifi",))
+    check_map("config", value, _KEYS, _LINKS + _OPTIONAL)
     if ("mqtt" in value) == ("serial" in value):
         raise ConfigError("config.mqtt", "or config.serial: give one of them, and not both")
     check_text("config.device_type", value["device_type"], MAX_NAME_CHARS, _TOPIC_CHARS)
@@ -117,6 +119,10 @@ def parse(value):
     check_number("config.rate_hz", value["rate_hz"], 0, MAX_RATE_HZ)
     check_integer("config.outbox_bytes", value["outbox_bytes"], MIN_OUTBOX_BYTES, MAX_OUTBOX_BYTES)
     check_number("config.gateway_timeout_s", value["gateway_timeout_s"], 1, MAX_TIMEOUT_S)
+    if value.get("ntp") is not None:
+        check_text("config.ntp", value["ntp"], 253)
+        if "serial" in value:
+            raise ConfigError("config.ntp", "needs a network, not a serial line")
     if not isinstance(value["driver"], dict):
         raise ConfigError("config.driver", "is not a map")
     return Config(
@@ -137,6 +143,7 @@ def parse(value):
         rate_hz=value["rate_hz"],
         outbox_bytes=value["outbox_bytes"],
         gateway_timeout_s=value["gateway_timeout_s"],
+        ntp=value.get("ntp"),
     )
 
 

@@ -87,13 +87,14 @@ class Sampler:
                 due_ms = time.ticks_ms()
                 continue
             time_ms, values = sample
-            start = None
+            start, steady_ms = None, time_ms
             if time_ms is None:
                 time_ms, start = self._now()
+                steady_ms = self._clock.steady_ms()
             if start != self._start:
                 await self._seal()  # the clock was set, or set anew
                 self._start = start
-            await self._take(time_ms, values)
+            await self._take(time_ms, values, steady_ms)
         await self._seal()
         self._driver.close()
 
@@ -130,13 +131,17 @@ class Sampler:
         await asyncio.sleep_ms(max(0, int(early_ms)))
         return time.ticks_add(due_ms, int(self._period_ms))
 
-    async def _take(self, time_ms, values):
-        """Put a row into the pack, and into the model."""
+    async def _take(self, time_ms, values, steady_ms):
+        """Put a row into the pack, and into the model.
+
+        `steady_ms`: its time by a clock that does not jump when the time becomes known. So the
+        model sees the steps between rows that the cloud sees, once the rows have their time.
+        """
         values = self._plausible(values)
-        gap = self._last_ms is not None and not 0 < time_ms - self._last_ms <= MAX_GAP_MS
+        gap = self._last_ms is not None and not 0 < steady_ms - self._last_ms <= MAX_GAP_MS
         if gap or not self._builder.fits(time_ms) or self._other_model():
             await self._seal()
-        self._last_ms = time_ms
+        self._last_ms = steady_ms
         for label, code in self._driver.faults:
             self._builder.add_fault(time_ms, label, code)
         added = self._builder.add_row(time_ms, values)
@@ -148,7 +153,7 @@ class Sampler:
                 await self._seal()
             return
         self._stats.rows += 1
-        verdict = self._updater.push(values, time_ms)
+        verdict = self._updater.push(values, steady_ms)
         if verdict is not None:
             self._note_verdict(verdict, time_ms)
         if self._builder.full:

@@ -86,6 +86,11 @@ class Uplink:
         self._announce = True
         self._work.set()
 
+    @property
+    def is_connected(self):
+        """Whether there is a network now."""
+        return self._client.connected
+
     async def receipt(self):
         """Wait for the next receipt."""
         self._progress.clear()

@@ -63,6 +63,7 @@ def config(driver=None, gateways=2):
         rate_hz=0,
         outbox_bytes=OUTBOX_BYTES,
         gateway_timeout_s=10,
+        ntp=None,
     )
 
 
@@ -881,6 +882,66 @@ def test_a_sensor_that_cannot_wait_thins_a_full_outbox():
 class NoReceipts(FakeUplink):
     async def receipt(self):
         raise AssertionError("waits for a receipt")
+
+
+@clean
+def test_rows_of_before_the_time_was_known_say_how_long_ago_they_were():
+    ticks = Ticks()
+    clock = Clock(ticks=ticks)
+    clock.boot = 17
+    journal = Journal(Outbox(BOX, OUTBOX_BYTES, True), Flash(FLASH))
+    driver = Driver([None] * 30)
+    pushed = []
+    sampler = sampler_of(journal, driver, clock=clock)
+    sampler._updater.push = lambda row, time_ms: pushed.append(time_ms)
+    sample = driver.sample
+
+    def later():
+        ticks.ms += 1000
+        row = driver.position[0]
+        if row == 10:
+            clock.heard(NOW_MS, bytes(8), clock.up_ms())
+        if row == 20:  # the gateway's clock was set back
+            clock.heard(NOW_MS + 4000, bytes(8), clock.up_ms())
+        return sample()
+
+    driver.sample = later
+    asyncio.run(sampler.run())
+    sealed = {}
+    collect(journal, sealed)
+    packs = [decoded(sealed[number])[3] for number in sorted(sealed)]
+    assert [len([r for r in pack if r[0] == "one"]) for pack in packs] == [
+        4,
+        4,
+        2,
+        4,
+        4,
+        2,
+        4,
+        4,
+        2,
+    ]
+    for pack in packs[:3]:
+        assert pack[0][-3] <= 0
+        assert pack[-2] == {0: "clock/boot", 2: 17}
+    starts = []
+    for pack in packs[3:]:
+        boot, up, by = pack[-3:]
+        assert (boot[2], by) == (17, {0: "clock/by", 8: bytes(8)})
+        starts.append(pack[0][-3] * 1000 - up[2])
+    # Since then all say the same of the start, until the clock was set.
+    assert len(set(starts[:3])) == len(set(starts[3:])) == 1
+    assert starts[0] - starts[-1] == 6000
+    # To the model time went on where it became known, and stepped where it was set.
+    steps = [after - before for before, after in zip(pushed, pushed[1:])]
+    assert steps == [1000] * 19 + [-5000] + [1000] * 9
+    # By the first start that was told, each row gets the time at which it was measured.
+    times = []
+    for pack in packs[:3]:
+        base = starts[0] + pack[-1][2] + pack[0][-3] * 1000
+        times += [base + int(1000 * r.get(6, 0)) for r in pack if r[0] == "one"]
+    assert [after - before for before, after in zip(times, times[1:])] == [1000] * 9
+    assert times[-1] == NOW_MS - 1000
 
 
 def test_reservoir_is_bounded_and_ranks():

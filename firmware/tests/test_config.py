@@ -77,6 +77,17 @@ def test_takes_plain_mqtt_with_user_and_password():
     assert config.parse(value).mqtt.password == "p"
 
 
+def test_an_ntp_server_may_be_named():
+    assert config.parse(GOOD).ntp is None
+    assert config.parse(changed(ntp=None)).ntp is None
+    assert config.parse(changed(ntp="pool.ntp.org")).ntp == "pool.ntp.org"
+    for wrong in ("", 5, "h" * 254):
+        assert refused_setting(changed(ntp=wrong)) == "config.ntp"
+    serial = over_serial()
+    serial["ntp"] = "pool.ntp.org"
+    assert refused_setting(serial) == "config.ntp"
+
+
 def test_takes_a_serial_line_in_place_of_mqtt():
     parsed = config.parse(over_serial())
     assert parsed.mqtt is None
