@@ -20,7 +20,7 @@ _RESET_WORD = 0xB6
 _MEASURING, _COPYING = 0x08, 0x01
 _ONCE = 0x01  # humidity x 1
 _FORCED = 0x25  # temperature x 1, pressure x 1, forced mode
-# Table 16 and appendix B: 9.3 ms at the most; the start-up takes 2 ms.
+# Section 9.1: 9.3 ms at the most; table 1: 2 ms from reset on.
 TIMEOUT_MS = 50
 _SKIPPED_20, _SKIPPED_16 = 0x80000, 0x8000
 
