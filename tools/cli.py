@@ -14,6 +14,7 @@ from tools.commands import (
     device,
     evaluate,
     fog,
+    hil,
     model,
     predict,
     proof,
@@ -28,7 +29,7 @@ EXIT_USAGE = 2
 
 app = new_app("Readings signed on boards, sealed by a consortium, judged by models it can check.")
 app.command("demo")(demo.demo)
-for group in (consortium, fog, device, train, predict, evaluate, model, request, proof, bench):
+for group in (consortium, fog, device, train, predict, evaluate, model, request, proof, hil, bench):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

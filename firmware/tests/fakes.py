@@ -193,16 +193,18 @@ class Machine:
     Pin, I2C, UART, SPI, ADC = Pin, I2C, UART, SPI, ADC
     echo_us = None  # how long the next pulse on a pin lasts; None: none comes
 
-    @classmethod
-    def time_pulse_us(cls, pin, level, timeout_us):
-        if cls.echo_us is None:
+    # Static, so that it can be imported: before MicroPython 1.28 no method can.
+    @staticmethod
+    def time_pulse_us(pin, level, timeout_us):
+        echo_us = Machine.echo_us
+        if echo_us is None:
             clock.pass_us(timeout_us)
             return -2
-        if cls.echo_us > timeout_us:
+        if echo_us > timeout_us:
             clock.pass_us(timeout_us)
             return -1
-        clock.pass_us(cls.echo_us)
-        return cls.echo_us
+        clock.pass_us(echo_us)
+        return echo_us
 
 
 # The drivers' own modules take these names when they are imported.

@@ -17,6 +17,7 @@ from fogline.outbox import GAP, Outbox
 from fogline.sampler import Sampler
 from fogline.stats import Reservoir, Stats
 
+NEEDS = ("network",)
 CHAIN_ID = bytes(32)
 OUTBOX_BYTES = 48 * 1024
 BOX = "test_app.box"

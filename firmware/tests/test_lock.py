@@ -15,6 +15,7 @@ class Machine:
     def __init__(self, interrupt):
         self.slept = 0
         self._interrupt = interrupt
+        self.sleep = self.sleep  # before MicroPython 1.28 no method can be imported
 
     def sleep(self, seconds):
         self.slept += seconds

@@ -13,6 +13,7 @@ from fogline.outbox import GAP, MIN_BYTES, Outbox
 from power_cut import Flash, PowerCut
 from support import raises
 
+TEST_NEEDS = {"test_power_cut_at_every_write_under_littlefs": ("fast",)}
 MOUNT = "/flash"
 DIRECTORY = MOUNT + "/outbox"
 # After which number a receipt comes in a session, and what it says: some let go of everything.

@@ -8,6 +8,9 @@ from fogline.flash import Flash
 from fogline.update import CHUNK_BYTES, MAX_DOWNLOADS, MAX_TRIAL_STARTS, TRIAL_VERDICTS, Updater
 from support import raises, vectors
 
+# The releases alone take 100 KB.
+NEEDS = ("large_heap",)
+TEST_NEEDS = {"test_every_power_cut_leaves_the_old_or_the_new_model": ("fast",)}
 RELEASES = vectors("releases")
 BUNDLES = {name: bytes.fromhex(data) for name, data in RELEASES["bundles"].items()}
 ENOENT, ENOSPC = 2, 28

@@ -33,6 +33,12 @@
 #define MICROPY_PY_MACHINE_WDT          (1)
 #define MICROPY_PY_MACHINE_WDT_INCLUDEFILE "ports/fogline/machine_wdt.c"
 
+#define MICROPY_FATFS_ENABLE_LFN        (2)
+#define MICROPY_FATFS_LFN_CODE_PAGE     437
+#define MICROPY_FATFS_RPATH             (2)
+#define MICROPY_FATFS_MAX_SS            (4096)
+#define MICROPY_FATFS_NORTC             (1)
+
 #define MICROPY_INTERNAL_WFE(TIMEOUT_MS) machine_wait((TIMEOUT_MS))
 
 #define MICROPY_BEGIN_ATOMIC_SECTION()  machine_irq_off()

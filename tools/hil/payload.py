@@ -16,11 +16,12 @@ from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
 
-__all__ = ["FIRMWARE", "compiled", "firmware_for", "tests_for"]
+__all__ = ["FIRMWARE", "compiled", "firmware_for", "firmware_sha256", "tests_for"]
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
 MPY_VERSION = 6
+PACKAGES = ("fogline", "drivers")
 # Where tests lie on a target; they look for vectors at ../../tests/vectors/ from there.
 TESTS = "hil/firmware/tests"
 LAID_VECTORS = "hil/tests/vectors"
@@ -70,7 +71,7 @@ def _compile(source: Path, name: str, architecture: str | None, kept: Path) -> N
 def firmware_for(about: About) -> dict[str, bytes]:
     """Give the firmware's files for a target's root: packages, without main.py and boot.py."""
     files = {}
-    for package in ("fogline", "drivers"):
+    for package in PACKAGES:
         for source in sorted((FIRMWARE / package).rglob("*.py")):
             if about.implementation == "micropython" and not is_for(
                 source.name, about.mpy_arch or ""
@@ -108,3 +109,15 @@ def tests_for(about: About, modules: list[str]) -> dict[str, bytes]:
         for vector in vectors_of(ast.parse(source.read_text("utf-8"))):
             files[f"{LAID_VECTORS}/{vector}.json"] = (VECTORS / f"{vector}.json").read_bytes()
     return files
+
+
+def firmware_sha256() -> str:
+    """Name the firmware: SHA-256 over its files' paths and contents, in the order of the paths."""
+    digest = hashlib.sha256()
+    sources = [FIRMWARE / "boot.py", FIRMWARE / "main.py"]
+    for package in PACKAGES:
+        sources += (FIRMWARE / package).rglob("*.py")
+    for source in sorted(sources):
+        content = hashlib.sha256(source.read_bytes()).hexdigest()
+        digest.update(f"{content}  {source.relative_to(FIRMWARE).as_posix()}\n".encode())
+    return digest.hexdigest()

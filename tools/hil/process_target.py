@@ -16,6 +16,8 @@ from tools.hil.target import BoardError, Outcome, TargetError
 
 __all__ = ["ProcessConsole", "ProcessTarget"]
 
+TRACEBACK = "Traceback (most recent call last):"
+
 
 class ProcessConsole:
     """A process's standard output, line by line, and its standard input."""
@@ -121,10 +123,14 @@ class ProcessTarget:
             raise TargetError(
                 f"{self.name}: no end within {timeout_s:g} s; give it longer"
             ) from error
+        output = done.stdout.decode("utf-8", "replace")
+        if not done.returncode:
+            return Outcome(output, None)
         said = done.stderr.decode("utf-8", "replace")
-        if done.returncode and not said:
-            said = f"ended with {done.returncode}"
-        return Outcome(done.stdout.decode("utf-8", "replace"), said if done.returncode else None)
+        if not said and TRACEBACK in output:  # MicroPython writes it to standard output
+            output, _, said = output.rpartition(TRACEBACK)
+            said = TRACEBACK + said
+        return Outcome(output, said or f"ended with {done.returncode}")
 
     def start(self, code: str) -> ProcessConsole:
         """As Target."""

@@ -176,7 +176,7 @@ class QemuTarget(ReplTarget):
 
     def large_heap(self) -> None:
         """Give it the heap that a board with the capability large_heap has."""
-        self.with_heap(4 * LARGE_HEAP_BYTES)
+        self.with_heap(8 * LARGE_HEAP_BYTES)
 
     def close(self) -> None:
         """As Target."""

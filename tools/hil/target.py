@@ -27,6 +27,7 @@ class Capability:
     viper      native code emitters, so that the kernels run
     large_heap a heap of at least LARGE_HEAP_BYTES, or one that can be had on demand
     double     floats with 64 bits (a host's), not the 32 of a microcontroller
+    fast       a host's speed, for tests that go through everything
     reset      `machine.reset` starts it anew
     watchdog   `machine.WDT`
     instructions  counts instructions exactly (hil_counter on the board)
@@ -39,6 +40,7 @@ class Capability:
     VIPER = "viper"
     LARGE_HEAP = "large_heap"
     DOUBLE = "double"
+    FAST = "fast"
     RESET = "reset"
     WATCHDOG = "watchdog"
     INSTRUCTIONS = "instructions"

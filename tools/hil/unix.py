@@ -57,7 +57,7 @@ class UnixTarget(ProcessTarget):
         command = [find_micropython(), "-X", f"heapsize={self._heap_bytes}", "-c"]
         super().__init__("unix", command, {"MICROPYPATH": ":.frozen"}, folder)
         found = set(self.run(PROBE_CODE).checked().split())
-        found |= {Capability.VIPER, Capability.LARGE_HEAP, Capability.POWER}
+        found |= {Capability.VIPER, Capability.LARGE_HEAP, Capability.POWER, Capability.FAST}
         self.capabilities = frozenset(found)
 
     def about(self) -> About:
