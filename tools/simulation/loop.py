@@ -8,8 +8,11 @@ long as the node's disk takes; so a run depends on nothing but its seed.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Protocol
 
 
@@ -28,20 +31,6 @@ class Disk(Protocol):
 DISK: ContextVar[Disk | None] = ContextVar("disk", default=None)
 
 
-class _Selector:
-    """Stands in for the selector: waiting for sockets is time passing."""
-
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        """Let time pass until the next timer."""
-        if timeout is None:
-            raise RuntimeError("simulation: nothing will ever happen again")
-        self._loop.pass_time(timeout)
-        return []
-
-
 class SimulatedLoop(asyncio.BaseEventLoop):
     """See the module's docstring."""
 
@@ -49,15 +38,36 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Begin at time 0."""
         super().__init__()
         self._now_s = 0.0
-        self._selector = _Selector(self)
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = count()
+        self._ready: deque[asyncio.Handle]
 
     def time(self) -> float:
         """Return the simulated seconds since the beginning."""
         return self._now_s
 
-    def pass_time(self, seconds: float) -> None:
-        """Move the clock on."""
-        self._now_s += seconds
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See AbstractEventLoop; what falls due at one time comes in the order of the calls."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def _run_once(self) -> None:
+        """Run what is ready; where nothing is, let time pass until the next timer."""
+        ready, timers = self._ready, self._timers
+        while timers and (timers[0][0] <= self._now_s or not ready):
+            when, _, timer = heappop(timers)
+            if not timer.cancelled():
+                self._now_s = max(self._now_s, when)
+                ready.append(timer)
+        if not ready:
+            raise RuntimeError("simulation: nothing will ever happen again")
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001 - as BaseEventLoop does
 
     def run_in_executor(  # type: ignore[override]
         self,
@@ -82,8 +92,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
         self.call_later(delay_s / 2, access)
         return future
-
-    def _process_events(self, event_list: object) -> None: ...
 
     def _write_to_self(self) -> None: ...
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -88,6 +89,8 @@ class SimulatedNode:
         self._on_disk: set[bytes] = set()
         self._directory: Path = world.directory / name
         self._tasks: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()
+        self._context.run(DISK.set, self)
         self._own: asyncio.Queue[Body] = asyncio.Queue()
         self.ledger: Ledger
         self._store: SimulatedStore
@@ -207,7 +210,7 @@ class SimulatedNode:
         """Take in what a peer sent."""
         if isinstance(message, wire.Status):
             peer.status = message
-        self.spawn(self._take(peer, message))
+        self._begin(self._take(peer, message))
 
     def joined(self, peer: SimulatedPeer) -> None:
         """Greet a peer that has just been connected, with all that waits here."""
@@ -218,7 +221,7 @@ class SimulatedNode:
 
     def offer(self, transactions: list[Transaction]) -> None:
         """Take transactions from a client; those that are final it gets a receipt for."""
-        self.spawn(self._admit(transactions))
+        self._begin(self._admit(transactions))
 
     async def _take(self, peer: SimulatedPeer, message: wire.Message) -> None:
         if not isinstance(message, wire.Transactions):
@@ -319,18 +322,28 @@ class SimulatedNode:
 
     def spawn(self, part: Coroutine[Any, Any, None]) -> None:
         """Run a part of this node until it ends or the power goes."""
-        context = contextvars.copy_context()
-        context.run(DISK.set, self)
-        task = asyncio.get_running_loop().create_task(part, context=context)
+        task = asyncio.get_running_loop().create_task(part, context=self._context)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, self.life))
 
+    def _begin(self, part: Coroutine[Any, Any, None]) -> None:
+        """Run a part now; it becomes a task only where it has to wait, and mostly it has not."""
+        try:
+            awaited = self._context.run(part.send, None)
+        except StopIteration:
+            return
+        except (Exception, CrashError) as error:  # noqa: BLE001 - judged like a task's
+            self._failed(self.life, error)
+        else:
+            self.spawn(_go_on(part, awaited))
+
     def _ended(self, life: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None or isinstance(error, CrashError):
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(life, error)
+
+    def _failed(self, life: int, error: BaseException) -> None:
+        if isinstance(error, CrashError):
             return
         if life != self.life and not isinstance(error, SimulationError):
             return  # its files were closed under it
@@ -351,3 +364,18 @@ class SimulatedNode:
         for task in tasks:
             task.cancel()
         asyncio.get_running_loop().call_soon(self._store.close)
+
+
+@types.coroutine
+def _go_on(part: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """Go on with a part that has begun, and waits."""
+    while True:
+        try:
+            try:
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001 - handed on
+                awaited = part.throw(error)
+            else:
+                awaited = part.send(sent)
+        except StopIteration:
+            return
