@@ -219,8 +219,10 @@ class Agreement:
         try:
             self.work_changed()
             while True:
-                await self._stop_asking()
-                await self._work_off()
+                if self._ledger.asking:
+                    await self._stop_asking()
+                if self._todo:
+                    await self._work_off()
                 item = await self._inbox.get()
                 if isinstance(item, _FromPeer):
                     if not item.peer.is_closed:
@@ -265,9 +267,7 @@ class Agreement:
             )
 
     async def _stop_asking(self) -> None:
-        """Vote from now on, above what this validator can have voted with an earlier store."""
-        if not self._ledger.asking:
-            return
+        """If enough others are heard, vote above what it can have voted with an earlier store."""
         abstain = self._may_have_voted()
         if abstain is None:
             return

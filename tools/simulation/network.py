@@ -158,13 +158,17 @@ class Links:
         self._last_heard: dict[tuple[int, int], float] = {}
         # How many connections a pair has had: what was sent over an earlier one is lost.
         self._count: Counter[tuple[int, int]] = Counter()
+        # What is sent goes to one peer after the other.
+        self._latest: tuple[bytes, wire.Message] | None = None
 
     def carry(self, sender: int, receiver: int, frame: bytes) -> None:
         """Send a frame into the air."""
         world = self._world
         if not world.nodes[sender].is_up:
             return
-        message = message_of(frame)
+        if self._latest is None or self._latest[0] is not frame:
+            self._latest = frame, message_of(frame)
+        message = self._latest[1]
         world.nodes[sender].sends(message)
         if isinstance(message, wire.Proposal):
             world.saw_proposal(message)
@@ -178,9 +182,10 @@ class Links:
         if len(passing) < len(parts):
             raw = [part for part in passing if isinstance(part, bytes)]
             frame = wire.encode_message(wire.Votes(raw))
+            message = message_of(frame)
+        count = self._count[_pair(*link)]
         for number, at_ms in enumerate(arrivals):
-            count = self._count[_pair(*link)]
-            world.at(at_ms, self._arrive, link, count, frame, number > 0)
+            world.at(at_ms, self._arrive, link, count, (message, len(frame)), number > 0)
 
     def close(self, one: int, other: int) -> None:
         """End a connection, on both sides."""
@@ -227,7 +232,9 @@ class Links:
         one.joined(ends[0])
         other.joined(ends[1])
 
-    def _arrive(self, link: tuple[int, int], count: int, frame: bytes, is_copy: bool) -> None:
+    def _arrive(
+        self, link: tuple[int, int], count: int, sent: tuple[wire.Message, int], is_copy: bool
+    ) -> None:
         sender, receiver = link
         if count != self._count[_pair(*link)]:
             return
@@ -235,11 +242,11 @@ class Links:
         peer = node.peers.peer(sender) if node.is_up else None
         if peer is None or node.fork is not None:
             return
-        message = message_of(frame)
+        message, size = sent
         if is_copy and (message.KIND in wire.ANSWERS or message.KIND in wire.ANSWERS.values()):
             return  # TCP brings nothing twice, and of these each one is counted
-        peer.frame_bytes = len(frame)
-        look = node.peers.scores.take(peer.kid, message.KIND, len(frame), self._world.now_ms / 1000)
+        peer.frame_bytes = size
+        look = node.peers.scores.take(peer.kid, message.KIND, size, self._world.now_ms / 1000)
         if not peer.was_asked(message):
             peer.offend(Offence.UNASKED, f"sends {message.KIND} that nobody asked for")
         elif look:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import shutil
 import types
 from collections.abc import Coroutine, Generator
 from functools import partial
@@ -112,9 +113,8 @@ class SimulatedNode:
         self.crash_at = None
         self._on_disk.clear()
         founding = world.consortium.founding
-        is_new = not self._directory.exists()
         self._store = SimulatedStore(self._directory, founding.chain_id, self)
-        if is_new and self.index < world.scenario.validators:
+        if self._is_founder:
             # As its operator would say who knows that it has never run: the founders need not
             # all be there before any of them votes.
             self._store.stop_asking(0)
@@ -147,18 +147,23 @@ class SimulatedNode:
             self.spawn(part)
 
     @property
+    def _is_founder(self) -> bool:
+        """Whether it has been a validator from the beginning, and has never run before."""
+        return self.starts == 1 and self.index < self.world.scenario.validators
+
+    @property
     def abstains(self) -> bool:
         """Whether it does not vote yet, should it be a validator, as its ledger is new."""
         return self.is_up and (self.ledger.asking or self.ledger.abstain > self.ledger.height)
 
-    def stop(self) -> None:
-        """Lose power."""
+    def stop(self, *, wiped: bool = False) -> None:
+        """Lose power, and all that is on the disk where that is wiped."""
         if self.is_up:
             self.is_up = False
             self.life += 1
             self.world.links.lose(self.index)
             # What runs now has to unwind before its files can be closed.
-            asyncio.get_running_loop().call_soon(self._bury, list(self._tasks))
+            asyncio.get_running_loop().call_soon(self._bury, list(self._tasks), wiped)
             self._tasks = set()
 
     def may_crash(self, point: str) -> None:
@@ -280,10 +285,11 @@ class SimulatedNode:
         self.world.count(f"blocks committed {late}")
 
     def stopped_asking(self, abstain: int) -> None:
-        """Count how a newcomer, who asks first, comes to vote."""
-        if self.index >= self.world.scenario.validators:
+        """Count how one with a new ledger, who asks first, comes to vote."""
+        if not self._is_founder:
+            whose = "new" if self.index >= self.world.scenario.validators else "wiped"
             how = "at once" if not abstain else "after a while"
-            self.world.count(f"new ledgers that asked first: may vote {how}")
+            self.world.count(f"{whose} ledgers that asked first: may vote {how}")
 
     def saw_vote(self, vote: Vote) -> None:
         """Show the judge a vote that is on this disk now, and may be sent."""
@@ -291,8 +297,13 @@ class SimulatedNode:
 
     def sends(self, message: wire.Message) -> None:
         """Fail where an own vote is about to leave that a power cut could make us forget."""
-        for vote in votes_of(message):
-            if vote.validator == self.key.kid and vote.height > self.ledger.height:
+        votes = votes_of(message)
+        if not votes or self.ledger.asking:
+            return
+        # What it voted with a disk that is gone comes back from others, and is passed on.
+        least = max(self.ledger.height, self.ledger.abstain)
+        for vote in votes:
+            if vote.validator == self.key.kid and vote.height > least:
                 self._check_on_disk(vote)
 
     def sent(self, message: wire.Message) -> None:
@@ -332,7 +343,7 @@ class SimulatedNode:
             awaited = self._context.run(part.send, None)
         except StopIteration:
             return
-        except (Exception, CrashError) as error:  # noqa: BLE001 - judged like a task's
+        except Exception as error:  # noqa: BLE001 - judged as where a task ends
             self._failed(self.life, error)
         else:
             self.spawn(_go_on(part, awaited))
@@ -360,10 +371,13 @@ class SimulatedNode:
         for task in self._tasks:
             task.cancel()
 
-    def _bury(self, tasks: list[asyncio.Task[None]]) -> None:
+    def _bury(self, tasks: list[asyncio.Task[None]], wiped: bool) -> None:
         for task in tasks:
             task.cancel()
-        asyncio.get_running_loop().call_soon(self._store.close)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._store.close)
+        if wiped:
+            loop.call_soon(shutil.rmtree, self._directory)
 
 
 @types.coroutine

@@ -17,10 +17,19 @@ from . import decisions
 from .decisions import Decision
 from .disk import POINTS
 
+# Shorter than where only the votes are played: there is more to be done in each ms. What takes
+# several faults in a row still comes about in thousands of runs.
+FAULTS_MS = (8_000, 22_000)
+# Of the transactions that a scenario has, one of so many is a pack of a board's.
+SPARSE = 2
 # Beyond what a block's time may be ahead (MAX_FUTURE_MS), and within it.
 SKEWS_MS = (600_000, -600_000, 600_000, -600_000, 100_000, 100_000, -100_000)
 SLOW_DISK_MS = (50, 400, 2500)
-TROUBLES = ("clock", "slow disk")
+TROUBLES = ("clock", "slow disk", "wiped disk")
+# How often a validator's disk is wiped where that is promised to do no harm, and how long until
+# it is back with an empty one.
+WIPE_CHANCE = 0.5
+WIPED_MS = (50, 1000, 4000)
 # How often, where a majority rules, a liar gets the chance to part the others for good.
 SIEGE_CHANCE = 0.2
 
@@ -32,7 +41,8 @@ class Trouble:
     Attributes:
         kind: one of TROUBLES.
         amount_ms: how far the clock is ahead from then on, or the longest time that an
-            access to the disk takes; 0 sets it right.
+            access to the disk takes; 0 sets it right. Of a wiped disk, how long the node is
+            down.
     """
 
     at_ms: int
@@ -89,7 +99,8 @@ class Script:
     def draw(cls, seed: int) -> Script:
         """Draw everything from the seed."""
         rng = random.Random(f"whole nodes {seed}")  # noqa: S311 - must replay
-        scenario = Scenario.draw(seed)
+        scenario = Scenario.draw(seed, FAULTS_MS)
+        scenario = replace(scenario, transactions=scenario.transactions[::SPARSE])
         is_odd = scenario.validators % 2 == 1
         is_besieged = is_odd and scenario.rule == "majority" and rng.random() < SIEGE_CHANCE
         if is_besieged:
@@ -125,6 +136,8 @@ class Script:
             amount_ms = rng.choice(SLOW_DISK_MS)
             troubles.append(Trouble(rng.randint(0, heal_ms), "slow disk", node, amount_ms))
             troubles.append(Trouble(heal_ms, "slow disk", node, 0))
+        if not decides:
+            troubles += _wipes(random.Random(f"wiped disks {seed}"), scenario)  # noqa: S311
         points = (*CRASH_POINTS, *POINTS)
         script = cls(
             scenario=scenario,
@@ -137,6 +150,20 @@ class Script:
         if not decides:
             return script
         return replace(script, decisions=decisions.draw_decisions(votes, scenario, script.lost))
+
+
+def _wipes(rng: random.Random, scenario: Scenario) -> list[Trouble]:
+    """Let a validator lose all that is on its disk, once or twice.
+
+    Where a quorum is left without it, and nobody understates its height: then it must not vote
+    against what it voted before (CONSENSUS.md, "A new ledger").
+    """
+    is_promised = scenario.equivocator is None and scenario.validators > scenario.quorum
+    if not is_promised or rng.random() >= WIPE_CHANCE:
+        return []
+    node, heal_ms = rng.randrange(scenario.validators), scenario.heal_ms
+    times = [rng.randint(heal_ms // 4, heal_ms) for _ in range(rng.choice((1, 1, 2)))]
+    return [Trouble(at_ms, "wiped disk", node, rng.choice(WIPED_MS)) for at_ms in times]
 
 
 def _besieged(scenario: Scenario, rng: random.Random) -> Scenario:

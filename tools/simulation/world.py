@@ -55,9 +55,13 @@ CATCH_UP_MS = 2000 + 1000 * CATCH_UP_TIMEOUT_S
 POLL_S = 0.05
 # How long a run goes on for which nothing but safety is promised.
 SAFE_ONLY_S = 20.0
+# How long it still goes on once all agree on a new block all the same.
+CALM_S = 2.0
 # Where the files of a run live; memory, if there is such a place.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the directory made in it is private
 _MINER_MS = 1.0
+# Somebody who is heard has been at the highest one, and so there is one below.
+FEWEST_BLOCKS_FOR_A_WIPE = 2
 
 
 @dataclass
@@ -375,12 +379,24 @@ class World:
         begin_ms = self.now_ms
         self._healed_at = max(node.height for node in self.nodes)
         if not self._must_live():
-            await self._wait(SAFE_ONLY_S)
+            await self._calm_down(begin_ms)
             return self._conclude(begin_ms, 0)
         bound_ms = self.recovery_bound_ms()
         while self.now_ms - begin_ms < bound_ms and not self._has_recovered():
             await self._wait(POLL_S)
         return self._conclude(begin_ms, bound_ms)
+
+    async def _calm_down(self, begin_ms: float) -> None:
+        """Go on where nothing but safety is promised, for a while after all agree if they do."""
+        while self.now_ms - begin_ms < SAFE_ONLY_S * 1000 and not self._is_calm():
+            await self._wait(POLL_S)
+        if self._is_calm():
+            await self._wait(CALM_S)
+
+    def _is_calm(self) -> bool:
+        """Whether all that have not stopped have a new block, on one chain."""
+        going = [node for node in self._healthy() if node.fork is None]
+        return self._has_recovered(going) and not self._astray()
 
     def _must_live(self) -> bool:
         """Whether the promise holds for all who have voted since the faults, or will next."""
@@ -496,12 +512,26 @@ class World:
     def _trouble(self, trouble: Trouble) -> None:
         node = self.nodes[trouble.node]
         self._tell(f"{trouble.kind} {node.name} {trouble.amount_ms} ms")
+        if trouble.kind == "wiped disk":
+            self._wipe(node, trouble.amount_ms)
+            return
         if trouble.amount_ms:
             self.count(f"faults: {trouble.kind}")
         if trouble.kind == "clock":
             node.skew_ms = trouble.amount_ms
         else:
             node.slowest_access_ms = trouble.amount_ms
+
+    def _wipe(self, node: SimulatedNode, down_ms: int) -> None:
+        """Have a node lose its disk, unless no block is final that others must have, too.
+
+        Before that, a validator that has forgotten what it voted votes at once.
+        """
+        if node.is_up and node.fork is None and node.ledger.height >= FEWEST_BLOCKS_FOR_A_WIPE:
+            self.count("faults: wiped disk")
+            node.stop(wiped=True)
+            self.judge.forget(node.name)
+            self.at(self.now_ms + down_ms, self._safely, self._restart, node)
 
     async def _heal(self) -> None:
         self._tell("the faults end")
@@ -522,12 +552,12 @@ class World:
     def _healthy(self) -> list[SimulatedNode]:
         return [node for node in self.nodes if node.is_up and not isinstance(node, Equivocator)]
 
-    def _has_recovered(self) -> bool:
+    def _has_recovered(self, nodes: Iterable[SimulatedNode] | None = None) -> bool:
         wish = self._last_wish
         assert wish is not None
         return all(
             node.ledger.state.next_sequence(wish.signer) > wish.sequence
-            for node in self._healthy()
+            for node in (self._healthy() if nodes is None else nodes)
             if self._is_member(node)
         )
 
@@ -544,8 +574,8 @@ class World:
         report = Report(self.script, coverage=self.coverage)
         for node in healthy:
             self.judge.check_chain(node.name, node.hashes())
-            if node.fork is None and not self._agrees_with_all(node):
-                self.judge.fail(f"{node.name} is on a fork and does not know")
+        for name in self._astray():
+            self.judge.fail(f"{name} is on a fork and does not know")
         if not self._judge.has_forked:
             self._check_receipts(healthy)
         report.must_live = bound_ms > 0 and self._must_live()
@@ -566,14 +596,11 @@ class World:
             if longest.ledger.find(transaction_id) is None:
                 self.judge.fail(f"a receipted transaction is lost: {transaction_id.hex()}")
 
-    def _agrees_with_all(self, node: SimulatedNode) -> bool:
-        own = node.hashes()
-        for other in self._healthy():
-            theirs = other.hashes()
-            common = min(len(own), len(theirs))
-            if other.fork is None and own[:common] != theirs[:common]:
-                return False
-        return True
+    def _astray(self) -> list[str]:
+        """Who goes on, and has another chain than somebody else who does."""
+        chains = {node.name: node.hashes() for node in self._healthy() if node.fork is None}
+        longest = max(chains.values(), key=len, default=[])
+        return [name for name, own in chains.items() if own != longest[: len(own)]]
 
     async def _end(self) -> None:
         for node in self.nodes:

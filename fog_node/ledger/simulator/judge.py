@@ -166,6 +166,10 @@ class Judge:
         if one.validator != self._liar:
             self.fail(f"{node} accuses {self._name_of(one.validator)}, who is honest")
 
+    def forget(self, node: str) -> None:
+        """Expect no more that a node has the blocks that it took as final: its disk is gone."""
+        self._heights.pop(node, None)
+
     def check_chain(self, node: str, chain: Sequence[bytes]) -> None:
         """Check the hashes of a node's blocks, from height 1 on.
 

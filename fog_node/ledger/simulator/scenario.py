@@ -15,6 +15,8 @@ PARTITIONS = ("halves", "ring", "one", "majority", "none")
 AMBUSHES = ("ambush", "ambush with a crash")
 FAULT_KINDS = (*PARTITIONS, *AMBUSHES, *AMBUSHES, "crash", "crash", "blackout", "weather")
 AMBUSH_ROUNDS = 3
+# How long the faults last, in ms: between these.
+FAULTS_MS = (15_000, 40_000)
 # Waits measured by clocks that differ by more than STEADY_SPREAD need not ever fit together.
 STEADY_SPREAD = 1.25
 CLOCK_SPREADS = (1.0, 1.0, STEADY_SPREAD, STEADY_SPREAD, 2.0)
@@ -149,8 +151,8 @@ class Scenario:
         return self.is_safe and is_steady and self.validators - lost >= self.quorum
 
     @classmethod
-    def draw(cls, seed: int) -> Scenario:
-        """Draw everything from the seed."""
+    def draw(cls, seed: int, faults_ms: tuple[int, int] = FAULTS_MS) -> Scenario:
+        """Draw everything from the seed; the faults last between these two times."""
         rng = random.Random(seed)  # noqa: S311 - must replay, need not be secret
         count = rng.randint(MIN_VALIDATORS, MAX_VALIDATORS)
         rule = rng.choice(QUORUM_RULES)
@@ -159,7 +161,7 @@ class Scenario:
         if rule == "two-thirds" and count < 4:
             equivocator = None
         observer = rng.random() < 0.15
-        heal_ms = rng.randint(15_000, 40_000)
+        heal_ms = rng.randint(*faults_ms)
         spare = count - quorum - (equivocator is not None)
         others = [node for node in range(count) if node != equivocator]
         gone = frozenset(rng.sample(others, rng.randint(0, max(0, spare))))

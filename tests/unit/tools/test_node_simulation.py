@@ -25,10 +25,10 @@ from tools.simulation import Script, enact, remembered
 from tools.simulation.many import Summary, play
 from tools.simulation.script import Trouble
 
-RUNS = int(os.environ.get("FOGLINE_SIM_NODE_RUNS", "200"))
+RUNS = int(os.environ.get("FOGLINE_SIM_NODE_RUNS", "1000"))
 FIRST_SEED = int(os.environ.get("FOGLINE_SIM_SEED", "0"))
 SEEDS_TO_FIND_A_MUTANT = 150
-FEWEST_RUNS_FOR_COVERAGE = 200
+FEWEST_RUNS_FOR_COVERAGE = 1000
 # Found by chance: v1 is 6 blocks behind v0, on the other branch, and hears from it first.
 SEED_WITH_A_NODE_BEHIND_AT_A_FORK = 440
 JOBS = min(2, len(os.sched_getaffinity(0)))
@@ -61,6 +61,7 @@ EXPECTED = {
     "faults: ring",
     "faults: slow disk",
     "faults: weather",
+    "faults: wiped disk",
     "late joiners",
     "messages cut off",
     "messages delayed tenfold",
@@ -81,6 +82,7 @@ EXPECTED = {
     "validators removed: no members any more",
     "validators removed: observers now",
     "validators' keys replaced",
+    "wiped ledgers that asked first: may vote after a while",
 }
 
 
@@ -301,6 +303,18 @@ def test_a_clock_ahead_does_not_make_the_others_wait_for_it(monkeypatch):
             list(map(enact, scripts))
 
 
+def vote_with_a_new_ledger(monkeypatch):
+    """Whoever has lost its disk votes at once, as if it never had."""
+    create = Store._create
+
+    def without_asking(self, *arguments):
+        meta = create(self, *arguments)
+        meta.asking = False
+        return meta
+
+    monkeypatch.setattr(Store, "_create", without_asking)
+
+
 def any_run(script):
     return True
 
@@ -311,6 +325,10 @@ def may_fork(script):
 
 def decides(script):
     return bool(script.decisions)
+
+
+def wipes_a_disk(script):
+    return any(trouble.kind == "wiped disk" for trouble in script.troubles)
 
 
 @pytest.mark.parametrize(
@@ -327,6 +345,7 @@ def decides(script):
         (keep_the_founding_validators, "is no validator|voters of|blames|no new block", decides),
         (count_removed_validators, "is no validator|voters of", decides),
         (keep_the_founding_quorum, "voters of|no new block", decides),
+        (vote_with_a_new_ledger, "contradicts itself|breaks its lock", wipes_a_disk),
     ],
 )
 def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as, among):
