@@ -7,7 +7,7 @@ import drivers
 
 from . import VERSION, config, console, keystore
 from .clock import Clock, ask_ntp
-from .errors import FoglineError
+from .errors import FoglineError, RestartNeeded
 from .flash import Flash
 from .gaps import Gaps
 from .journal import Journal
@@ -21,6 +21,7 @@ from .uplink import Uplink
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
+EXIT_RESTART = 3
 FLUSH_TIMEOUT_MS = 1_000
 NTP_RETRY_MS = 5_000
 NTP_AGAIN_MS = 3_600_000
@@ -41,6 +42,9 @@ def main():
     except FoglineError as error:
         console.say("refused", error=str(error))
         return EXIT_REFUSED
+    except RestartNeeded as error:
+        console.say("restart", reason=str(error))
+        return EXIT_RESTART
     except KeyboardInterrupt:
         console.say("interrupted")
         return EXIT_REFUSED

@@ -69,6 +69,21 @@ def open_bundle(file, size, release_keys, chain_id):
     return parse(manifest), at, length
 
 
+def find_payload(file, size):
+    """Return (offset, length) of the payload; that verifies nothing of the bundle."""
+    _, at = _head(file, 0, _LIST)
+    count, at = _head(file, at, _LIST)
+    if count > MAX_SIGNERS:
+        raise UpdateError("update.bundle", "%d signatures" % count)
+    for _ in range(count):
+        length, at = _head(file, at, _BYTES)
+        at += length
+    length, at = _head(file, at, _BYTES)
+    if at + length != size:
+        raise UpdateError("update.bundle", "does not end with its payload")
+    return at, length
+
+
 def _head(file, at, major):
     """Read the head of an item of type `major` at `at`; returns (argument, offset behind it)."""
     file.seek(at)

@@ -96,3 +96,7 @@ class SensorFault(DriverError):  # noqa: N818 - what a pack calls it
         super().__init__("sensor." + fault, detail)
         self.fault = fault
         self.reopen = reopen
+
+
+class RestartNeeded(Exception):  # noqa: N818 - no fault: what comes next needs an empty heap
+    """The board has to start anew, by which nothing is lost. No FoglineError: nobody handles it."""

@@ -10,6 +10,10 @@ which stays in its slot until then, and does not take that bundle again.
 The state file says which slot is active. It is replaced in one step, after the slot it names
 is complete and before the other one is touched: whenever the power goes, the board comes up
 with the old model or with the new one.
+
+Reading and planning a model takes more memory than running it. So `preload` loads the model that
+a start is going to need before the rest of the firmware is there; and where a board that is at work
+has no room for that, it starts anew (RestartNeeded).
 """
 
 import gc
@@ -18,7 +22,8 @@ from time import ticks_diff, ticks_ms
 
 from . import board, cbor
 from . import bundle as bundles
-from .errors import EncodingError, FoglineError, UpdateError
+from .errors import EncodingError, FoglineError, RestartNeeded, UpdateError
+from .flash import Flash
 from .judge import Judge
 from .tflite import MAX_ARENA_BYTES, Model, supported, unload
 
@@ -37,6 +42,52 @@ _MAX_ANNOUNCEMENT_BYTES = 512
 _MAX_MESSAGE_BYTES = CHUNK_BYTES + 128
 _HASH_BYTES = 32
 _READ_BYTES = 1024
+# What a board's other code, its table for signing and its buffers take once it is at work.
+REST_BYTES = 96 * 1024
+
+_preloaded = None  # the slot that `preload` looked at, "" for none; None: it has not run
+_prepared = None  # (SHA-256 of the .tflite, Model) that it made
+
+
+def preload(flash=None):
+    """Load the model that the next `start` needs, while the heap is empty.
+
+    `start` takes it only after checking the bundle as ever, and only if its bytes are those that
+    were signed. What goes wrong here, it meets again and reports.
+    """
+    global _preloaded, _prepared
+    _prepared = None
+    _preloaded = ""
+    try:
+        if flash is None:
+            flash = Flash("")
+        slot = _State(flash).needed_slot()
+        if slot is not None:
+            _preloaded = slot
+            with flash.open(slot) as file:
+                at, length = bundles.find_payload(file, flash.size(slot))
+            _prepared = _prepare(flash, slot, at, length)
+    except Exception:  # noqa: BLE001 - see above
+        _prepared = None
+    gc.collect()
+    if _prepared is not None and gc.mem_free() < REST_BYTES:
+        _prepared = None
+        gc.collect()
+
+
+def _prepare(flash, slot, at, length):
+    """Return (SHA-256, Model) of the .tflite in a slot, ready to run."""
+    try:
+        data = bytearray(length)
+        with flash.open(slot) as file:
+            file.seek(at)
+            if file.readinto(data) != length:
+                raise UpdateError("update.payload", "cut short")
+        model = Model(data)
+        model.allocate()
+        return hashlib.sha256(data).digest(), model
+    finally:
+        unload()
 
 
 class _State:
@@ -98,6 +149,14 @@ class _State:
         except OSError:
             self.trial, self.previous = True, previous
             raise
+
+    def needed_slot(self):
+        """Return the name of the slot whose model a start takes into use, None for none."""
+        if self.download is not None:
+            slot = SLOT_FILES[self.spare]
+            if self._flash.size(slot) >= self.download[1]:
+                return slot
+        return None if self.bundle is None else SLOT_FILES[self.slot]
 
     @property
     def spare(self):
@@ -161,12 +220,14 @@ class Updater:
                 pass  # a trial that cannot be counted goes on
         if state.trial and state.starts > MAX_TRIAL_STARTS:
             self._roll_back("the board started %d times during the trial" % state.starts)
-        elif state.bundle is not None:
-            self._activate()
+        elif state.needed_slot() == SLOT_FILES[state.slot]:
+            self._activate()  # else the other one comes first
         if state.download is not None:
             self._have = self._flash.size(SLOT_FILES[state.spare])
             self._report("downloading", 0, state.download[0], "")
             self._finish_if_complete()
+        if self.judge is None and self._state.bundle is not None:
+            self._activate()  # the download came first and is not it
 
     def push(self, row, time_ms):
         """Let the active model judge a row: see `Judge.push`. A model that fails is given up."""
@@ -189,6 +250,7 @@ class Updater:
         try:
             self.judge = self._load(slot, *self._check(slot))
         except (FoglineError, MemoryError, OSError) as error:
+            _restart_for_memory(slot, error)
             self._roll_back(_reason(error))
         else:
             self._report("active", self.version, self.digest, "")
@@ -217,9 +279,11 @@ class Updater:
             state.save()
         except OSError as error:
             reason = "%s; %s" % (reason, _reason(error))
-        if previous:
-            self._activate()
-        self._report("rolled_back", self.version, self.digest, reason)
+        try:
+            if previous:
+                self._activate()
+        finally:
+            self._report("rolled_back", self.version, self.digest, reason)
         self._offer_waiting()
 
     # The download -------------------------------------------------------------------------
@@ -340,7 +404,7 @@ class Updater:
         state = self._state
         try:
             manifest, at, length = self._check(slot)
-            running = self.version
+            running = self._running_version()
             if not manifest["min_version"] <= running < manifest["version"]:
                 raise UpdateError(
                     "update.version",
@@ -357,6 +421,7 @@ class Updater:
             judge = self._load(slot, manifest, at, length)
             state.try_spare()
         except (FoglineError, MemoryError) as error:
+            _restart_for_memory(slot, error)
             self._reject(_reason(error))
         except OSError as error:
             self._state = _State(self._flash)  # the old or the new, whichever is in flash
@@ -369,6 +434,15 @@ class Updater:
             return
         if self._state.bundle is not None:
             self._activate()
+
+    def _running_version(self):
+        """Version of the model in use, which may not be loaded yet; 0 for none."""
+        if self.judge is not None or self._state.bundle is None:
+            return self.version
+        try:
+            return self._check(SLOT_FILES[self._state.slot])[0]["version"]
+        except (FoglineError, MemoryError):
+            return 0
 
     def _reject(self, reason):
         """Never take the downloaded bundle again; raises OSError."""
@@ -409,23 +483,27 @@ class Updater:
 
     def _load(self, slot, manifest, at, length):
         """Return the Judge of a checked bundle once its self-test vectors pass."""
-        data = bytearray(length)
-        with self._flash.open(slot) as file:
-            file.seek(at)
-            if file.readinto(data) != length:
-                raise UpdateError("update.payload", "cut short")
-        try:
-            model = Model(data)
-            if any(name not in manifest["ops"] for name in model.ops):
-                raise UpdateError("update.ops", "the model has more than the manifest says")
-            model.allocate()
-        finally:
-            unload()
+        global _prepared
+        prepared, _prepared = _prepared, None
+        if prepared is None or prepared[0] != manifest["payload"]["sha256"]:
+            prepared = None  # two at once may be more than the board holds
+            prepared = _prepare(self._flash, slot, at, length)
+        model = prepared[1]
+        if any(name not in manifest["ops"] for name in model.ops):
+            raise UpdateError("update.ops", "the model has more than the manifest says")
         judge = Judge(model, manifest, self._channels)
         for number, test in enumerate(manifest["selftest"]):
             if model.invoke([test["in"]])[0] != test["out"]:
                 raise UpdateError("update.selftest", "vector %d" % number)
         return judge
+
+
+def _restart_for_memory(slot, error):
+    """Raise RestartNeeded where `slot` could be loaded by a start that begins with it."""
+    if _preloaded in (None, slot):
+        return  # nothing would be better
+    if isinstance(error, MemoryError) or getattr(error, "code", "") == "model.memory":
+        raise RestartNeeded("memory for the model in " + slot)
 
 
 def _reason(error):

@@ -1,9 +1,12 @@
 """Releases on the board: what is installed, what is refused, and every power cut on the way."""
 
+# ruff: noqa: SLF001 - a test may look inside
+
 import hashlib
 import io
 
 from fogline import cbor, update
+from fogline.errors import ModelError, RestartNeeded
 from fogline.flash import Flash
 from fogline.update import CHUNK_BYTES, MAX_DOWNLOADS, MAX_TRIAL_STARTS, TRIAL_VERDICTS, Updater
 from support import raises, vectors
@@ -183,6 +186,100 @@ def board_with(name, version):
     board.judge(TRIAL_VERDICTS)
     assert board.updater.version == version
     return board, flash
+
+
+class SmallHeap:
+    """A heap that models can be loaded in while it is empty, and not afterwards."""
+
+    def __init__(self):
+        self.too_small = False
+        self._preloading = False
+
+    def __enter__(self):
+        self._kept = update.Model, update.REST_BYTES
+        update.Model = self._model
+        update.REST_BYTES = 0
+        return self
+
+    def __exit__(self, *error):
+        update.Model, update.REST_BYTES = self._kept
+        update._preloaded = update._prepared = None
+
+    def _model(self, data):
+        if self._preloading and not self.too_small:
+            return self._kept[0](data)
+        raise ModelError("model.memory", "no room")
+
+    def start(self, flash):
+        """The board after a reset."""
+        self._preloading = True
+        update.preload(flash)
+        self._preloading = False
+        return Board(flash)
+
+
+def restarts(work, *arguments):
+    """Check that the board wants to start anew."""
+    try:
+        work(*arguments)
+    except RestartNeeded:
+        return
+    raise AssertionError("no restart")
+
+
+def test_a_small_board_loads_its_model_before_everything_else():
+    _, flash = board_with("v1", 1)
+    with SmallHeap() as heap:
+        board = heap.start(flash)
+        assert (board.updater.version, board.states()) == (1, ["active"])
+        board.judge(3)
+
+
+def test_a_small_board_installs_a_release_by_starting_anew():
+    _, flash = board_with("v1", 1)
+    with SmallHeap() as heap:
+        restarts(heap.start(flash).install, BUNDLES["v2"], 2)
+        board = heap.start(flash)
+        assert (board.updater.version, board.states()[-1]) == (2, "active")
+        board.judge(TRIAL_VERDICTS)
+        assert heap.start(flash).updater.version == 2
+
+
+def test_a_small_board_keeps_its_model_when_a_release_is_bad():
+    _, flash = board_with("v1", 1)
+    with SmallHeap() as heap:
+        restarts(heap.start(flash).install, BUNDLES["selftest"], 2)
+        restarts(heap.start, flash)  # refused; the model from before has to be loaded again
+        board = heap.start(flash)
+        assert (board.updater.version, board.states()) == (1, ["active"])
+        board.announce(BUNDLES["selftest"], 2)
+        assert board.updater.next_request() is None
+
+
+def test_a_model_that_is_too_large_for_any_start_is_refused():
+    _, flash = board_with("v1", 1)
+    with SmallHeap() as heap:
+        restarts(heap.start(flash).install, BUNDLES["v2"], 2)
+        heap.too_small = True
+        restarts(heap.start, flash)
+        heap.too_small = False
+        board = heap.start(flash)
+        assert board.updater.version == 1
+        board.announce(BUNDLES["v2"], 2)
+        assert board.updater.next_request() is None
+
+
+def test_what_was_loaded_before_is_used_only_as_it_was_signed():
+    _, flash = board_with("v1", 1)
+    slot = "slot_a.bin" if "slot_a.bin" in flash.files else "slot_b.bin"
+    with SmallHeap() as heap:
+        whole = flash.files[slot]
+        flash.files[slot] = whole[:-1] + bytes([whole[-1] ^ 1])
+        board = heap.start(flash)
+        assert board.updater.judge is None
+        assert board.states() == ["rolled_back"]
+        flash.files[slot] = whole[:100]
+        assert heap.start(flash).updater.judge is None
 
 
 def test_a_new_board_has_no_model():
