@@ -16,6 +16,7 @@ from fog_node.protocol.proof import (
     Proof,
     RangeClaim,
 )
+from fog_node.protocol.senml import Pack
 from fog_node.protocol.transactions import Enrol, PackBody
 
 from .consortium import load_founding
@@ -82,18 +83,26 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
         **_shown_block(proof, founding),
     }
     if isinstance(transaction.body, PackBody):
-        pack = transaction.body.pack
-        shown["readings"] = [
-            {"time": _iso(r.time), "name": r.name, "value": r.value, "unit": r.unit}
-            for r in pack.readings
-        ]
-        shown["verdicts"] = [
-            {"time": _iso(v.time), "score": v.score, "anomaly": v.anomaly} for v in pack.verdicts
-        ]
-        shown["faults"] = [
-            {"time": _iso(f.time), "sensor": f.sensor, "code": f.code} for f in pack.faults
-        ]
+        shown |= _shown_pack(transaction.body.pack)
     return shown
+
+
+def _shown_pack(pack: Pack) -> dict[str, Any]:
+    """What a pack says; of one whose board did not know the time, how long before its signature."""
+
+    def when(seconds: float) -> dict[str, Any]:
+        return {"time": _iso(seconds)} if pack.has_time else {"before_signature_s": -seconds}
+
+    return {
+        "readings": [
+            {**when(r.time), "name": r.name, "value": r.value, "unit": r.unit}
+            for r in pack.readings
+        ],
+        "verdicts": [
+            {**when(v.time), "score": v.score, "anomaly": v.anomaly} for v in pack.verdicts
+        ],
+        "faults": [{**when(f.time), "sensor": f.sensor, "code": f.code} for f in pack.faults],
+    }
 
 
 def _shown_range(proof: Proof, claim: RangeClaim, founding: Founding) -> dict[str, Any]:

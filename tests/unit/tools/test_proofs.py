@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from support.small_chain import SmallChain
 
+from fog_node.protocol import senml
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import MAX_PROOF_BYTES
+from fog_node.protocol.transactions import PackBody, sign_transaction
 from tools import proofs
 from tools.errors import ToolError
 
@@ -49,6 +51,26 @@ def proof(chain, pack, tmp_path):
     path = tmp_path / "reading.proof"
     path.write_bytes(chain.ledger.prove(pack.id).encode())
     return path
+
+
+def test_a_pack_without_time_says_how_long_before_its_signature(
+    chain, board, tmp_path, founding
+) -> None:
+    chain.enrol(board)
+    payload = senml.encode_pack(
+        32473, board.kid, -9, [(1, [("pressure", "bar", 1.0)])],
+        clock=senml.Clock(-9, 17, 3_600_000, None), faults=[senml.Fault(-7, "pump", "absent")],
+    )  # fmt: skip
+    body = PackBody.decode(payload)
+    sent = sign_transaction(board, body, chain.founding.chain_id, 1, dropped=0)
+    chain.seal(sent)
+    path = tmp_path / "untimed.proof"
+    path.write_bytes(chain.ledger.prove(sent.id).encode())
+    shown = proofs.verify(path, founding)
+    assert shown["readings"] == [
+        {"before_signature_s": 8, "name": "pressure", "value": 1.0, "unit": "bar"}
+    ]
+    assert shown["faults"] == [{"before_signature_s": 7, "sensor": "pump", "code": "absent"}]
 
 
 def test_it_says_what_a_proof_shows(chain, board, pack, proof, founding) -> None:
