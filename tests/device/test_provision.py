@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -18,16 +19,32 @@ from tools.devices.line import SerialLine
 from tools.devices.progress import whisper
 from tools.devices.repl import Repl
 from tools.devices.settings import Settings
-from tools.firmware_files import FIRMWARE
 
 BOARDS = load_boards()
 SETTINGS = Settings(values(), {"ca.der": b"authority" * 100})
 # How many of the cuts `make test` tries; `--every-cut` tries them all.
-CUTS = 5
+CUTS = 4
 
 
 @pytest.fixture
 def board(tmp_path, micropython):
+    with PtyBoard(tmp_path / "flash", micropython) as plugged:
+        yield plugged
+
+
+@pytest.fixture(scope="session")
+def provisioned(tmp_path_factory, micropython):
+    """The flash of a board that has been provisioned, to be copied."""
+    flash = tmp_path_factory.mktemp("provisioned") / "flash"
+    with PtyBoard(flash, micropython) as board:
+        provision(board)
+    return flash
+
+
+@pytest.fixture
+def ours(tmp_path, provisioned, micropython):
+    """A board that has been provisioned."""
+    shutil.copytree(provisioned, tmp_path / "flash")
     with PtyBoard(tmp_path / "flash", micropython) as plugged:
         yield plugged
 
@@ -49,12 +66,16 @@ def provision(board, settings=SETTINGS, *, start=False, **options):
     )
 
 
-def files_of(board):
+def files_in(directory):
     return {
-        path.relative_to(board.directory).as_posix(): path.read_bytes()
-        for path in sorted(board.directory.rglob("*"))
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+def files_of(board):
+    return files_in(board.directory)
 
 
 def test_an_empty_board_becomes_ours_and_again_nothing_is_copied(board) -> None:
@@ -81,8 +102,8 @@ def test_an_empty_board_becomes_ours_and_again_nothing_is_copied(board) -> None:
     assert all(after[name] == before[name] for name in ours if not name.startswith("outbox/"))
 
 
-def test_only_what_differs_is_copied_and_what_is_not_ours_goes(board) -> None:
-    first = provision(board)
+def test_only_what_differs_is_copied_and_what_is_not_ours_goes(ours) -> None:
+    board, key = ours, (ours.directory / "key.bin").read_bytes()
     (board.directory / "fogline" / "app.mpy").write_bytes(b"x" * 100)
     (board.directory / "fogline" / "pack.py").write_text("raise SystemExit  # hides pack.mpy")
     (board.directory / "fogline" / "old.mpy.part").write_bytes(b"rest of a cut")
@@ -90,14 +111,14 @@ def test_only_what_differs_is_copied_and_what_is_not_ours_goes(board) -> None:
     again = provision(board)
     # app.mpy, and main.py, which is out of the way while anything changes.
     assert (again["copied"], again["removed"]) == (2, 2)
-    assert again["kid"] == first["kid"]
+    assert (board.directory / "key.bin").read_bytes() == key
     names = set(files_of(board))
     assert "readings.csv" in names
     assert not names & {"fogline/pack.py", "fogline/old.mpy.part"}
 
 
-def test_settings_that_the_board_refuses_change_nothing(board) -> None:
-    first = provision(board)
+def test_settings_that_the_board_refuses_change_nothing(ours) -> None:
+    board = ours
     good = (board.directory / "board.json").read_bytes()
     with pytest.raises(
         BoardError, match=r"refuses the settings: config\.pack_rows.*mend the --set"
@@ -106,30 +127,33 @@ def test_settings_that_the_board_refuses_change_nothing(board) -> None:
     assert (board.directory / "board.json").read_bytes() == good
     # It does not start with half of a change either.
     assert not (board.directory / "main.py").exists()
-    assert provision(board)["kid"] == first["kid"]
+    assert provision(board)["is_new_key"] is False
     assert (board.directory / "main.py").exists()
 
 
-def test_a_damaged_key_is_told_and_not_replaced(board) -> None:
-    provision(board)
+def test_a_damaged_key_is_told_and_not_replaced(ours) -> None:
+    board = ours
     (board.directory / "key.bin").write_bytes(b"FGK1 damaged")
     with pytest.raises(BoardError, match=r"refuses to sign: key\.damaged.*delete key\.bin"):
         provision(board)
     assert (board.directory / "key.bin").read_bytes() == b"FGK1 damaged"
 
 
-def test_a_board_that_refuses_to_run_says_why(board, tmp_path) -> None:
-    source = tmp_path / "firmware"
-    source.symlink_to(FIRMWARE)
-    provision(board)
-    outbox = board.directory / "outbox"
-    outbox.write_bytes(b"a file where a directory belongs")
+def test_a_board_that_refuses_to_run_says_why(tmp_path, provisioned, micropython) -> None:
+    shutil.copytree(provisioned, tmp_path / "flash")
+    shutil.rmtree(tmp_path / "flash" / "outbox", ignore_errors=True)
+    (tmp_path / "flash" / "outbox").write_bytes(b"a file where a directory belongs")
+    with PtyBoard(tmp_path / "flash", micropython) as board:
+        check_refusal(board)
+
+
+def check_refusal(board):
     with pytest.raises(BoardError, match="is provisioned, and refuses to run: "):
         provision(board, start=True)
 
 
-def test_a_board_with_a_running_program_is_taken_over_and_goes_on(board) -> None:
-    provision(board, start=True)
+def test_a_board_with_a_running_program_is_taken_over_and_goes_on(ours) -> None:
+    board = ours
     found = Found(board.port, "", "", "", ("unix",), "running")
     row = work.look(found, BOARDS)
     assert (row["board"], row["fogline"]) == ("unix", "0.1.0")
@@ -192,45 +216,84 @@ def provision_cut(board, at):
     return not lines[-1].is_whole
 
 
-def test_a_cable_pulled_anywhere_leaves_a_board_that_the_same_step_repairs(
-    tmp_path, micropython, request
-) -> None:
+class Counting(SerialLine):
+    """Counts its writes."""
+
+    writes = 0
+
+    def write(self, data):
+        Counting.writes += 1
+        super().write(data)
+
+
+def cuts_of(total, few, request):
+    """At which writes the cable is pulled: one in each part of the whole, or at every one."""
+    if request.config.getoption("--every-cut"):
+        print(f"all of {total} writes")
+        return range(1, total + 1)
     seed = request.config.getoption("--cut-seed")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    print(f"seed {seed}")
     rng = random.Random(seed)
+    cuts = [1 + int((part + rng.random()) * total / few) for part in range(few)]
+    print(f"seed {seed}: writes {cuts} of {total}")
+    return cuts
 
-    class Counting(SerialLine):
-        writes = 0
 
-        def write(self, data):
-            Counting.writes += 1
-            super().write(data)
+def cut_and_repair(board, at, expected):
+    """Pull the cable amid a write: what is left never starts half-made, and is repaired."""
+    before = files_of(board)
+    was_cut = provision_cut(board, at)
+    left = files_of(board)
 
+    def copied(files):
+        """What we bring; not the key, nor what a board writes once it runs."""
+        roots = {"boot.py", "main.py", "board.json", "ca.der", "provision.mpy"}
+        kept = ("fogline/", "drivers/")
+        return {n: data for n, data in files.items() if n in roots or n.startswith(kept)}
+
+    if "main.py" in left:
+        assert copied(left) in (copied(before), copied(expected)), at
+    done = provision(board)
+    after = files_of(board)
+    assert was_cut or done["copied"] == 0
+    assert copied(after) == copied(expected), at
+    if "key.bin" in left:
+        assert after["key.bin"] == left["key.bin"]
+
+
+def test_a_cable_pulled_anywhere_leaves_a_board_that_the_same_step_repairs(
+    tmp_path, provisioned, micropython, request
+) -> None:
+    """A board with an older firmware: some files differ, some are missing, some are too many."""
+    old = tmp_path / "old"
+    shutil.copytree(provisioned, old)
+    expected = files_in(old)
+    for name in ("key.bin", "board.json", "drivers/base.mpy"):
+        (old / name).unlink()
+    (old / "fogline" / "cbor.mpy").write_bytes(expected["fogline/cbor.mpy"][:-1] + b"?")
+    (old / "fogline" / "cose.mpy.part").write_bytes(b"rest of another cut")
+    (old / "fogline" / "pack.py").write_text("raise SystemExit")
+    (old / "main.py").write_text("import fogline.app")
+
+    def board_of(name):
+        shutil.copytree(old, tmp_path / name)
+        return PtyBoard(tmp_path / name, micropython)
+
+    Counting.writes = 0
+    with board_of("counted") as board:
+        provision(board, open_=Counting)
+        assert {n for n in files_of(board) if n != "key.bin"} == set(expected) - {"key.bin"}
+    for at in cuts_of(Counting.writes, CUTS, request):
+        with board_of(f"cut{at}") as board:
+            cut_and_repair(board, at, expected)
+
+
+def test_a_cable_pulled_from_a_new_board(tmp_path, micropython, request) -> None:
+    Counting.writes = 0
     with PtyBoard(tmp_path / "whole", micropython) as board:
         provision(board, open_=Counting)
         expected = files_of(board)
     total = Counting.writes
-    cuts = range(1, total + 1)
-    if not request.config.getoption("--every-cut"):
-        # One in each part of the whole, so that every stage is met.
-        step = total / CUTS
-        cuts = [1 + int((part + rng.random()) * step) for part in range(CUTS)]
-    print(f"{total} writes")
-    for at in cuts:
+    for at in cuts_of(total, 1, request) if not request.config.getoption("--every-cut") else ():
         with PtyBoard(tmp_path / f"cut{at}", micropython) as board:
-            was_cut = provision_cut(board, at)
-            left = files_of(board)
-            # Never a main.py beside anything that is not as it should be.
-            if "main.py" in left:
-                assert {n: d for n, d in left.items() if n != "key.bin"} == {
-                    n: d for n, d in expected.items() if n != "key.bin"
-                }
-            key = left.get("key.bin")
-            done = provision(board)
-            after = files_of(board)
-            assert was_cut or done["copied"] == 0
-            assert set(after) == set(expected), at
-            assert all(after[n] == expected[n] for n in expected if n != "key.bin"), at
-            if key is not None:
-                assert after["key.bin"] == key
+            cut_and_repair(board, at, expected)

@@ -19,6 +19,7 @@ from tools.devices.settings import Settings
 from tools.hil.qemu import QemuTarget
 
 BOARDS = load_boards()
+MACHINES = ("arm", "rv32")
 SERIAL = {"port": "stdio", "window_bytes": 1024, "keepalive_s": 5, "interrupt": False}
 # What MicroPython leaves free on a Pico W.
 HEAP_BYTES = 190 * 1024
@@ -45,17 +46,23 @@ class QemuBoard:
         self._target.close()
 
 
-@pytest.mark.parametrize("machine", ["arm", "rv32"])
 def test_a_bare_board_is_ours_whatever_was_cut_and_shuts_its_prompt(
-    tmp_path, machine, request, monkeypatch
+    tmp_path, request, monkeypatch
 ) -> None:
+    """One of the machines, by the seed; `--every-cut` takes all."""
     seed = request.config.getoption("--cut-seed")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-    at = random.Random(seed).randrange(1, LEAST_WRITES)
-    print(f"seed {seed}: power is cut amid write {at}")
+    rng = random.Random(seed)
+    for machine in MACHINES if request.config.getoption("--every-cut") else [rng.choice(MACHINES)]:
+        at = rng.randrange(1, LEAST_WRITES)
+        print(f"seed {seed}: {machine}, power is cut amid write {at}")
+        provision_and_lock(machine, at, tmp_path / machine, monkeypatch)
+
+
+def provision_and_lock(machine, at, folder, monkeypatch):
     settings = values(serial=SERIAL)
     del settings["mqtt"]
-    board = QemuBoard(machine, tmp_path / "machine")
+    board = QemuBoard(machine, folder)
 
     def provision(open_=SerialLine, **options):
         made = work.provisioning(

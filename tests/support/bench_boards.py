@@ -115,12 +115,18 @@ class PtyBoard:
                 writing = [one for one, data in self._pending.items() if data]
                 readable, writable, _ = select.select(reading, writing, [], 0.02)
                 for sink in writable:
-                    with contextlib.suppress(BlockingIOError):
+                    try:
                         count = os.write(sink, self._pending[sink])
-                        self._pending[sink] = self._pending[sink][count:]
+                    except BlockingIOError:
+                        continue
+                    except OSError:  # the board has just ended
+                        count = len(self._pending[sink])
+                    self._pending[sink] = self._pending[sink][count:]
                 for source in readable:
                     try:
                         data = os.read(source, 4096)
+                    except BlockingIOError:
+                        continue
                     except OSError:  # nobody has the port open, or the board has ended
                         data = b""
                     if data:
