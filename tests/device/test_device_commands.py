@@ -11,7 +11,8 @@ from support.board_settings import values
 from support.firmware_images import FakeDrive, uf2, uf2_rp2350
 
 from tools import cli
-from tools.devices import enrolment
+from tools.devices import enrolment, monitor
+from tools.devices.line import open_line
 from tools.devices.work import load_records
 
 CONTENT = b"MicroPython" * 1000
@@ -75,12 +76,22 @@ def test_from_a_board_to_its_label(tmp_path, fogline, micropython) -> None:
 
         # Its console, once somebody listens and it starts.
         (board.directory / "board.json").rename(board.directory / "kept.json")
-        press = threading.Timer(0.3, board.reset)
-        press.start()
-        code, out, _ = fogline("monitor", "--port", board.port, "--seconds", "2.5")
-        press.join()
-        assert code == 0
-        assert "[refused] error config.file: board.json cannot be read" in out
+        stop, lines = threading.Event(), []
+
+        def show(_port, line):
+            lines.append(line)
+            if line.startswith("[refused]"):
+                stop.set()
+
+        def opened(port):
+            line = open_line(port)
+            board.reset()
+            return line
+
+        monitor.watch([board.port], show, seconds=60, open_=opened, stopping=stop)
+        told = "[refused] error config.file: board.json cannot be read"
+        assert any(line.startswith(told) for line in lines)
+        assert fogline("monitor", "--port", board.port, "--seconds", "0.2")[0] == 0
 
     labels = tmp_path / "labels.pdf"
     code, out, _ = fogline("label", "--from", report, "--out", labels, "--owner", "plant")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from serial.tools import list_ports
 
 from tools.boards import Board
 from tools.devices.drive import Drive, find_drives
+from tools.devices.pico import bootsel_on_usb
 
 __all__ = ["Found", "Port", "find_boards"]
 
@@ -63,6 +63,7 @@ def find_boards(
     boards: Mapping[str, Board],
     ports: Callable[[], Iterable[Port]] = list_ports.comports,
     drives: Callable[[], Sequence[Drive]] = find_drives,
+    bootsel: Callable[[Mapping[str, Board]], Sequence[tuple[str, str]]] = bootsel_on_usb,
 ) -> list[Found]:
     """All that is plugged in and shows a USB id of `hardware/boards/`, in order of the ports."""
     found = []
@@ -92,7 +93,8 @@ def find_boards(
                     )
                 )
                 break
-    for drive in drives():
+    mounted = drives()
+    for drive in mounted:
         fitting = tuple(
             board.id
             for board in boards.values()
@@ -102,12 +104,15 @@ def find_boards(
             found.append(
                 Found(str(drive.root), "", f"drive {drive.label}", "", fitting, "bootloader")
             )
+    # The same boards again, where nothing mounts their drives: for picotool.
+    for place, usb in () if mounted else bootsel(boards):
+        fitting = tuple(
+            board.id
+            for board in boards.values()
+            if any(f"{one.vid:04x}:{one.pid:04x}" == usb for one in board.usb.bootloader)
+        )
+        found.append(Found(place, usb, "BOOTSEL, drive not mounted", "", fitting, "bootloader"))
     return found
-
-
-def is_drive(port: str) -> bool:
-    """Whether this names a boot loader's drive rather than a serial port."""
-    return "://" not in port and Path(port).is_dir()
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

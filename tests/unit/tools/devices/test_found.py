@@ -22,8 +22,10 @@ def port(device, vid=None, pid=None, serial_number=None):
     )
 
 
-def find(*ports, drives=()):
-    return find_boards(BOARDS, ports=lambda: ports, drives=lambda: drives)
+def find(*ports, drives=(), bootsel=()):
+    return find_boards(
+        BOARDS, ports=lambda: ports, drives=lambda: drives, bootsel=lambda boards: bootsel
+    )
 
 
 def test_boards_are_found_by_their_usb_ids() -> None:
@@ -80,6 +82,15 @@ def test_picos_in_bootsel_are_found_on_usb_for_picotool(tmp_path) -> None:
         ("usb:1-23", "2e8a:0003"),
         ("usb:1-24", "2e8a:000f"),
     ]
+
+
+def test_a_pico_whose_drive_is_not_mounted_is_found_on_usb(tmp_path) -> None:
+    waiting = [("usb:1-23", "2e8a:0003")]
+    (one,) = find(bootsel=waiting)
+    assert (one.port, one.state, set(one.boards)) == ("usb:1-23", "bootloader", {"pico", "pico-w"})
+    with FakeDrive(tmp_path / "RPI-RP2") as fake:
+        (one,) = find(bootsel=waiting, drives=[read_drive(fake.root)])
+        assert one.port == str(fake.root)
 
 
 def test_the_ports_to_work_on() -> None:
