@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from support import parallel
+from support import parallel, summary
 from support.nets import boards, namespaces
 from support.nets.manifest import load
 from support.nets.wires import WAYS
@@ -118,3 +118,17 @@ def pytest_configure_node(node):
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         items.sort(key=parallel.rank)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        summary.hand_over(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    summary.take_over(node)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    summary.write(terminalreporter, config)

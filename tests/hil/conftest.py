@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support import summary
 
 from tools.hil import suite
 from tools.hil.payload import firmware_sha256
@@ -40,6 +41,8 @@ def suite_runs(request):
     if not runs:
         with ThreadPoolExecutor(len(TARGETS)) as pool:
             runs.update(zip(TARGETS, pool.map(run, TARGETS), strict=True))
+        lines = matrix(list(runs.values()))
+        summary.say(request.config, "the firmware's tests on every target", lines)
     return runs
 
 
@@ -49,17 +52,13 @@ def suite_run(request, suite_runs):
     return suite_runs[request.param]
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    runs = list(config.stash.get(RUNS, {}).values())
-    if not runs:
-        return
-    terminalreporter.section("the firmware's tests on every target")
+def matrix(runs):
+    """The lines of a table of all modules on all targets, and what each target is."""
     for row in suite.matrix(runs):
-        terminalreporter.write_line(
-            f"{row.pop('module'):24}" + "".join(f"{name} {cell:24}" for name, cell in row.items())
-        )
+        module = f"{row.pop('module'):24}"
+        yield module + "".join(f"{name} {cell:24}" for name, cell in row.items())
     for run in runs:
-        terminalreporter.write_line(
+        yield (
             f"{run.target}: {run.about.machine}, {run.about.implementation} {run.about.version}, "
             f"{run.about.heap_bytes} bytes of heap, {run.seconds:.0f} s"
         )

@@ -32,6 +32,7 @@ FIRST = (
     "tests/unit/ledger/test_simulation.py",
     "tests/unit/cloud/",
     "tests/network/",
+    "tests/hil/",
     "tests/device/",
     "tests/unit/ledger/",
 )

@@ -323,25 +323,27 @@ def wipes_a_disk(script):
 
 
 @pytest.mark.parametrize(
-    ("break_it", "found_as", "among"),
+    ("break_it", "found_as", "among", "first"),
     [
-        (forget_votes, "has voted otherwise|contradicts itself", any_run),
-        (forget_the_lock, "breaks its lock|second final block", any_run),
-        (write_votes_late, "not on its disk", any_run),
-        (ignore_the_lock, "breaks its lock|second final block", any_run),
-        (receipt_before_final, "receipted transaction is lost", any_run),
-        (lose_a_change_of_the_state, "state: is not the one", any_run),
-        (overlook_forks, "on a fork and does not know|blames", may_fork),
-        (lose_a_vote_in_the_air, "no new block", any_run),
-        (keep_the_founding_validators, "is no validator|voters of|blames|no new block", decides),
-        (count_removed_validators, "is no validator|voters of", decides),
-        (keep_the_founding_quorum, "voters of|no new block", decides),
-        (vote_with_a_new_ledger, "contradicts itself|breaks its lock", wipes_a_disk),
+        (forget_votes, "has voted otherwise|contradicts itself", any_run, 0),
+        (forget_the_lock, "breaks its lock|second final block", any_run, 26),
+        (write_votes_late, "not on its disk", any_run, 0),
+        (ignore_the_lock, "breaks its lock|second final block", any_run, 0),
+        (receipt_before_final, "receipted transaction is lost", any_run, 0),
+        (lose_a_change_of_the_state, "state: is not the one", any_run, 0),
+        (overlook_forks, "on a fork and does not know|blames", may_fork, 127),
+        (lose_a_vote_in_the_air, "no new block", any_run, 0),
+        (keep_the_founding_validators, "is no validator|voters of|blames|no new block", decides, 0),
+        (count_removed_validators, "is no validator|voters of", decides, 0),
+        (keep_the_founding_quorum, "voters of|no new block", decides, 52),
+        (vote_with_a_new_ledger, "contradicts itself|breaks its lock", wipes_a_disk, 0),
     ],
 )
-def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as, among):
+def test_the_simulation_finds_a_defect(monkeypatch, break_it, found_as, among, first):
+    """Wherever the search begins; `first` is where a long one has ended before."""
     break_it(monkeypatch)
-    seeds = [seed for seed in range(SEEDS_TO_FIND_A_MUTANT) if among(Script.draw(seed))]
+    order = (*range(first, SEEDS_TO_FIND_A_MUTANT), *range(first))
+    seeds = [seed for seed in order if among(Script.draw(seed))]
     for outcome in play("nodes", seeds):
         if outcome.failure is not None:
             print(f"found by seed {outcome.seed}")
