@@ -17,6 +17,13 @@ from fogline.outbox import ALERT, GAP, MIN_BYTES, PACK, Outbox
 from power_cut import MODES, Flash, PowerCut
 from support import Random
 
+TEST_NEEDS = {
+    "test_power_cuts_while_it_mends": ("fast",),
+    "test_power_cuts_while_it_thins": ("fast",),
+    "test_power_cuts_while_it_thins_a_second_time": ("fast",),
+    "test_thinned_over_and_over_it_spans_the_whole_time_within_its_bounds": ("fast",),
+    "test_what_turns_up_after_all_is_not_taken_twice": ("fast",),
+}
 MOUNT = "/gaps"
 CHAIN_ID = bytes(32)
 PACK_BYTES = 700
@@ -528,15 +535,18 @@ def after(flash, told, chain, rows, keeps_all):
             assert set(newest) <= set(taken)
 
 
-def cut_everywhere(prepare, work, keeps_all, modes, every):
-    """Cut at every operation of `work`, so often in other ways; at every so many again."""
+def cut_everywhere(prepare, work, keeps_all, modes, every, step=1):
+    """Cut at every operation of `work`, so often in other ways; at every so many again.
+
+    `step`: at every so many operations alone, where a target is slow.
+    """
     data, chain, rows = image(prepare)
     with Mounted(Flash(vfs.VfsLfs2, data, **PAGE)):
         base = Board().row
     cut = again = 0
     held = False
     while not held:
-        cut += 1
+        cut += step
         for way in range(modes):
             told = {"trying": base, "stored": base, "base": base, "chain": chain}
             mode = MODES[(cut + way) % len(MODES)]
@@ -556,6 +566,10 @@ def cut_everywhere(prepare, work, keeps_all, modes, every):
                     again += 1
                     after(cut_again, told, chain, rows, keeps_all)
     return cut, again
+
+
+def test_some_power_cuts():
+    assert cut_everywhere(with_a_loss, work_mend, True, 1, ENDLESS, 29)[0] > 29
 
 
 def test_power_cuts_while_it_thins():
