@@ -54,8 +54,7 @@ def main():
         return EXIT_REFUSED
     finally:
         if wire is not None:
-            wire.flush(FLUSH_TIMEOUT_MS)
-            wire.close()
+            wire.close(FLUSH_TIMEOUT_MS)
             console.write = print
     return EXIT_DONE
 

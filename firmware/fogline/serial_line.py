@@ -124,6 +124,7 @@ class Wire:
         self._read_ms = time.ticks_ms()
         self.carries_console = line.carries_console
         self.dropped = 0  # console lines for which the line was too slow
+        self.session = None  # of the link, once there is one
 
     @property
     def noise(self):
@@ -184,14 +185,21 @@ class Wire:
         self._console_bytes -= len(text)
         return serial_frame.encode(CONSOLE, text)
 
-    def flush(self, timeout_ms, next_packet=lambda: None):
-        """Write all that waits; for the end of the program, when nothing else has to go on."""
-        until = time.ticks_add(time.ticks_ms(), timeout_ms)
-        while self._out or self._console:
-            if not self.write(next_packet) and time.ticks_diff(until, time.ticks_ms()) < 0:
-                return
-            time.sleep_ms(1)
+    def close(self, timeout_ms):
+        """Say goodbye and what the console has left to say, and give the line back.
 
-    def close(self):
-        """Give the line back."""
+        A gateway that is not told goes on talking for a while, into the prompt.
+        """
+        session = self.session
+
+        def next_packet():
+            return None if session is None else session.next_packet(0)
+
+        if session is not None:
+            session.close("this board", 0, session.FOR_EVER_MS)
+        until = time.ticks_add(time.ticks_ms(), timeout_ms)
+        while self.write(next_packet) or self._out or self._console:
+            if time.ticks_diff(until, time.ticks_ms()) < 0:
+                break
+            time.sleep_ms(1)
         self._line.close()

@@ -15,7 +15,7 @@ from .serial_line import Wire
 from .serial_session import DATA_HEADER_BYTES, FRAME_BYTES, NONCE_BYTES, Session
 
 MAX_MESSAGE_BYTES = 8192
-MAX_QUEUED = 4
+MAX_QUEUED = 2
 CLOSE_TIMEOUT_MS = 5_000
 RECONNECT_PAUSE_MS = 1_000
 # After a gateway that is not among ours.
@@ -56,6 +56,7 @@ class Client:
             max_message_bytes=MAX_MESSAGE_BYTES,
             keepalive_ms=settings.keepalive_s * 1000,
         )
+        wire.session = self._session
         self._gateway = None  # whose session it is
         self._room = asyncio.Event()
         self._closing = False
@@ -115,8 +116,8 @@ class Client:
         while not self._closing:
             moved = self._turn()
             await asyncio.sleep_ms(0 if moved else IDLE_MS)
-        self._session.close("closed by this board", self._now)
-        self._wire.flush(CLOSE_TIMEOUT_MS, self._next_packet)
+        self._session.close("closed by this board", self._now, Session.FOR_EVER_MS)
+        self._turn()
         self._gateway = None
         self._ended.set()
 

@@ -58,6 +58,8 @@ class Session:
     of an end that speaks another version; whoever reads them empties it.
     """
 
+    FOR_EVER_MS = 1 << 29  # a pause that no program outlives
+
     def __init__(
         self, nonce, *, window_bytes, segment_bytes, max_message_bytes, keepalive_ms, beacon=True
     ):
