@@ -35,7 +35,7 @@ class QemuBoard:
         self._let_go()
 
     def _let_go(self):
-        self._target._line.close()
+        self._target.let_go()
         self.port = self._target.serial_url
 
     def unplug(self):

@@ -24,6 +24,14 @@ class Transport(StrEnum):
     SERIAL = "serial"
 
 
+class Target(StrEnum):
+    """What a board is."""
+
+    UNIX = "unix"
+    QEMU_ARM = "qemu-arm"
+    QEMU_RV32 = "qemu-rv32"
+
+
 def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Working folder, kept; else a temporary one.")
@@ -46,6 +54,10 @@ def demo(
     transport: Annotated[
         Transport, typer.Option(help="How boards reach their gateways.")
     ] = Transport.MQTT,
+    target: Annotated[
+        Target,
+        typer.Option(help="What the last board is; under QEMU with --transport serial alone."),
+    ] = Target.UNIX,
     chaos: Annotated[
         bool,
         typer.Option(
@@ -79,7 +91,14 @@ def demo(
         raise UsageError("--broker-ca, --broker-username and --broker-password-file need --broker")
     if external is not None and transport is Transport.SERIAL:
         raise UsageError("--broker goes with --transport mqtt")
-    options = Options(directory, devices, replay, external, chaos, rate, seed, transport.value)
+    if target is not Target.UNIX and (transport is not Transport.SERIAL or replay is not None):
+        raise UsageError(
+            f"--target {target.value} has a serial line and no files of this machine: "
+            "give --transport serial, and no --replay"
+        )
+    options = Options(
+        directory, devices, replay, external, chaos, rate, seed, transport.value, target.value
+    )
     summary = run(run_demo(options, console))
     report(summary, json_file)
     if summary["failures"]:

@@ -75,6 +75,7 @@ class Board:
         model: state of its model, as last said.
         waiting, done: whether it waits for a model; its closing statistics.
         device: the gateway's end of its serial cable; None for a board on MQTT.
+        target: what it is: `unix`, MicroPython's unix port, or a machine under QEMU.
     """
 
     name: str
@@ -82,6 +83,8 @@ class Board:
     micropython: str
     log: Path
     device: Path | None = None
+    target: str = "unix"
+    configuration: dict[str, Any] = field(default_factory=dict)
     key: PublicKey | None = None
     channels: tuple[Channel, ...] = ()
     signed: dict[int, float] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Board:
 
     def configure(self, configuration: dict[str, Any], authority_der: bytes) -> None:
         """Write what `fogline device provision` puts on a board's flash."""
+        self.configuration = configuration
         self.directory.mkdir(parents=True)
         (self.directory / "ca.der").write_bytes(authority_der)
         (self.directory / "seed.bin").write_bytes(secrets.token_bytes(SEED_BYTES))
@@ -105,6 +109,9 @@ class Board:
 
     def provision(self) -> None:
         """Let the board make its key, and learn its public half and channels."""
+        if self.target != "unix":
+            self._provision_emulated()
+            return
         run = subprocess.run(
             self._command("provision.py"),
             cwd=self.directory,
@@ -129,8 +136,28 @@ class Board:
             f"{(run.stdout + run.stderr).strip()[-400:]}"
         )
 
+    def _provision_emulated(self) -> None:
+        from .emulated import EmulatedBoard
+
+        assert self.device is not None
+        emulated = EmulatedBoard(
+            self.name,
+            self.target,
+            self.log,
+            cwd=self.directory,
+            device=self.device,
+            on_line=self._line,
+        )
+        self.child = emulated
+        settings = {key: value for key, value in self.configuration.items() if key != "board"}
+        self.key, self.channels = emulated.provision(settings)
+
     async def start(self) -> None:
         """Switch the board on."""
+        if self.target != "unix":
+            assert self.child is not None
+            await self.child.start()
+            return
         command, environment = self._command("main.py"), self._environment()
         if self.device is None:
             self.child = Child(

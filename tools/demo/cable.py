@@ -61,6 +61,7 @@ class Cable:
         self._on_text = on_text
         self._decoder = Decoder()
         self._board: int | None = None
+        self._is_attached = False
         self._hub: tuple[int, int] | None = None
         self._held = {True: b"", False: b""}
 
@@ -77,6 +78,15 @@ class Cable:
         asyncio.get_running_loop().add_reader(self._board, self._from_board)
         return theirs
 
+    def attach(self, number: int) -> None:
+        """Take the line of a board that is no process here: a file number, not ours to close."""
+        self.close_board()
+        os.set_blocking(number, False)
+        self._board = number
+        self._is_attached = True
+        self._decoder = Decoder()
+        asyncio.get_running_loop().add_reader(number, self._from_board)
+
     def close_board(self) -> None:
         """Take what the board has said last, and let its terminal go."""
         if self._board is None:
@@ -84,8 +94,10 @@ class Cable:
         while data := _read(self._board):
             self._take(data)
         asyncio.get_running_loop().remove_reader(self._board)
-        os.close(self._board)
+        if not self._is_attached:
+            os.close(self._board)
         self._board = None
+        self._is_attached = False
         self._held[True] = b""
 
     def plug(self) -> None:

@@ -165,8 +165,8 @@ class Fleet:
         else:
             await plug_in(self._attackers_port(gateway), DEVICE_TYPE, kid, message)
 
-    def make_boards(self, scenario: Scenario, rate_hz: float) -> None:
-        """Write the boards' flash and let each make its key."""
+    def make_boards(self, scenario: Scenario, rate_hz: float, target: str) -> None:
+        """Write the boards' flash and let each make its key; the last one is a `target`."""
         micropython = find_micropython()
         gateways = [
             {"name": m.name, "key": m.key.xy.hex()}
@@ -181,11 +181,13 @@ class Fleet:
             board = Board(name, self.directory / "boards" / name, micropython, self._log(name))
             if self.transport == "serial":
                 board.device = self._port(index)
+            if index == len(scenario.boards) - 1:
+                board.target = target
             board.configure(
                 {
                     "chain_id": self.founding.chain_id.hex(),
                     "device_type": DEVICE_TYPE,
-                    "board": "unix",
+                    "board": board.target,
                     "enterprise_number": self.founding.parameters.enterprise_number,
                     "gateways": gateways[turn:] + gateways[:turn],
                     **self._link_section(),
@@ -198,8 +200,8 @@ class Fleet:
                 },
                 authority,
             )
-            board.provision()
             self.boards.append(board)
+            board.provision()
 
     def _link_section(self) -> dict[str, Any]:
         """How a board reaches its gateway, as board.json has it."""

@@ -60,6 +60,7 @@ class Options:
         rate_hz: rows per second and board; 0 for as fast as possible.
         seed: of the simulated test bed and of the training.
         transport: how boards reach their gateways.
+        target: what the last board is: `unix`, `qemu-arm` or `qemu-rv32`.
     """
 
     directory: Path | None = None
@@ -70,6 +71,7 @@ class Options:
     rate_hz: float = 0.0
     seed: int = TESTBED_SEED
     transport: Transport = "mqtt"
+    target: str = "unix"
 
 
 async def run(options: Options, console: Console) -> dict[str, Any]:
@@ -135,7 +137,9 @@ class Demo:
     async def _steps(self, client: Client, follower: asyncio.Task[None]) -> dict[str, Any]:
         view, fleet = self._view, self._fleet
         view.step(f"{self._options.devices} boards make their keys and are enrolled")
-        await asyncio.to_thread(fleet.make_boards, self._scenario, self._options.rate_hz)
+        await asyncio.to_thread(
+            fleet.make_boards, self._scenario, self._options.rate_hz, self._options.target
+        )
         await self._enrol(client)
         view.step("boards stream normal operation")
         began = time.monotonic()
@@ -194,7 +198,7 @@ class Demo:
                 key=board.key,
                 owner=OPERATOR,
                 type=DEVICE_TYPE,
-                board="unix",
+                board=board.target,
                 channels=board.channels,
                 time=time.time_ns() // 1_000_000,
             )

@@ -62,6 +62,8 @@ class QemuTarget(ReplTarget):
         self._folder = folder or Path(tempfile.mkdtemp(prefix="fogline-qemu-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.serial_url = ""
+        # The file number of its line, for who talks to the program on it; ours to close.
+        self.line_number = -1
         name = f"qemu-{machine}"
         if shutil.which(PROGRAMS[machine]) is None:
             raise TargetError(f"{name}: {PROGRAMS[machine]} is missing; run {build.INSTALL}")
@@ -81,6 +83,15 @@ class QemuTarget(ReplTarget):
     def flash_file(self) -> Path:
         """The file behind the machine's RAM window."""
         return self._folder / "ram"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether QEMU runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def let_go(self) -> None:
+        """Leave the serial line to another, at `serial_url`; until the next power cut."""
+        self._line.close()
 
     def _make_flash(self) -> None:
         """Make the file where there is none, and write the heap's size into it."""
@@ -122,12 +133,15 @@ class QemuTarget(ReplTarget):
         until = time.monotonic() + START_S
         while True:
             try:
-                return serial.serial_for_url(self.serial_url, timeout=1)
+                line = serial.serial_for_url(self.serial_url, timeout=1)
             except serial.SerialException as error:
                 if self._process.poll() is not None or time.monotonic() > until:
                     said = (self._folder / "qemu.log").read_text("utf-8", "replace")
                     raise TargetError(f"QEMU did not start: {said[-500:]}") from error
                 time.sleep(0.05)
+            else:
+                self.line_number = line.fileno()
+                return line
 
     def _power_off(self) -> None:
         line = getattr(self, "_line", None)
