@@ -83,7 +83,9 @@ async def run(options: Options, console: Console) -> dict[str, Any]:
     if options.replay is not None:
         scenario = scenarios.replay(options.replay, options.devices)
     else:
-        scenario = scenarios.testbed(options.devices, options.seed)
+        scenario = scenarios.testbed(
+            options.devices, options.seed, is_last_emulated=options.target != "unix"
+        )
     with contextlib.ExitStack() as stack:
         if options.directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))

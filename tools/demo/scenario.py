@@ -28,6 +28,8 @@ TESTBED_START_S = 1_767_225_600
 TESTBED_NORMAL_ROWS = 2500
 TESTBED_LEAD_ROWS = 300
 TESTBED_FAULT_ROWS = 200
+# An emulated board reads and signs some tenths of a second apart: a part of all that will do.
+EMULATED_PART = 8
 WAIT_FOR_MODEL = {"wait": "model"}
 
 
@@ -144,19 +146,27 @@ def replay(directory: Path, boards: int) -> Scenario:
     return Scenario(f"{len(experiments)} recorded experiments of {directory}", plans, bool(scored))
 
 
-def testbed(boards: int, seed: int) -> Scenario:
-    """Every board simulates a test bed of its own: normal, then each of the faults."""
+def testbed(boards: int, seed: int, *, is_last_emulated: bool) -> Scenario:
+    """Every board simulates a test bed of its own: normal, then each of the faults.
+
+    Args:
+        boards: how many.
+        seed: of what they simulate.
+        is_last_emulated: whether the last one is slow, and plays an eighth of the rows.
+    """
     plans = []
     for board in range(boards):
-        script: list[Mapping[str, Any]] = [{"rows": TESTBED_NORMAL_ROWS, "fault": None}]
+        part = EMULATED_PART if is_last_emulated and board == boards - 1 else 1
+        normal = TESTBED_NORMAL_ROWS // part
+        script: list[Mapping[str, Any]] = [{"rows": normal, "fault": None}]
         script.append(WAIT_FOR_MODEL)
-        plan = BoardPlan({}, normal_rows=TESTBED_NORMAL_ROWS)
-        second = TESTBED_START_S + TESTBED_NORMAL_ROWS
+        plan = BoardPlan({}, normal_rows=normal)
+        second = TESTBED_START_S + normal
         for index in range(len(FAULTS)):
             fault = FAULTS[(index + board) % len(FAULTS)]
             for rows, what in (
-                (TESTBED_LEAD_ROWS, None),
-                (TESTBED_FAULT_ROWS, fault),
+                (TESTBED_LEAD_ROWS // part, None),
+                (TESTBED_FAULT_ROWS // part, fault),
             ):
                 script.append({"rows": rows, "fault": what})
                 plan.labels |= dict.fromkeys(range(second, second + rows), what is not None)

@@ -167,7 +167,7 @@ def test_what_cannot_be_played_is_named(record, tmp_path, monkeypatch) -> None:
 
 
 def test_every_simulated_board_meets_every_fault_after_its_model() -> None:
-    made = scenario.testbed(4, seed=7)
+    made = scenario.testbed(4, seed=7, is_last_emulated=False)
     assert "simulated" in made.source
     for plan in made.boards:
         script = plan.driver["script"]
@@ -180,5 +180,14 @@ def test_every_simulated_board_meets_every_fault_after_its_model() -> None:
         assert len(plan.labels) == plan.rest_rows
         assert sum(plan.labels.values()) == len(scenario.FAULTS) * scenario.TESTBED_FAULT_ROWS
     assert len({plan.driver["seed"] for plan in made.boards}) == 4
-    again = scenario.testbed(4, seed=7)
+    again = scenario.testbed(4, seed=7, is_last_emulated=False)
     assert [plan.driver for plan in again.boards] == [plan.driver for plan in made.boards]
+
+
+def test_an_emulated_board_plays_a_part() -> None:
+    made = scenario.testbed(2, seed=7, is_last_emulated=True)
+    whole, part = made.boards
+    assert 0 < part.normal_rows * 8 <= whole.normal_rows
+    assert 0 < part.rest_rows * 8 <= whole.rest_rows
+    assert len(part.labels) == part.rest_rows
+    assert any(part.labels.values())
