@@ -14,6 +14,7 @@ TOGETHER = {
     "tests/unit/cloud/test_anomaly.py": "tensorflow",
     "tests/unit/cloud/test_evaluate.py": "tensorflow",
     "tests/unit/cloud/test_export.py": "tensorflow",
+    "tests/unit/cloud/test_failure.py": "tensorflow",
 }
 # Each of their tests takes long and makes all that it needs.
 APART = (
