@@ -46,6 +46,34 @@ def test_every_kernel_of_this_board_gives_the_same_bytes():
     raises("model.kernel", kernels.use, "quantum")
 
 
+def test_kernels_are_chosen_by_what_the_board_can_do():
+    class Machine:
+        def __init__(self, architecture):
+            self.implementation = self
+            self._mpy = architecture << 10 | 6  # as in an .mpy file's header
+
+    def refuse(code, names):
+        raise SyntaxError
+
+    try:
+        for architecture, assembler, expected in (
+            (2, True, ["viper"]),  # x86-64
+            (4, True, ["thumb", "viper"]),  # ARMv6-M: Pico
+            (5, True, ["thumb2", "thumb", "viper"]),
+            (7, True, ["thumb2", "thumb", "viper"]),  # Pico 2
+            (7, False, ["viper"]),
+            (10, True, ["viper"]),  # Xtensa: ESP32
+            (11, True, ["rv32", "viper"]),
+            (11, False, ["viper"]),  # ESP32-C3
+        ):
+            kernels.sys = Machine(architecture)
+            kernels.exec = (lambda code, names: None) if assembler else refuse
+            assert list(kernels.available()) == expected, architecture
+    finally:
+        kernels.sys = sys
+        del kernels.exec
+
+
 def test_vectors_use_every_operator():
     used = set()
     for vector in VECTORS:
