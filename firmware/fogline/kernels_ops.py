@@ -78,6 +78,11 @@ def activations(op, inputs=1, at=0, constants=False):
     return found
 
 
+def copied(tensor, more=0):
+    """Return a constant's bytes, without the file around them, and `more` zeros."""
+    return bytes(tensor.data) + bytes(more)
+
+
 def integers(op, at):
     """Return the values of the constant int32 input number `at`."""
     tensor = op.inputs[at] if len(op.inputs) > at else None

@@ -5,7 +5,16 @@ import struct
 from . import kernels_math as fixed
 from . import kernels_pairs as k
 from .kernels import CHANNEL_WORDS
-from .kernels_ops import Step, activations, bounded, elements, fill_table, output_range, refuse
+from .kernels_ops import (
+    Step,
+    activations,
+    bounded,
+    copied,
+    elements,
+    fill_table,
+    output_range,
+    refuse,
+)
 
 
 def _broadcast(op, a, b, y):
@@ -56,7 +65,7 @@ def _pair_step(op, kernel, a, b, y, about, table_bytes, factor, activation):
     def load(arena, step):
         at = step.constant_at
         fill_table(arena, at, None, [factor])
-        data = [arena if tensor.data is None else tensor.data for tensor in (a, b)]
+        data = [arena if tensor.data is None else copied(tensor) for tensor in (a, b)]
         places = [tensor.at if tensor.data is None else 0 for tensor in (a, b)]
         block = k.pair_block(
             (places[0], places[1], y.at),

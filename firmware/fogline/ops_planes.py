@@ -2,7 +2,7 @@
 
 from . import kernels_planes as k
 from .kernels import fast, machine_call
-from .kernels_ops import elements, refuse, same_quantization
+from .kernels_ops import copied, elements, refuse, same_quantization
 from .ops_windows import (
     bias_of,
     factors,
@@ -28,8 +28,8 @@ def depthwise_conv_2d(op):
 
     def call(arena, block):
         if one_each and fast("windows"):
-            return machine_call(arena, w.data, block, depthwise=1)
-        return k.depthwise, (0, arena, w.data, arena, block)
+            return machine_call(arena, copied(w), block, depthwise=1)
+        return k.depthwise, (0, arena, copied(w), arena, block)
 
     return window_step(
         call,

@@ -10,6 +10,7 @@ from .kernels_ops import (
     activations,
     bounded,
     clamped,
+    copied,
     elements,
     integers,
     refuse,
@@ -180,7 +181,7 @@ def concatenation(op):
         for x in found[:-1]:
             length = x.size // rows
             constant = x.data is not None
-            data, place, mask = (x.data, 0, 128) if constant else (arena, x.at, 0)
+            data, place, mask = (copied(x), 0, 128) if constant else (arena, x.at, 0)
             calls.append((data, arena, array("i", (place, at, rows, length, row, mask))))
             at += length
 

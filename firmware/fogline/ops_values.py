@@ -81,13 +81,14 @@ def quantize(op):
     if len(op.inputs) != 1 or op.inputs[0] is None or op.inputs[0].kind != FLOAT32:
         return _rescaled(op, 0)
     x, y = _float_pair(op, 0)
+    scale = y.scale()
 
     def load(arena, step):
         def run():
             at = x.at
             for out in range(y.at, y.at + y.size):
                 bits = struct.unpack_from("<I", arena, at)[0]
-                q = fixed.quantized_float(bits, y.scale()) + y.zero_point
+                q = fixed.quantized_float(bits, scale) + y.zero_point
                 arena[out] = clamped(q, -128, 127) + 128
                 at += 4
 

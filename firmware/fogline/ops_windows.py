@@ -9,6 +9,7 @@ from .kernels_ops import (
     INT32,
     Step,
     activations,
+    copied,
     elements,
     fill_table,
     integers,
@@ -193,7 +194,7 @@ def window_step(call, window, activation, work, table=None, sums=0, runs=0):
     return Step(load, table_bytes + window.map_bytes, 4 * (sums + runs), work)
 
 
-def _weighted_step(op, window, w, bias, activation, positions, single=False):
+def _weighted_step(window, w, bias, activation, positions, single=False):
     """Return the Step of a sum over all input channels; w is [cout, ..., cin] in memory.
 
     `positions` is how often the whole window is laid down.
@@ -202,9 +203,8 @@ def _weighted_step(op, window, w, bias, activation, positions, single=False):
     taps = window.taps[0] * window.taps[1]
     # Runs are separated by taps outside the input, and filled up to a multiple of eight.
     runs = (taps + 1) // 2
-    weights = op.readable(w, k.TAIL_BYTES)
     return window_step(
-        lambda arena, block: k.windows_call(arena, weights, block),
+        lambda arena, block: k.windows_call(arena, copied(w, k.TAIL_BYTES), block),
         window,
         activation,
         positions * cout * taps * cin,
@@ -224,7 +224,7 @@ def conv_2d(op):
     strides = options.signed(2, 4), options.signed(1, 4)
     dilations = options.signed(5, 4, 1), options.signed(4, 4, 1)
     window = forward_window(op, x, y, w.shape[1:3], options.unsigned(0, 1), strides, dilations)
-    return _weighted_step(op, window, w, bias, options.unsigned(3, 1), window.positions())
+    return _weighted_step(window, w, bias, options.unsigned(3, 1), window.positions())
 
 
 class _Rows:
@@ -257,7 +257,7 @@ def fully_connected(op):
     # in binary32, unless the weights have one for each channel.
     window = Window(op, x, y, (1, 1), lambda o, tap: o, lambda o, tap: o)
     single = w.channels() == 1
-    return _weighted_step(op, window, w, bias, options.unsigned(0, 1), x.shape[2], single)
+    return _weighted_step(window, w, bias, options.unsigned(0, 1), x.shape[2], single)
 
 
 def transpose_conv(op):
@@ -276,4 +276,4 @@ def transpose_conv(op):
         )
         sources.append(_backward_source(x.shape[1 + axis], stride, pad))
     window = Window(op, x, y, w.shape[1:3], sources[0], sources[1])
-    return _weighted_step(op, window, w, bias, options.unsigned(3, 1), elements(x.shape[:3]))
+    return _weighted_step(window, w, bias, options.unsigned(3, 1), elements(x.shape[:3]))

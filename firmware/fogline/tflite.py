@@ -7,8 +7,8 @@
 
 An input that is quantized, or an output that is dequantized, by the model itself is binary32.
 
-`data` (bytes-like, the whole file) must stay as it is while the model lives: the weights are
-read in place. A file that boards cannot run raises ModelError: see `tflite_plan`.
+`data` (bytes-like, the whole file) must stay as it is until `allocate` has copied the weights. A
+file that boards cannot run raises ModelError: see `tflite_plan`.
 """
 
 import sys
@@ -70,39 +70,31 @@ class Model:
 
     def __init__(self, data):
         """Check the whole file `data` (bytes-like); raises ModelError."""
-        self._data = memoryview(data)
+        from .tflite_plan import Plan
+
         self._arena = None
         self._program = []
         self._results = []
-        self._plan = self._planned()
+        self._plan = Plan(memoryview(data))
         self.ops = self._plan.ops
         self.inputs = [End(tensor) for tensor in self._plan.inputs]
         self.outputs = [End(tensor) for tensor in self._plan.outputs]
         self.arena_bytes = self._plan.arena_bytes
         self.work = self._plan.work
 
-    def _planned(self):
-        from .tflite_plan import Plan
-
-        return Plan(self._data)
-
     def allocate(self):
-        """Take the arena and fill it with what the operators keep; raises ModelError."""
+        """Take the arena and what the operators keep, once; raises ModelError."""
+        plan, self._plan = self._plan, None
+        if plan is None:
+            raise ModelError("model.allocate", "a model is allocated once")
         try:
-            plan = self._plan or self._planned()
-            self._plan = None
-            self._arena = bytearray(self.arena_bytes)
-            self._program = plan.load(self._arena)
+            arena = bytearray(self.arena_bytes)
+            self._program = plan.load(arena)
             self._results = [bytearray(tensor.bytes) for tensor in self.outputs]
         except MemoryError:
-            self.release()
+            self._program = []
             raise ModelError("model.memory", "%d bytes for the arena" % self.arena_bytes) from None
-
-    def release(self):
-        """Give the arena back; `allocate` must be called again before the next `invoke`."""
-        self._arena = None
-        self._program = []
-        self._results = []
+        self._arena = arena
 
     def invoke(self, inputs):
         """Run the model once.

@@ -7,8 +7,6 @@ file says can make a read or a loop run away.
 The format is described by TensorFlow Lite's `schema.fbs`; numbers of fields are those there.
 """
 
-from uctypes import addressof
-
 from . import flatbuffer, kernels_ops
 from .errors import ModelError
 from .kernels_math import scale_of
@@ -110,6 +108,11 @@ class Tensor:
             raise ModelError("model.tensor", "%s is not quantized" % self.label)
         return scale_of(int.from_bytes(self._scales[4 * channel : 4 * channel + 4], "little"))
 
+    def forget(self):
+        """Let go of the file."""
+        self.data = None
+        self._scales = b""
+
     def lies_in(self, other):
         """Make this tensor another view of `other`'s bytes."""
         self._root = other.root()
@@ -127,14 +130,13 @@ class Tensor:
 class _Operator:
     """One operator of the file, as the plan functions of `kernels_ops` see it."""
 
-    def __init__(self, name, table, tensors, data):
+    def __init__(self, name, table, tensors):
         self.name = name
         self.inputs = _named(table.integers(1, MAX_INPUTS), tensors)
         self.outputs = _named(table.integers(2, MAX_INPUTS), tensors)
         if None in self.outputs:
             raise ModelError("model.operator", name + ": an output is missing")
         self._table = table
-        self._data = data
 
     def options(self, kind):
         """Return the options table, which must be of the schema's union member `kind`."""
@@ -142,13 +144,6 @@ class _Operator:
         if table is None or self._table.unsigned(3, 1) != kind:
             raise ModelError("model.operator", self.name + ": options are missing")
         return table
-
-    def readable(self, tensor, more):
-        """Return a constant's bytes such that `more` bytes behind them can be read as well."""
-        end = addressof(tensor.data) + len(tensor.data)
-        if addressof(self._data) + len(self._data) - end >= more:
-            return tensor.data
-        return bytes(tensor.data) + bytes(more)
 
 
 def _named(indices, tensors):
@@ -208,6 +203,7 @@ class Plan:
         """Check the whole file `data` (memoryview); raises ModelError."""
         self._data = data
         self._tensors = []
+        self._all = []
         try:
             self._read()
             self._plan()
@@ -226,6 +222,7 @@ class Plan:
             Tensor(index, table, buffers)
             for index, table in enumerate(graphs[0].tables(0, MAX_TENSORS))
         ]
+        self._all = tensors
         codes = file.tables(1, MAX_OPERATORS)
         operators = []
         for table in graphs[0].tables(3, MAX_OPERATORS):
@@ -240,7 +237,7 @@ class Plan:
         self._check_ends()
         self._steps = []
         for (code, table), name in zip(operators, self.ops):
-            operator = _Operator(name, table, tensors, self._data)
+            operator = _Operator(name, table, tensors)
             self._connect(operator, len(self._steps))
             self._steps.append(kernels_ops.plan(code, operator))
         for tensor in self.outputs:
@@ -306,8 +303,14 @@ class Plan:
             )
 
     def load(self, arena):
-        """Fill what the operators keep in the arena; returns [(function, arguments)]."""
-        return [step.load(arena, step) for _, step in self._steps]
+        """Fill what the operators keep in the arena; returns [(function, arguments)].
+
+        Once only: nothing of the file is needed any more after that.
+        """
+        program = [step.load(arena, step) for _, step in self._steps]
+        for tensor in self._all:
+            tensor.forget()
+        return program
 
 
 def _code(table):

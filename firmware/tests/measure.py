@@ -100,15 +100,19 @@ def inference(path, kernel, seed):
         _say(kernels=kernels.available())
         return
     interpreter = heap - _free()
+    before = _free()
     with open(path, "rb") as file:
         data = file.read()
-    before = _free()
+    gc.threshold(GC_THRESHOLD_BYTES)
     kernels.use(kernel)
     model = Model(data)
     costs = model._plan.costs  # noqa: SLF001 - a test may look inside
     model.allocate()
     loaded = _free()
+    size = len(data)
+    data = None
     unload()
+    gc.threshold(-1)
     after = _free()
     inputs = []
     at = 0
@@ -125,7 +129,7 @@ def inference(path, kernel, seed):
     _say(
         heap_free=heap,
         interpreter_bytes=interpreter,
-        file_bytes=len(data),
+        file_bytes=size,
         model_bytes=before - after,
         arena_bytes=model.arena_bytes,
         loading_free_bytes=loaded,

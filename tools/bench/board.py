@@ -218,7 +218,7 @@ def _show_inference(kernel: str, counted: Mapping[str, Any]) -> None:
     before = counted["heap_free_before"]
     print(
         f"  {'':10} heap: {before - counted['heap_free_after']} bytes while it runs, of them"
-        f" {counted['file_bytes']} the file, {counted['arena_bytes']} the arena;"
+        f" {counted['arena_bytes']} the arena;"
         f" {before - counted['heap_free_loading']} while it is loaded"
     )
     for operator in counted["operators"]:
