@@ -11,6 +11,7 @@ from .protocol.manifest import MAX_BUNDLE_BYTES, parse_bundle
 from .protocol.transactions import Release
 
 TRAINER = "trainer"
+OPERATOR = "operator"
 
 
 def missing_bundles(state: State, blobs: BlobStore) -> list[Release]:
@@ -25,14 +26,14 @@ def missing_bundles(state: State, blobs: BlobStore) -> list[Release]:
 def wanted_release(ledger: Ledger, sha256: bytes) -> Release | None:
     """The release that names this bundle: a latest one, or one that waits for a block.
 
-    Whatever waits was signed by a member with the role trainer: the ledger has checked it.
+    Whatever waits was signed by a member with the role for it: the ledger has checked it.
     """
     state = ledger.state
     for record in state.releases.values():
         if record.release.bundle == sha256:
             return record.release
     for member in state.members.values():
-        if TRAINER not in member.roles:
+        if not member.roles & {TRAINER, OPERATOR}:
             continue
         for sequence in range(member.next, ledger.next_sequence(member.kid)):
             transaction = ledger.transaction_at(member.kid, sequence)
@@ -44,7 +45,10 @@ def wanted_release(ledger: Ledger, sha256: bytes) -> Release | None:
 
 
 def check_bundle(data: bytes, release: Release, state: State) -> None:
-    """Raise ProtocolError unless `data` is what the release names, signed by trainers alone."""
+    """Raise ProtocolError unless `data` is what the release names, and signed by who may.
+
+    Models by trainers alone, firmware by operators alone.
+    """
     if len(data) != release.size:
         raise ProofError("bundle", f"has {len(data)} bytes, the release says {release.size}")
     if hashlib.sha256(data).digest() != release.bundle:
@@ -55,9 +59,10 @@ def check_bundle(data: bytes, release: Release, state: State) -> None:
     for name in ("name", "version", "device_type"):
         if getattr(bundle.manifest, name) != getattr(release, name):
             raise ProofError(f"bundle.manifest.{name}", "is not what the release says")
-    trainers = [
+    role = OPERATOR if release.is_firmware else TRAINER
+    signers = [
         member.key
         for member in state.members.values()
-        if TRAINER in member.roles and member.status != "revoked"
+        if role in member.roles and member.status != "revoked"
     ]
-    bundle.verify(trainers, state.founding.chain_id)
+    bundle.verify(signers, state.founding.chain_id)

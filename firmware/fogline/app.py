@@ -4,10 +4,12 @@ import asyncio
 import sys
 
 import drivers
+import launcher
 
-from . import VERSION, config, console, keystore
+from . import VERSION, config, console, keystore, release_keys
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
+from .firmware import Firmware
 from .flash import Flash
 from .gaps import Gaps
 from .journal import Journal
@@ -21,10 +23,11 @@ from .uplink import Uplink
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
-EXIT_RESTART = 3
 FLUSH_TIMEOUT_MS = 1_000
 NTP_RETRY_MS = 5_000
 NTP_AGAIN_MS = 3_600_000
+# Far more often than the watchdog wants it: a model or a signature may take a second.
+FEED_MS = 500
 
 
 def main():
@@ -44,7 +47,7 @@ def main():
         return EXIT_REFUSED
     except RestartNeeded as error:
         console.say("restart", reason=str(error))
-        return EXIT_RESTART
+        return launcher.EXIT_RESTART
     except KeyboardInterrupt:
         console.say("interrupted")
         return EXIT_REFUSED
@@ -77,9 +80,10 @@ async def _run(settings, wire):
         sampler.model_changed()
         uplink.announce()
 
+    firmware, keys = _make_firmware(flash, settings)
     updater = Updater(
         flash,
-        settings.release_keys,
+        keys,
         settings.chain_id,
         settings.device_type,
         [channel.name for channel in driver.channels],
@@ -92,7 +96,7 @@ async def _run(settings, wire):
 
         wifi = Wifi(settings.wifi)
         tasks.append(wifi.run())
-    uplink = Uplink(settings, key, journal, stats, updater, keeper, clock, wire, wifi)
+    uplink = Uplink(settings, key, journal, stats, updater, firmware, keeper, clock, wire, wifi)
     sampler = Sampler(settings, key, journal, driver, updater, stats, uplink, keeper, clock)
     keeper.changed = uplink.rearranged
 
@@ -101,11 +105,20 @@ async def _run(settings, wire):
         await uplink.drained()
         await uplink.close()
 
+    async def look_after():
+        while True:
+            launcher.feed()
+            if firmware.tick(clock.up_ms()):
+                raise RestartNeeded("other files are to run")
+            await asyncio.sleep_ms(FEED_MS)
+
+    launcher.feed()
     updater.start()
+    firmware.start()
     if settings.ntp is not None:
         has_network = lambda: uplink.is_connected if wifi is None else wifi.up  # noqa: E731
         tasks.append(_ask_ntp(settings.ntp, clock, has_network))
-    await first(work(), *uplink.coroutines(), *tasks)
+    await first(work(), look_after(), *uplink.coroutines(), *tasks)
     console.say("done", stats=stats.summary())
 
 
@@ -118,6 +131,21 @@ async def _ask_ntp(host, clock, has_network):
         now_ms = ask_ntp(host)
         if now_ms is not None and clock.asked_ntp(now_ms):
             console.say("time", now=now_ms // 1000, by="ntp")
+
+
+def _make_firmware(flash, settings):
+    """Return our own files' updater, and the list of whom to trust, which it may change."""
+    keys = release_keys.load(flash, settings.release_keys)
+
+    def keep_keys(new):
+        release_keys.save(flash, settings.release_keys, new)
+        keys[:] = new
+
+    def report(state, version, digest, reason):
+        sha256 = digest and digest.hex()
+        console.say("firmware", state=state, version=version, sha256=sha256, reason=reason)
+
+    return Firmware(flash, keys, settings.chain_id, report, keep_keys), keys
 
 
 def _say_boot(key, outbox, driver):

@@ -18,6 +18,10 @@ MAX_SELF_TESTS = 16
 MAX_WINDOW_ELEMENTS = 4096
 MAX_SMOOTHING = 64
 MAX_CALIBRATE_ROWS = 1 << 16
+MAX_FILES = 128
+MAX_PATH_CHARS = 64
+MAX_RELEASE_KEYS = 3
+_PATH_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 _MAX_HEAD_BYTES = 9
 _MAX_INT = (1 << 31) - 1
@@ -26,6 +30,10 @@ _KEYS = {
     "type", "name", "version", "min_version", "device_type", "payload", "ops", "arena",
     "window", "stride", "channels", "max_gap_s", "calibrate", "input", "score", "threshold",
     "of", "need", "selftest", "time",
+}  # fmt: skip
+_FIRMWARE_KEYS = {
+    "type", "name", "version", "min_version", "device_type", "payload", "mpy", "files", "keys",
+    "time",
 }  # fmt: skip
 _BYTES, _LIST = 2, 4
 
@@ -97,14 +105,49 @@ def _head(file, at, major):
 def parse(data):
     """Decode and check a manifest's CBOR; returns it as a dict. Raises UpdateError."""
     manifest = cbor.decode(data, MAX_MANIFEST_BYTES)
-    if not isinstance(manifest, dict) or set(manifest) != _KEYS:
+    is_firmware = isinstance(manifest, dict) and manifest.get("type") == "firmware"
+    keys = _FIRMWARE_KEYS if is_firmware else _KEYS
+    if not isinstance(manifest, dict) or set(manifest) != keys:
         raise UpdateError("update.manifest", "its fields are not those of a manifest")
-    if manifest["type"] != "model":
-        raise UpdateError("update.manifest", "type is not model")
     for key in ("name", "device_type"):
         _require(key, isinstance(manifest[key], str))
     _integer(manifest, "version", 1, _MAX_VERSION)
     _integer(manifest, "min_version", 0, manifest["version"] - 1)
+    payload = _fields(manifest, "payload", {"sha256", "size"})
+    _require("payload", _is_hash(payload["sha256"]))
+    _integer(payload, "size", 1, MAX_PAYLOAD_BYTES)
+    if is_firmware:
+        _check_firmware(manifest)
+    else:
+        _check_model(manifest)
+    return manifest
+
+
+def _check_firmware(manifest):
+    _integer(manifest, "mpy", 0, (1 << 10) - 1)
+    total = 0
+    paths = set()
+    for item in _list(manifest, "files", 1, MAX_FILES):
+        _require("files", isinstance(item, list) and len(item) == 3 and _is_path(item[0]))
+        _require("files", _is_integer(item[1]) and item[1] >= 0 and _is_hash(item[2]))
+        total += item[1]
+        paths.add(item[0])
+    _require("files", total == manifest["payload"]["size"] and len(paths) == len(manifest["files"]))
+    for key in _list(manifest, "keys", 0, MAX_RELEASE_KEYS):
+        _require("keys", isinstance(key, bytes) and len(key) == 64)
+
+
+def _is_path(path):
+    if not isinstance(path, str) or len(path) > MAX_PATH_CHARS:
+        return False
+    stem = path[:-4] if path.endswith(".mpy") else path[:-3]
+    if path[len(stem) :] not in (".py", ".mpy"):
+        return False
+    return all(part and all(c in _PATH_CHARS for c in part) for part in stem.split("/"))
+
+
+def _check_model(manifest):
+    _require("type", manifest["type"] == "model")
     _integer(manifest, "arena", 0, 1 << 24)
     _integer(manifest, "window", 1, MAX_WINDOW_ELEMENTS)
     _integer(manifest, "stride", 1, MAX_WINDOW_ELEMENTS)
@@ -113,9 +156,6 @@ def parse(data):
     _integer(manifest, "threshold", 0, _MAX_INT)
     _integer(manifest, "of", 1, MAX_SMOOTHING)
     _integer(manifest, "need", 1, manifest["of"])
-    payload = _fields(manifest, "payload", {"sha256", "size"})
-    _require("payload", isinstance(payload["sha256"], bytes) and len(payload["sha256"]) == 32)
-    _integer(payload, "size", 1, MAX_PAYLOAD_BYTES)
     score = _fields(manifest, "score", {"zi", "zo", "mo"})
     _integer(score, "zi", -128, 127)
     _integer(score, "zo", -128, 127)
@@ -130,7 +170,6 @@ def parse(data):
     for test in _list(manifest, "selftest", 1, MAX_SELF_TESTS):
         _require("selftest", isinstance(test, dict) and set(test) == {"in", "out"})
         _require("selftest", isinstance(test["in"], bytes) and isinstance(test["out"], bytes))
-    return manifest
 
 
 def _parse_input(scaling):
@@ -143,6 +182,10 @@ def _parse_input(scaling):
 def _require(key, good):
     if not good:
         raise UpdateError("update.manifest", key + " is not as it must be")
+
+
+def _is_hash(value):
+    return isinstance(value, bytes) and len(value) == 32
 
 
 def _is_integer(value):

@@ -38,6 +38,16 @@ class Flash:
         """Write `data` behind the file's end; it is in flash when this returns."""
         self._write(name, "ab", data)
 
+    def write_whole(self, name, source, size, buffer):
+        """Write the next `size` bytes of an open file as a new file, through `buffer`."""
+        with open(self._prefix + name, "wb") as file:
+            while size > 0:
+                count = source.readinto(buffer[: min(size, len(buffer))])
+                if not count:
+                    return
+                file.write(buffer[:count])
+                size -= count
+
     def remove(self, name):
         """Remove the file if it is there."""
         try:

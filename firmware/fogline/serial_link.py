@@ -26,7 +26,7 @@ MAX_NAME_BYTES = 64
 BOARD = 1
 _UP = {"status": 2, "up": 3, "get": 4}
 GATEWAY = 17
-_DOWN = {18: "receipt", 19: "release", 20: "blob"}
+_DOWN = {18: "receipt", 19: "release", 20: "blob", 21: "firmware"}
 
 
 class Client:
@@ -35,17 +35,19 @@ class Client:
     Args:
         wire: Wire.
         kid: the board's key id.
-        device_type: under which releases are announced.
+        device_type: under which models are announced.
+        firmware_type: under which firmware is.
         settings: the `serial` section of board.json.
         handler: object with `found(gateway)`, which says whether it is one of ours,
             `message(topic, payload)`, `connected()` and `disconnected(reason)`; plain functions,
             called in the client's task.
     """
 
-    def __init__(self, *, wire, kid, device_type, settings, handler):
+    def __init__(self, *, wire, kid, device_type, firmware_type, settings, handler):
         self._wire = wire
         self._kid = kid
         self._device_type = device_type
+        self._firmware_type = firmware_type
         self._handler = handler
         self._now = 0
         self._ticks = time.ticks_ms()
@@ -142,7 +144,13 @@ class Client:
         while self._session.events:
             kind, value = self._session.events.pop(0)
             if kind == "up":
-                hello = cbor.encode({"kid": self._kid, "type": self._device_type})
+                hello = cbor.encode(
+                    {
+                        "kid": self._kid,
+                        "type": self._device_type,
+                        "firmware": self._firmware_type,
+                    }
+                )
                 self._session.send(bytes((BOARD,)) + hello)
             elif kind == "message":
                 self._take_message(value[0], value[1:])
@@ -161,8 +169,11 @@ class Client:
         if kind == GATEWAY:
             self._meet(payload)
         elif kind in _DOWN and self._gateway is not None:
-            name = _DOWN[kind]
-            to = self._device_type if name == "release" else self._kid.hex()
+            name, to = _DOWN[kind], self._kid.hex()
+            if name == "release":
+                to = self._device_type
+            elif name == "firmware":
+                name, to = "release", self._firmware_type
             self._handler.message(f"fogline/{self._gateway}/{name}/{to}", payload)
 
     def _meet(self, payload):

@@ -18,30 +18,23 @@ has no room for that, it starts anew (RestartNeeded).
 
 import gc
 import hashlib
-from time import ticks_diff, ticks_ms
 
 from . import board, cbor
 from . import bundle as bundles
-from .errors import EncodingError, FoglineError, RestartNeeded, UpdateError
+from .download import BAD, WHOLE, Download, fits, hash_of, parse_announcement
+from .errors import FoglineError, RestartNeeded, UpdateError
 from .flash import Flash
 from .judge import Judge
 from .tflite import MAX_ARENA_BYTES, Model, supported, unload
 
-CHUNK_BYTES = 4096  # asked for at once
-REQUEST_TIMEOUT_MS = 5_000  # then a chunk is asked for again
 TRIAL_VERDICTS = 8
 MAX_TRIAL_STARTS = 3
-MAX_DOWNLOADS = 3  # of one bundle whose bytes do not have its SHA-256
 MAX_REFUSED = 8  # bundles that are remembered as bad
 
 STATE_FILE = "models.state"
 SLOT_FILES = ("slot_a.bin", "slot_b.bin")
 
 _MAX_STATE_BYTES = 1024
-_MAX_ANNOUNCEMENT_BYTES = 512
-_MAX_MESSAGE_BYTES = CHUNK_BYTES + 128
-_HASH_BYTES = 32
-_READ_BYTES = 1024
 # What a board's other code, its table for signing and its buffers take once it is at work.
 REST_BYTES = 96 * 1024
 
@@ -193,8 +186,7 @@ class Updater:
         self._waiting = None  # an announcement that came during a trial
         self._verdicts = 0  # of a model on trial, since the start
         self._version = 0  # of the download, as announced
-        self._have = 0  # bytes of the download that are in flash
-        self._asked_ms = None  # when its next chunk was asked for
+        self._download = Download(flash, self._keep_download)
         self.judge = None
 
     @property
@@ -223,9 +215,11 @@ class Updater:
         elif state.needed_slot() == SLOT_FILES[state.slot]:
             self._activate()  # else the other one comes first
         if state.download is not None:
-            self._have = self._flash.size(SLOT_FILES[state.spare])
             self._report("downloading", 0, state.download[0], "")
-            self._finish_if_complete()
+            try:
+                self._go_on(self._download.resume(state.download, SLOT_FILES[state.spare]))
+            except OSError as error:
+                self._abandon(_reason(error))
         if self.judge is None and self._state.bundle is not None:
             self._activate()  # the download came first and is not it
 
@@ -290,52 +284,22 @@ class Updater:
 
     def announce(self, payload):
         """Take a gateway's announcement (CBOR bytes); raises EncodingError."""
-        fields = cbor.decode(payload, _MAX_ANNOUNCEMENT_BYTES)
-        if not isinstance(fields, dict) or set(fields) != {"bundle", "size", "name", "version"}:
-            raise EncodingError("update.announcement", "fields")
-        digest, size, version = fields["bundle"], fields["size"], fields["version"]
-        if not _is_hash(digest) or not _is_count(size) or not _is_count(version):
-            raise EncodingError("update.announcement", "values")
+        announced = parse_announcement(payload)
         if self._state.trial:
-            self._waiting = (digest, size, version)
+            self._waiting = announced
         else:
-            self._offer(digest, size, version)
+            self._offer(*announced)
 
     def next_request(self):
         """Return [SHA-256, offset, length] of the chunk to ask for now, or None."""
-        if self._state.download is None:
-            return None
-        now = ticks_ms()
-        if self._asked_ms is not None and ticks_diff(now, self._asked_ms) < REQUEST_TIMEOUT_MS:
-            return None
-        self._asked_ms = now
-        digest, size, _ = self._state.download
-        return [digest, self._have, min(CHUNK_BYTES, size - self._have)]
+        return self._download.next_request()
 
-    def chunk(self, payload):
-        """Take a chunk, CBOR [SHA-256, offset, total, bytes]; raises EncodingError.
-
-        One that was not asked for, or comes twice, changes nothing.
-        """
-        fields = cbor.decode(payload, _MAX_MESSAGE_BYTES)
-        if not isinstance(fields, list) or len(fields) != 4:
-            raise EncodingError("update.chunk", "fields")
-        digest, offset, total, data = fields
-        if not isinstance(data, bytes) or not 0 < len(data) <= CHUNK_BYTES:
-            raise EncodingError("update.chunk", "data")
-        state = self._state
-        if state.download is None or digest != state.download[0] or offset != self._have:
-            return
-        if total != state.download[1] or offset + len(data) > total:
-            raise EncodingError("update.chunk", "size")
+    def chunk(self, fields):
+        """Take what `parse_chunk` returned; raises EncodingError. See `Download.chunk`."""
         try:
-            self._flash.append(SLOT_FILES[state.spare], data)
+            self._go_on(self._download.chunk(fields))
         except OSError as error:
             self._abandon(_reason(error))
-            return
-        self._have += len(data)
-        self._asked_ms = None
-        self._finish_if_complete()
 
     def _offer_waiting(self):
         """Take the announcement, if any, that came during the trial that is over now."""
@@ -348,56 +312,40 @@ class Updater:
         state = self._state
         if digest == state.bundle or digest in state.refused:
             return
-        if state.download is not None and digest == state.download[0]:
+        if self._download.is_of(digest):
             self._version = version
             return
         if version <= self.version:
             self._report("rejected", version, digest, "version is not above %d" % self.version)
             return
-        if not 0 < size <= bundles.MAX_BUNDLE_BYTES:
+        if not fits(size):
             self._report(
                 "rejected", version, digest, "size is not up to %d bytes" % bundles.MAX_BUNDLE_BYTES
             )
             return
         self._version = version
         try:
-            # In this order: what is in the slot always belongs to the download.
-            self._flash.remove(SLOT_FILES[state.spare])
-            self._begin([digest, size, 0])
+            self._download.begin(digest, size, SLOT_FILES[state.spare])
         except OSError as error:
             self._abandon(_reason(error))
         else:
             self._report("downloading", version, digest, "")
 
-    def _begin(self, download):
-        self._state.download = download
-        self._have = 0
-        self._asked_ms = None
+    def _keep_download(self, wanted):
+        self._state.download = wanted
         self._state.save()
 
     def _abandon(self, reason):
         """Give up a download that the flash does not take; an announcement begins it anew."""
-        digest = self._state.download[0] if self._state.download else None
         self._state.download = None
-        self._report("rejected", self._version, digest, reason)
+        self._report("rejected", self._version, self._download.stop(), reason)
 
-    def _finish_if_complete(self):
-        """Install what was downloaded once it is all there."""
-        state = self._state
-        digest, size, attempts = state.download
-        if self._have < size:
-            return
-        slot = SLOT_FILES[state.spare]
-        try:
-            if self._have == size and _file_hash(self._flash, slot) == digest:
-                self._install(slot)
-            elif attempts + 1 < MAX_DOWNLOADS:
-                self._flash.remove(slot)
-                self._begin([digest, size, attempts + 1])
-            else:
-                self._reject("SHA-256 is not the announced one")
-        except OSError as error:
-            self._abandon(_reason(error))
+    def _go_on(self, outcome):
+        """Do what the download has come to; raises OSError."""
+        if outcome == WHOLE:
+            self._install(self._download.file)
+        elif outcome == BAD:
+            self._reject("SHA-256 is not the announced one")
 
     def _install(self, slot):
         """Check a whole bundle and let it judge, on trial; raises OSError."""
@@ -420,12 +368,15 @@ class Updater:
         try:
             judge = self._load(slot, manifest, at, length)
             state.try_spare()
+            self._download.stop()
         except (FoglineError, MemoryError) as error:
             _restart_for_memory(slot, error)
             self._reject(_reason(error))
         except OSError as error:
             self._state = _State(self._flash)  # the old or the new, whichever is in flash
-            if self._state.download is not None:
+            if self._state.download is None:
+                self._download.stop()
+            else:
                 self._abandon(_reason(error))
         else:
             self.judge = judge
@@ -446,7 +397,7 @@ class Updater:
 
     def _reject(self, reason):
         """Never take the downloaded bundle again; raises OSError."""
-        digest = self._state.download[0]
+        digest = self._download.stop()
         self._state.refuse(digest)
         self._state.download = None
         self._state.save()
@@ -477,7 +428,7 @@ class Updater:
                 )
             payload = manifest["payload"]
             file.seek(at)
-            if length != payload["size"] or _hash(file) != payload["sha256"]:
+            if length != payload["size"] or hash_of(file) != payload["sha256"]:
                 raise UpdateError("update.payload", "is not what was signed")
         return manifest, at, length
 
@@ -511,27 +462,3 @@ def _reason(error):
     if isinstance(error, FoglineError):
         return str(error)
     return "%s %s" % (type(error).__name__, error)
-
-
-def _is_hash(value):
-    return isinstance(value, bytes) and len(value) == _HASH_BYTES
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _hash(file):
-    """Return the SHA-256 of the rest of an open file."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_READ_BYTES))
-    while True:
-        count = file.readinto(buffer)
-        if not count:
-            return digest.digest()
-        digest.update(buffer[:count])
-
-
-def _file_hash(flash, name):
-    with flash.open(name) as file:
-        return _hash(file)

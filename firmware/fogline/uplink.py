@@ -14,6 +14,7 @@ import os
 import time
 
 from . import VERSION, cbor, console, cose
+from .download import parse_chunk
 from .errors import CryptoError, EncodingError, RevokedError
 from .receipts import Receipts
 
@@ -37,18 +38,22 @@ class Uplink:
         journal: Journal.
         stats: Stats.
         updater: Updater; it gets announcements and chunks, and says what to ask for.
+        firmware: Firmware; the same, and it is told that a gateway has answered.
         keeper: Keeper; it is told when the chain waits for what is not in flash any more.
         clock: Clock; it gets the gateways' time.
         wire: Wire, where the gateway is at the end of a serial line; else None.
         wifi: Wifi, where the broker is reached by it; else None.
     """
 
-    def __init__(self, config, key, journal, stats, updater, keeper, clock, wire=None, wifi=None):
+    def __init__(
+        self, config, key, journal, stats, updater, firmware, keeper, clock, wire=None, wifi=None
+    ):
         self._config = config
         self._kid = key.kid.hex()
         self._journal = journal
         self._stats = stats
         self._updater = updater
+        self._firmware = firmware
         self._keeper = keeper
         self._clock = clock
         self._receipts = Receipts(key, config.chain_id, config.gateways)
@@ -133,7 +138,7 @@ class Uplink:
             return self._topic("status"), self._status("online", self._nonce), True, None
         if not self._heard:
             return None
-        wanted = self._updater.next_request()
+        wanted = self._updater.next_request() or self._firmware.next_request()
         if wanted is not None:
             return self._topic("get"), cbor.encode(wanted), False, None
         return self._next_transaction()
@@ -241,8 +246,12 @@ class Uplink:
                 self._take_receipt(gateway, payload)
             elif kind == "release":
                 self._updater.announce(payload)
+            elif kind == "firmware":
+                self._firmware.announce(payload)
             elif kind == "blob":
-                self._updater.chunk(payload)
+                chunk = parse_chunk(payload)
+                self._updater.chunk(chunk)
+                self._firmware.chunk(chunk)
         except (CryptoError, EncodingError) as error:
             console.say("ignored", topic=topic, error=str(error))
         self._work.set()
@@ -253,6 +262,7 @@ class Uplink:
         if gateway == self._config.gateways[self._at].name:
             self._take_time(receipt)
             self._take_status(gateway, receipt.status)
+            self._firmware.confirm()
         if final > self._journal.dropped:  # a gateway that lags behind says less
             self._journal.drop_below(final)
             self._wait_anew()
@@ -305,12 +315,15 @@ class Uplink:
     def _subscriptions(self):
         topics = {}
         for gateway in self._config.gateways:
-            for kind, to in (
-                ("receipt", self._kid),
-                ("blob", self._kid),
-                ("release", self._config.device_type),
-            ):
-                topics[f"fogline/{gateway.name}/{kind}/{to}"] = (kind, gateway.name)
+            topics.update(
+                (f"fogline/{gateway.name}/{way}/{to}", (kind, gateway.name))
+                for kind, way, to in (
+                    ("receipt", "receipt", self._kid),
+                    ("blob", "blob", self._kid),
+                    ("release", "release", self._config.device_type),
+                    ("firmware", "release", self._firmware.device_type),
+                )
+            )
         return topics
 
     def _make_client(self, key, wire, wifi):
@@ -322,6 +335,7 @@ class Uplink:
                 wire=wire,
                 kid=key.kid,
                 device_type=self._config.device_type,
+                firmware_type=self._firmware.device_type,
                 settings=self._config.serial,
                 handler=self,
             )

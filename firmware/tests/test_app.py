@@ -126,6 +126,16 @@ class Updater:
         return None
 
 
+class Firmware:
+    device_type = "firmware/unix"
+
+    def next_request(self):
+        return None
+
+    def confirm(self):
+        pass
+
+
 class FakeUplink:
     """Gives a receipt for everything up to `final` when it is asked to wait."""
 
@@ -602,7 +612,14 @@ class Bench:
         self.ticks = Ticks()
         self.clock = Clock(ticks=self.ticks)
         self.uplink = uplink.Uplink(
-            self.config, KEY, self.journal, self.stats, Updater(), self.keeper, self.clock
+            self.config,
+            KEY,
+            self.journal,
+            self.stats,
+            Updater(),
+            Firmware(),
+            self.keeper,
+            self.clock,
         )
         self.client = FakeClient.made[-1]
 

@@ -5,10 +5,11 @@
 import hashlib
 import io
 
-from fogline import cbor, update
+from fogline import cbor, download, update
+from fogline.download import CHUNK_BYTES, MAX_DOWNLOADS, parse_chunk
 from fogline.errors import ModelError, RestartNeeded
 from fogline.flash import Flash
-from fogline.update import CHUNK_BYTES, MAX_DOWNLOADS, MAX_TRIAL_STARTS, TRIAL_VERDICTS, Updater
+from fogline.update import MAX_TRIAL_STARTS, TRIAL_VERDICTS, Updater
 from support import raises, vectors
 
 # The releases alone take 100 KB.
@@ -138,6 +139,9 @@ class Board:
     def announce(self, data, version):
         self.updater.announce(announcement(data, version))
 
+    def chunk(self, data):
+        self.updater.chunk(parse_chunk(data))
+
     def download(self, data):
         """Answer the board's requests with chunks of `data` until it asks no more."""
         while True:
@@ -148,7 +152,7 @@ class Board:
             assert digest == hashlib.sha256(data).digest()
             assert 0 < length <= CHUNK_BYTES
             # A gateway may send less than was asked for.
-            self.updater.chunk(chunk(data, offset, min(length, SENT_BYTES)))
+            self.chunk(chunk(data, offset, min(length, SENT_BYTES)))
 
     def install(self, data, version):
         self.announce(data, version)
@@ -371,12 +375,12 @@ def test_malformed_messages():
     raises("update.announcement", board.updater.announce, cbor.encode([1]))
     raises("cbor.size", board.updater.announce, bytes(10_000))
     board.updater.announce(cbor.encode(good))
-    raises("update.chunk", board.updater.chunk, cbor.encode([digest, 0, 10]))
-    raises("update.chunk", board.updater.chunk, cbor.encode([digest, 0, 10, b""]))
-    raises("update.chunk", board.updater.chunk, cbor.encode([digest, 0, 10, "text"]))
-    raises("update.chunk", board.updater.chunk, cbor.encode([digest, 0, 11, b"ab"]))
-    raises("update.chunk", board.updater.chunk, cbor.encode([digest, 0, 10, bytes(11)]))
-    raises("cbor.size", board.updater.chunk, bytes(10_000))
+    raises("update.chunk", board.chunk, cbor.encode([digest, 0, 10]))
+    raises("update.chunk", board.chunk, cbor.encode([digest, 0, 10, b""]))
+    raises("update.chunk", board.chunk, cbor.encode([digest, 0, 10, "text"]))
+    raises("update.chunk", board.chunk, cbor.encode([digest, 0, 11, b"ab"]))
+    raises("update.chunk", board.chunk, cbor.encode([digest, 0, 10, bytes(11)]))
+    raises("cbor.size", board.chunk, bytes(10_000))
 
 
 def test_a_download_goes_on_where_it_was():
@@ -384,35 +388,35 @@ def test_a_download_goes_on_where_it_was():
     data = BUNDLES["v1"] + BUNDLES["v2"]  # no bundle, but of two chunks and more
     board = Board(flash)
     board.announce(data, 1)
-    board.updater.chunk(chunk(data, 0, 1000))
+    board.chunk(chunk(data, 0, 1000))
     again = Board(flash)
     assert again.updater.next_request()[1] == 1000
     assert again.updater.next_request() is None  # asked for already
-    again.updater.chunk(chunk(data, 0, 1000))  # late, and known
+    again.chunk(chunk(data, 0, 1000))  # late, and known
     assert flash.size("slot_a.bin") == 1000
-    again.updater.chunk(chunk(data, 1000, 10))
+    again.chunk(chunk(data, 1000, 10))
     assert again.updater.next_request()[1] == 1010
 
 
 def test_a_chunk_is_asked_for_again():
     now = [0]
-    ticks_ms, update.ticks_ms = update.ticks_ms, lambda: now[0]
+    ticks_ms, download.ticks_ms = download.ticks_ms, lambda: now[0]
     try:
         board = Board(MemoryFlash())
         board.announce(BUNDLES["v1"], 1)
         assert board.updater.next_request() is not None
-        now[0] = update.REQUEST_TIMEOUT_MS - 1
+        now[0] = download.REQUEST_TIMEOUT_MS - 1
         assert board.updater.next_request() is None
-        now[0] = update.REQUEST_TIMEOUT_MS
+        now[0] = download.REQUEST_TIMEOUT_MS
         assert board.updater.next_request() is not None
     finally:
-        update.ticks_ms = ticks_ms
+        download.ticks_ms = ticks_ms
 
 
 def test_another_release_replaces_a_download():
     board = Board(MemoryFlash())
     board.announce(BUNDLES["v1"], 1)
-    board.updater.chunk(chunk(BUNDLES["v1"], 0, 500))
+    board.chunk(chunk(BUNDLES["v1"], 0, 500))
     board.install(BUNDLES["v2"], 2)
     assert board.updater.version == 2
 
@@ -427,7 +431,7 @@ def test_wrong_bytes_are_fetched_anew_and_given_up():
         while board.states() == ["downloading"] and offset < len(data):
             part = wrong[offset : offset + CHUNK_BYTES]
             message = [hashlib.sha256(data).digest(), offset, len(data), part]
-            board.updater.chunk(cbor.encode(message))
+            board.chunk(cbor.encode(message))
             offset += len(part)
     assert board.states() == ["downloading", "rejected"]
     assert board.updater.next_request() is None
@@ -540,7 +544,7 @@ def test_a_full_flash_gives_the_download_up():
 def test_a_download_survives_the_model_in_use():
     board, _ = board_with("v1", 1)
     board.announce(BUNDLES["v2"], 2)
-    board.updater.chunk(chunk(BUNDLES["v2"], 0, SENT_BYTES))
+    board.chunk(chunk(BUNDLES["v2"], 0, SENT_BYTES))
     fail(board.updater)
     board.download(BUNDLES["v2"])
     assert board.updater.version == 2

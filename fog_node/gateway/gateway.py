@@ -198,9 +198,10 @@ class Gateway:
     def arrived(self, port: SerialPort) -> None:
         """A board at a serial port has said who it is."""
         self._releases.refresh()
-        announcement = self._releases.announcement(port.device_type)
-        if announcement is not None:
-            port.send(Kind.RELEASE, announcement)
+        for kind, name in ((Kind.RELEASE, port.device_type), (Kind.FIRMWARE, port.firmware)):
+            announcement = self._releases.announcement(name)
+            if announcement is not None:
+                port.send(kind, announcement)
 
     def left(self, port: SerialPort) -> None:
         """It has gone."""

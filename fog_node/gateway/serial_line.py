@@ -124,10 +124,12 @@ class SerialLine:
             port.send(kind, data, latest=latest)
 
     def announce(self, device_type: str, data: bytes) -> None:
-        """Send a release's announcement to the boards of this type that are here."""
+        """Send a release's announcement to the boards here that it is for."""
         for port in [port for ports in self._boards.values() for port in ports]:
             if port.device_type == device_type:
                 port.send(Kind.RELEASE, data)
+            elif port.firmware == device_type:
+                port.send(Kind.FIRMWARE, data)
 
     async def run(self) -> None:
         """Find ports and serve them, until cancelled."""

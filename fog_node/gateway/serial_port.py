@@ -54,6 +54,7 @@ class Kind(IntEnum):
     RECEIPT = 18
     RELEASE = 19
     BLOB = 20
+    FIRMWARE = 21
 
 
 _FROM_BOARD: dict[int, FromBoard] = {Kind.STATUS: "status", Kind.UP: "up", Kind.GET: "get"}
@@ -82,7 +83,7 @@ class PortHandler(Protocol):
     """What is done with a board's messages. Called from the event loop; must not raise."""
 
     def arrived(self, port: SerialPort) -> None:
-        """A board has said who it is: `port.board`, `port.device_type`."""
+        """A board has said who it is: `port.board`, `port.device_type`, `port.firmware`."""
 
     def left(self, port: SerialPort) -> None:
         """It is not there any more; may be called for a board that never arrived."""
@@ -123,6 +124,7 @@ class SerialPort:
         url: its device or address.
         board: key id that the board gives; None before it has.
         device_type: of the board, as it says.
+        firmware: under which firmware for it is announced, as it says.
     """
 
     def __init__(self, url: str, device: serial.Serial, name: str, handler: PortHandler) -> None:
@@ -137,6 +139,7 @@ class SerialPort:
         self.url = url
         self.board: bytes | None = None
         self.device_type = ""
+        self.firmware = ""
         self._received = 0
         self._sent = 0
         self._dropped = 0
@@ -295,15 +298,17 @@ class SerialPort:
 
     def _meet(self, data: bytes) -> None:
         try:
-            value = text_map(decode(data, MAX_HELLO_BYTES, "board"), {"kid", "type"}, "board")
+            names = {"kid", "type", "firmware"}
+            value = text_map(decode(data, MAX_HELLO_BYTES, "board"), names, "board")
             board = octets(value["kid"], "board.kid", KID_BYTES)
             device_type = text(value["type"], "board.type", MAX_TYPE_CHARS)
+            firmware = text(value["firmware"], "board.firmware", MAX_TYPE_CHARS)
         except ProtocolError as error:
             log.warning("%s: a board that does not say who it is: %s", self.url, error)
             self._session.close("it does not say who it is")
             return
         self._leave()
-        self.board, self.device_type = board, device_type
+        self.board, self.device_type, self.firmware = board, device_type, firmware
         log.info("%s: board %s, %s", self.url, board.hex(), device_type)
         self._session.send(bytes([Kind.GATEWAY]) + self._name.encode())
         self._handler.arrived(self)

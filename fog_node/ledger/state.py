@@ -309,6 +309,8 @@ class State:
         """
         record = signer or self.trusted_signer(transaction)
         role = ROLE_OF_KIND.get(transaction.kind)
+        if role == "trainer" and isinstance(transaction.body, Release):
+            role = "operator" if transaction.body.is_firmware else role
         if isinstance(record, Device):
             if role is not None:
                 raise LedgerError(

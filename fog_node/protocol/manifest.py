@@ -1,8 +1,12 @@
-"""Release bundles: a payload with a manifest that up to three trainers sign."""
+"""Release bundles: a payload with a manifest that up to three members sign.
+
+A model is signed by trainers, firmware by operators.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +20,8 @@ from .senml import MAX_CHANNELS, MAX_NAME_CHARS
 from .validate import array, integer, octets, text, text_map, time_ms, uint
 
 CONTENT_TYPE = "application/vnd.fogline.manifest+cbor"
-TYPES = ("model",)
+# Which boards firmware is for stands where a model has its device type, behind this.
+FIRMWARE_PREFIX = "firmware/"
 MAX_MANIFEST_BYTES = 16 * 1024
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_SIGNERS = 3
@@ -25,6 +30,12 @@ MAX_OPS = 64
 MAX_SELF_TESTS = 16
 MAX_WINDOW_ELEMENTS = 4096
 MAX_SMOOTHING = 64
+MAX_FILES = 128
+MAX_PATH_CHARS = 64
+# Version and sub-version of .mpy files (MicroPython, docs/reference/mpyfiles).
+MAX_MPY = 2**10 - 1
+MAX_RELEASE_KEYS = 3
+_PATH = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*\.m?py")
 
 
 @dataclass(frozen=True)
@@ -110,15 +121,16 @@ class Manifest:
             "threshold", "of", "need", "selftest", "time",
         }  # fmt: skip
         value = text_map(decode(data, MAX_MANIFEST_BYTES, "manifest"), names, "manifest")
-        if value["type"] not in TYPES:
-            raise FormatError("manifest.type", f"is not one of {', '.join(TYPES)}")
-        payload = text_map(value["payload"], {"sha256", "size"}, "manifest.payload")
+        if value["type"] != "model":
+            raise FormatError("manifest.type", "is not model")
+        common = _common(value)
+        if common["device_type"].startswith(FIRMWARE_PREFIX):
+            raise FormatError("manifest.device_type", "is of firmware, not of a model")
         score = text_map(value["score"], {"zi", "zo", "mo"}, "manifest.score")
         channels = tuple(
             text(item, "manifest.channels", MAX_NAME_CHARS)
             for item in array(value["channels"], "manifest.channels", at_most=MAX_CHANNELS)
         )
-        version = uint(value["version"], "manifest.version", 2**32 - 1, at_least=1)
         window = uint(value["window"], "manifest.window", MAX_WINDOW_ELEMENTS, at_least=1)
         of = uint(value["of"], "manifest.of", MAX_SMOOTHING, at_least=1)
         if not channels or window * len(channels) > MAX_WINDOW_ELEMENTS:
@@ -126,12 +138,7 @@ class Manifest:
                 "manifest.window", f"times channels must be 1 to {MAX_WINDOW_ELEMENTS} elements"
             )
         return cls(
-            name=text(value["name"], "manifest.name", 64),
-            version=version,
-            min_version=uint(value["min_version"], "manifest.min_version", version - 1),
-            device_type=text(value["device_type"], "manifest.device_type", 64),
-            payload_sha256=octets(payload["sha256"], "manifest.payload.sha256", HASH_BYTES),
-            payload_size=uint(payload["size"], "manifest.payload.size", MAX_PAYLOAD_BYTES, 1),
+            **common,
             ops=tuple(
                 text(item, "manifest.ops", 64)
                 for item in array(value["ops"], "manifest.ops", at_most=MAX_OPS)
@@ -152,8 +159,139 @@ class Manifest:
             of=of,
             need=uint(value["need"], "manifest.need", of, at_least=1),
             selftest=_selftest(value["selftest"]),
-            time=time_ms(value["time"], "manifest.time"),
         )
+
+
+@dataclass(frozen=True)
+class FirmwareFile:
+    """One of our files on a board; its bytes follow those of the file before in the payload.
+
+    Attributes:
+        path: below the slot, lower case, `.py` or `.mpy`.
+        size, sha256: of its bytes.
+    """
+
+    path: str
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class FirmwareManifest:
+    """What a board must know to take new files of ours.
+
+    Attributes:
+        type: "firmware".
+        name, version, min_version: a board takes it if it runs at least `min_version`
+            and less than `version`.
+        device_type: FIRMWARE_PREFIX and the class of boards that it is for.
+        payload_sha256, payload_size: of all files, one after the other.
+        mpy: the low ten bits of `sys.implementation._mpy` of the boards that run it; 0 where
+            it is source alone.
+        files: in the order of the payload.
+        keys: x || y of those whose releases the board trusts once it has confirmed this
+            firmware, 1 to 3; none: it trusts whom it did.
+        time: ms since 1970.
+    """
+
+    name: str
+    version: int
+    min_version: int
+    device_type: str
+    payload_sha256: bytes
+    payload_size: int
+    mpy: int
+    files: tuple[FirmwareFile, ...] = field(repr=False)
+    keys: tuple[bytes, ...]
+    time: int
+    type: str = "firmware"
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR of the manifest."""
+        return encode(
+            {
+                "type": self.type,
+                "name": self.name,
+                "version": self.version,
+                "min_version": self.min_version,
+                "device_type": self.device_type,
+                "payload": {"sha256": self.payload_sha256, "size": self.payload_size},
+                "mpy": self.mpy,
+                "files": [[file.path, file.size, file.sha256] for file in self.files],
+                "keys": list(self.keys),
+                "time": self.time,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> FirmwareManifest:
+        """Parse strictly; raises EncodingError, FormatError."""
+        names = {
+            "type", "name", "version", "min_version", "device_type", "payload", "mpy", "files",
+            "keys", "time",
+        }  # fmt: skip
+        value = text_map(decode(data, MAX_MANIFEST_BYTES, "manifest"), names, "manifest")
+        if value["type"] != "firmware":
+            raise FormatError("manifest.type", "is not firmware")
+        common = _common(value)
+        if not common["device_type"].startswith(FIRMWARE_PREFIX):
+            raise FormatError("manifest.device_type", f"does not begin with {FIRMWARE_PREFIX}")
+        keys = tuple(
+            PublicKey(octets(key, "manifest.keys", 64)).xy
+            for key in array(value["keys"], "manifest.keys", at_most=MAX_RELEASE_KEYS)
+        )
+        if len(set(keys)) != len(keys):
+            raise FormatError("manifest.keys", "has one key twice")
+        files = _files(value["files"])
+        if sum(file.size for file in files) != common["payload_size"]:
+            raise FormatError("manifest.files", "are not as many bytes as the payload")
+        return cls(
+            **common, mpy=uint(value["mpy"], "manifest.mpy", MAX_MPY), files=files, keys=keys
+        )
+
+
+AnyManifest = Manifest | FirmwareManifest
+
+
+def decode_manifest(data: bytes) -> AnyManifest:
+    """Parse a manifest of either type; raises EncodingError, FormatError."""
+    value = decode(data, MAX_MANIFEST_BYTES, "manifest")
+    if isinstance(value, dict) and value.get("type") == "firmware":
+        return FirmwareManifest.decode(data)
+    return Manifest.decode(data)
+
+
+def _common(value: dict[str, Any]) -> dict[str, Any]:
+    """Read what the manifests of both types have."""
+    payload = text_map(value["payload"], {"sha256", "size"}, "manifest.payload")
+    version = uint(value["version"], "manifest.version", 2**32 - 1, at_least=1)
+    return {
+        "name": text(value["name"], "manifest.name", 64),
+        "version": version,
+        "min_version": uint(value["min_version"], "manifest.min_version", version - 1),
+        "device_type": text(value["device_type"], "manifest.device_type", 64),
+        "payload_sha256": octets(payload["sha256"], "manifest.payload.sha256", HASH_BYTES),
+        "payload_size": uint(payload["size"], "manifest.payload.size", MAX_PAYLOAD_BYTES, 1),
+        "time": time_ms(value["time"], "manifest.time"),
+    }
+
+
+def _files(value: Any) -> tuple[FirmwareFile, ...]:
+    files = []
+    for item in array(value, "manifest.files", at_most=MAX_FILES):
+        path, size, sha256 = array(item, "manifest.files", length=3)
+        if not _PATH.fullmatch(text(path, "manifest.files", MAX_PATH_CHARS)):
+            raise FormatError("manifest.files", f"{path!r} is no path of firmware")
+        files.append(
+            FirmwareFile(
+                path,
+                uint(size, "manifest.files.size", MAX_PAYLOAD_BYTES),
+                octets(sha256, "manifest.files.sha256", HASH_BYTES),
+            )
+        )
+    if len({file.path for file in files}) != len(files):
+        raise FormatError("manifest.files", "has one path twice")
+    return tuple(files)
 
 
 def _input(value: Any, channels: int) -> tuple[tuple[int, int, int], ...]:
@@ -182,8 +320,8 @@ def _selftest(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(parsed)
 
 
-def sign_manifest(key: SigningKey, manifest: Manifest, chain_id: bytes) -> bytes:
-    """COSE_Sign1 of the manifest by one trainer."""
+def sign_manifest(key: SigningKey, manifest: AnyManifest, chain_id: bytes) -> bytes:
+    """COSE_Sign1 of the manifest by one member."""
     return sign1(key, CONTENT_TYPE, manifest.encode(), chain_id)
 
 
@@ -192,7 +330,7 @@ class Bundle:
     """A bundle file: [[manifest COSE_Sign1, one per signer], payload]."""
 
     signatures: tuple[Sign1, ...]
-    manifest: Manifest
+    manifest: AnyManifest
     payload: bytes = field(repr=False)
 
     def verify(self, keys: Sequence[PublicKey], chain_id: bytes) -> None:
@@ -228,9 +366,19 @@ def parse_bundle(data: bytes) -> Bundle:
         raise FormatError("bundle.signatures", "are over different manifests")
     if not isinstance(payload, bytes):
         raise FormatError("bundle.payload", "is not a byte string")
-    manifest = Manifest.decode(first.payload)
+    manifest = decode_manifest(first.payload)
     if len(payload) != manifest.payload_size:
         raise ProofError("bundle.payload", "has another size than the manifest says")
     if hashlib.sha256(payload).digest() != manifest.payload_sha256:
         raise ProofError("bundle.payload", "has another SHA-256 than the manifest says")
+    if isinstance(manifest, FirmwareManifest):
+        _check_files(manifest, payload)
     return Bundle(messages, manifest, payload)
+
+
+def _check_files(manifest: FirmwareManifest, payload: bytes) -> None:
+    at = 0
+    for file in manifest.files:
+        if hashlib.sha256(payload[at : at + file.size]).digest() != file.sha256:
+            raise ProofError("bundle.payload", f"{file.path} has another SHA-256 than it says")
+        at += file.size

@@ -12,6 +12,7 @@ from .cose import Sign1, parse_sign1, sign1
 from .errors import EncodingError, FormatError
 from .governance import Approve, Propose, Withdraw
 from .keys import KID_BYTES, PublicKey, SigningKey
+from .manifest import FIRMWARE_PREFIX
 from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
 from .validate import array, number, octets, text, text_map, time_ms, uint
@@ -202,6 +203,8 @@ class Enrol:
         key = PublicKey.from_cose_key(value["key"], "enrol.key")
         if value["device"] != key.kid:
             raise FormatError("enrol.device", "is not the key id of enrol.key")
+        if isinstance(value["type"], str) and value["type"].startswith(FIRMWARE_PREFIX):
+            raise FormatError("enrol.type", f"begins with {FIRMWARE_PREFIX}, as firmware's does")
         channels = []
         listed = array(value["channels"], "enrol.channels", at_most=senml.MAX_CHANNELS)
         for index, item in enumerate(listed):
@@ -346,6 +349,8 @@ class Release:
     """A signed bundle that boards of `device_type` may install.
 
     Attributes:
+        device_type: of a model: what its boards are enrolled as. Of firmware: `firmware/` and
+            the class of boards.
         manifest: SHA-256 of the first manifest COSE_Sign1.
         bundle: SHA-256 of the bundle file, its name in the blob store.
         size: bytes of the bundle file.
@@ -362,6 +367,11 @@ class Release:
     metrics: tuple[tuple[str, float], ...]
     dataset: DatasetReference
     time: int
+
+    @property
+    def is_firmware(self) -> bool:
+        """Whether it brings files of ours instead of a model."""
+        return self.device_type.startswith(FIRMWARE_PREFIX)
 
     @classmethod
     def decode(cls, payload: bytes) -> Release:

@@ -16,6 +16,7 @@ import shutil
 import struct
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiomqtt
 import cbor2
@@ -31,6 +32,8 @@ from support.processes import DEADLINE_S, HOST, Mosquitto, Process, mosquitto
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
 from tools.bench.tflite_builder import Activation, ModelBuilder, Operator
+from tools.boards import load_board
+from tools.devices import update
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 CHAIN_ID = hashlib.sha256(b"test_board_process").digest()
@@ -218,16 +221,16 @@ class Gateway:
         data = cbor2.dumps(cbor2.CBORTag(17, [protected, {}, payload, tag]))
         await self._client.publish(f"fogline/{self.name}/receipt/{kid.hex()}", data, qos=1)
 
-    async def announce(self, bundle):
+    async def announce(self, bundle, version=1, device_type=DEVICE_TYPE):
         """Offer a release bundle."""
         digest = hashlib.sha256(bundle).digest()
         self.blobs[digest] = bundle
-        message = {"bundle": digest, "size": len(bundle), "name": "probe", "version": 1}
-        topic = f"fogline/{self.name}/release/{DEVICE_TYPE}"
+        message = {"bundle": digest, "size": len(bundle), "name": "probe", "version": version}
+        topic = f"fogline/{self.name}/release/{device_type}"
         await self._client.publish(topic, cbor2.dumps(message, canonical=True), qos=1, retain=True)
 
     async def _take(self, message):
-        _, _, kind, last = message.topic.value.split("/")
+        _, _, kind, last = message.topic.value.split("/", 3)
         if kind in ("receipt", "blob", "release"):
             return
         kid = bytes.fromhex(last)
@@ -287,10 +290,10 @@ class Board:
             **settings,
         }
 
-    async def start(self):
-        """Switch the board on; returns its boot event."""
+    async def spawn(self):
+        """Switch the board on; returns its process."""
         (self.directory / "board.json").write_text(json.dumps(self.settings))
-        self.process = await Process.start(
+        return await Process.start(
             self._micropython,
             "-X",
             f"heapsize={HEAP}",
@@ -298,6 +301,10 @@ class Board:
             cwd=self.directory,
             env={**os.environ, "MICROPYPATH": f"{FIRMWARE}:.frozen"},
         )
+
+    async def start(self):
+        """Switch the board on; returns its boot event."""
+        self.process = await self.spawn()
         boot = await self.process.wait_event("boot")
         self.xy = bytes.fromhex(boot["x"] + boot["y"])
         self.kid = kid_of(self.xy)
@@ -767,3 +774,81 @@ async def test_a_released_model_judges_the_next_rows_and_alerts(bench):
     assert stats["inference_us"]["p50"] <= stats["inference_us"]["p99"]
     await gateway.wait(lambda: gateway.statuses[-1]["state"] == "offline")
     assert gateway.statuses[-1]["model"] == hashlib.sha256(model).digest()[:8]
+
+
+def firmware_bundle(directory, signer, version, change):
+    """The bundle of our own firmware, changed by `change(folder)`."""
+    shutil.copytree(FIRMWARE, directory, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    change(directory)
+    founding = SimpleNamespace(chain_id=CHAIN_ID)
+    made = update.build(load_board("unix"), signer, founding, version=version, source=directory)
+    return made.bundle, made.release.device_type
+
+
+def rename_version(folder):
+    path = folder / "fogline" / "__init__.py"
+    path.write_text(path.read_text().replace('VERSION = "', 'VERSION = "new '))
+
+
+async def updated(bench, change):
+    """A board that has installed an update in the middle of its work, and has ended for it."""
+    gateway = bench.gateway()
+    signer = SigningKey.generate()
+    bundle, device_type = firmware_bundle(bench.directory / "source", signer, 2, change)
+    driver, rows = bench.recording(400)
+    board = bench.board([gateway], driver, release_keys=[signer.public.xy.hex()], rate_hz=20)
+    await board.start()
+    gateway.enrol(board)
+    await board.process.wait_event("receipt")
+    await gateway.announce(bundle, 2, device_type)
+    installed = await board.process.wait_event("firmware", state="installed")
+    assert installed["version"] == 2
+    assert await board.process.wait() == 3
+    board.settings["rate_hz"] = 0
+    return gateway, board, rows
+
+
+async def test_new_firmware_goes_on_where_the_old_one_stopped(bench):
+    gateway, board, rows = await updated(bench, rename_version)
+    boot = await board.start()
+    assert boot["firmware"].startswith("new ")
+    active = await board.process.wait_event("firmware", state="active")
+    assert active["version"] == 2
+    await board.finish()
+    assert rows_of(check(gateway, board)) == rows
+    # From then on it is what the board runs.
+    assert (await board.start())["firmware"].startswith("new ")
+
+
+def break_import(folder):
+    (folder / "fogline" / "app.py").write_text("import nothing_of_the_kind\n")
+
+
+async def test_firmware_that_does_not_load_is_taken_back(bench):
+    gateway, board, rows = await updated(bench, break_import)
+    board.process = await board.spawn()
+    assert await board.process.wait() == 3  # it has gone back, and wants to start anew
+    boot = await board.start()
+    assert not boot["firmware"].startswith("new ")
+    back = await board.process.wait_event("firmware", state="rolled_back")
+    assert back["reason"].startswith("ImportError")
+    await board.finish()
+    assert rows_of(check(gateway, board)) == rows
+
+
+def break_later(folder):
+    rename_version(folder)
+    path = folder / "fogline" / "uplink.py"
+    path.write_text(path.read_text().replace("def connected(self):", "def connected(self, x):"))
+
+
+async def test_firmware_that_fails_at_work_is_taken_back(bench):
+    """It cannot speak with a gateway, so that nothing confirms it."""
+    gateway, board, rows = await updated(bench, break_later)
+    for _ in range(3):
+        assert (await board.start())["firmware"].startswith("new ")
+        assert await board.process.wait() == 3
+    assert not (await board.start())["firmware"].startswith("new ")
+    await board.process.wait_event("firmware", state="rolled_back")
+    await board.finish()
+    assert rows_of(check(gateway, board)) == rows

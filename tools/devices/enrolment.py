@@ -20,10 +20,7 @@ def enrolment(
     public_key: str, owner: str, device_type: str, board: str, channels: Sequence[str]
 ) -> Enrol:
     """Make an enrolment from what was typed or scanned; raises UsageError naming the option."""
-    try:
-        key = PublicKey(bytes.fromhex(key_of_code(public_key) or public_key))
-    except (ProtocolError, ValueError) as error:
-        raise UsageError(f"--public-key: {error}; give x and y as 128 hex digits") from error
+    key = parse_key("--public-key", key_of_code(public_key) or public_key)
     parsed = []
     for text in channels:
         parts = text.split(",")
@@ -33,6 +30,14 @@ def enrolment(
         except ValueError as error:
             raise UsageError(f"--channel {text}: is not NAME,UNIT,MIN,MAX") from error
     return _checked(key, owner, device_type, board, parsed)
+
+
+def parse_key(option: str, text: str) -> PublicKey:
+    """Read a public key as it is typed; raises UsageError naming the option."""
+    try:
+        return PublicKey(bytes.fromhex(text))
+    except (ProtocolError, ValueError) as error:
+        raise UsageError(f"{option}: {error}; give x and y as 128 hex digits") from error
 
 
 def of_record(record: Mapping[str, Any], owner: str) -> Enrol:

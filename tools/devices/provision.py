@@ -43,6 +43,8 @@ KEY = "key.bin"
 LOCK = "locked"
 SEED = "seed.bin"
 SEED_BYTES = 32
+# firmware/launcher.py: without it, what we provision runs and no update.
+LAUNCHER_STATE = ("firmware.state", "firmware.state.new")
 CHALLENGE_BYTES = 32
 CHALLENGE_DOMAIN = b"fogline provision\0"
 # Self-test, key and signature take a Pico some seconds.
@@ -109,6 +111,8 @@ def provision(
     changed = {p: data for p, data in code.items() if not _is_same(there.get(p), data)}
     files = {p: data for p, data in root.items() if not _is_same(there.get(p), data)}
     stale = [path for path in there if _is_stale(path, code)]
+    if changed:
+        stale += [path for path in LAUNCHER_STATE if path in there]
     _check_room(repl, identity, {**changed, **files}, there)
 
     bar = _Bar(tell, sum(map(len, changed.values())) + sum(map(len, files.values())))
