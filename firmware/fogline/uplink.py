@@ -260,9 +260,8 @@ class Uplink:
         receipt = self._receipts.open(gateway, payload)
         final = receipt.next
         if gateway == self._config.gateways[self._at].name:
-            self._take_time(receipt)
+            self._take_answer(receipt)
             self._take_status(gateway, receipt.status)
-            self._firmware.confirm()
         if final > self._journal.dropped:  # a gateway that lags behind says less
             self._journal.drop_below(final)
             self._wait_anew()
@@ -281,11 +280,16 @@ class Uplink:
         self._send_again()
         self._work.set()
 
-    def _take_time(self, receipt):
-        """Set the clock by an answer to our latest status: no older one repeats its nonce."""
+    def _take_answer(self, receipt):
+        """Take an answer to our latest status, whose nonce no older one repeats.
+
+        It sets the clock, and shows that the files that run can do all that they must: a
+        receipt that waited at the broker for those before them would not.
+        """
         if receipt.nonce is None or receipt.nonce != self._nonce:
             return
         self._nonce = None
+        self._firmware.confirm()
         gateway = cose.key_id(self._config.gateways[self._at].xy)
         if self._clock.heard(receipt.time_ms, gateway, self._announced_ms):
             console.say("time", now=self._clock.now_ms() // 1000, by=gateway.hex())

@@ -128,12 +128,13 @@ class Updater:
 
 class Firmware:
     device_type = "firmware/unix"
+    confirmed = 0
 
     def next_request(self):
         return None
 
     def confirm(self):
-        pass
+        self.confirmed += 1
 
 
 class FakeUplink:
@@ -611,13 +612,14 @@ class Bench:
         self.keeper = Keeper(Gaps(KEY, CHAIN_ID, self.journal), self.journal)
         self.ticks = Ticks()
         self.clock = Clock(ticks=self.ticks)
+        self.firmware = Firmware()
         self.uplink = uplink.Uplink(
             self.config,
             KEY,
             self.journal,
             self.stats,
             Updater(),
-            Firmware(),
+            self.firmware,
             self.keeper,
             self.clock,
         )
@@ -761,7 +763,10 @@ def test_the_clock_is_set_by_an_answer_that_is_fresh():
     for other in (None, bytes(8)):  # an old receipt, or one that answers nothing
         bench.receipt(1, nonce=other)
         assert bench.clock.now_ms() is None
+    # No receipt that waited for those who ran before us says that we are good.
+    assert bench.firmware.confirmed == 0
     bench.receipt(1, nonce=nonce)
+    assert bench.firmware.confirmed == 1
     assert bench.clock.now_ms() == NOW_MS + 200
     assert bench.clock.by == cose.key_id(bench.config.gateways[0].xy)
     # The same again would be as good as no answer: it is older by now.
