@@ -66,7 +66,7 @@ class Firmware:
     @property
     def device_type(self):
         """Under which our releases are announced."""
-        return PREFIX + board.board_class
+        return PREFIX + board.board_class  # type: ignore[operator]  # text
 
     @property
     def on_trial(self):
