@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
 MPY_VERSION = 6
 PACKAGES = ("fogline", "drivers")
+# Beside them at the root: what imports it runs on every target.
+LAUNCHER = "launcher.py"
 # Where tests lie on a target; they look for vectors at ../../tests/vectors/ from there.
 TESTS = "hil/firmware/tests"
 LAID_VECTORS = "hil/tests/vectors"
@@ -70,7 +72,8 @@ def _compile(source: Path, name: str, architecture: str | None, kept: Path) -> N
 
 def firmware_for(about: About) -> dict[str, bytes]:
     """Give the firmware's files for a target's root: packages, without main.py and boot.py."""
-    files = {}
+    name, content = compiled(FIRMWARE / LAUNCHER, LAUNCHER, about)
+    files = {name: content}
     for package in PACKAGES:
         for source in sorted((FIRMWARE / package).rglob("*.py")):
             if about.implementation == "micropython" and not is_for(
@@ -114,7 +117,7 @@ def tests_for(about: About, modules: list[str]) -> dict[str, bytes]:
 def firmware_sha256() -> str:
     """Name the firmware: SHA-256 over its files' paths and contents, in the order of the paths."""
     digest = hashlib.sha256()
-    sources = [FIRMWARE / "boot.py", FIRMWARE / "main.py"]
+    sources = [FIRMWARE / "boot.py", FIRMWARE / LAUNCHER, FIRMWARE / "main.py"]
     for package in PACKAGES:
         sources += (FIRMWARE / package).rglob("*.py")
     for source in sorted(sources):
