@@ -15,6 +15,7 @@ from support.station import Station
 from fog_node.gateway.serial_line import SerialSettings
 from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.transactions import Enrol
+from tools.demo.attacks import plug_in
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 DEADLINE_S = 90
@@ -318,3 +319,20 @@ async def test_a_board_whose_gateway_is_another_one(bench):
         event = await board.wait_event("ignored")
         assert event["error"] == "link.gateway: none of board.json's"
         assert station.gateway.counts().messages.get("admitted", 0) == 0
+
+
+async def test_two_ports_that_say_they_are_one_board(bench):
+    """Whoever says a board's name takes nothing from the board itself."""
+    board = await bench.board(rate_hz=40)
+    other = bench.directory / "other"
+    settings = SerialSettings((str(board.cable.device), str(other)))
+    async with Station(bench.chain, bench.directory, serial=settings) as station:
+        task = asyncio.create_task(sealing(station))
+        await board.wait_event("receipt")
+        pack = bench.chain.ledger.transaction_at(board.kid, 1)
+        await plug_in(other, DEVICE_TYPE, board.kid, pack.raw)
+        await all_done([board])
+        await station.until_admitted(PACKS)
+        task.cancel()
+    assert bench.packs(board) == PACKS
+    assert {body.cause for body in station.incidents()} <= {"replayed"}
