@@ -187,7 +187,7 @@ def test_every_simulated_board_meets_every_fault_after_its_model() -> None:
 def test_an_emulated_board_plays_a_part() -> None:
     made = scenario.testbed(2, seed=7, is_last_emulated=True)
     whole, part = made.boards
-    assert 0 < part.normal_rows * 8 <= whole.normal_rows
-    assert 0 < part.rest_rows * 8 <= whole.rest_rows
+    assert 0 < part.normal_rows * scenario.EMULATED_PART <= whole.normal_rows
+    assert 0 < part.rest_rows * scenario.EMULATED_PART <= whole.rest_rows
     assert len(part.labels) == part.rest_rows
     assert any(part.labels.values())
