@@ -6,7 +6,7 @@ import sys
 import drivers
 import launcher
 
-from . import VERSION, config, console, keystore, release_keys
+from . import VERSION, console, keystore, release_keys
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
 from .firmware import Firmware
@@ -34,7 +34,7 @@ def main():
     """Run the board in the current directory; returns the process's exit status."""
     wire = None
     try:
-        settings = config.load()
+        settings = _settings()
         if settings.serial is not None:
             from .serial_link import open_wire
 
@@ -60,6 +60,18 @@ def main():
             wire.close(FLUSH_TIMEOUT_MS)
             console.write = print
     return EXIT_DONE
+
+
+def _settings():
+    """Load the settings, and let go of the 10 KB of code that has checked them."""
+    import fogline
+
+    from . import config
+
+    settings = config.load()
+    del sys.modules["fogline.config"]
+    del fogline.config
+    return settings
 
 
 async def _run(settings, wire):

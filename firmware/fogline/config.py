@@ -18,6 +18,7 @@
 """
 
 import json
+import os
 from collections import namedtuple
 
 from . import board
@@ -93,8 +94,10 @@ Config = namedtuple("Config", _KEYS + _LINKS + _OPTIONAL)
 def load(path=PATH):
     """Read and check the settings; raises ConfigError that names the setting at fault."""
     try:
+        # As many bytes as there are: MicroPython makes room for all that it is asked to read.
+        size = os.stat(path)[6]
         with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
+            data = file.read(min(size, MAX_CONFIG_BYTES + 1))
     except OSError:
         raise ConfigError("config.file", path + " cannot be read; provision the board") from None
     if len(data) > MAX_CONFIG_BYTES:
