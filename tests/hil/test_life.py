@@ -20,7 +20,11 @@ MODEL_CHANNELS = ("flow", "pressure")
 # The life, with a look at the heap whenever a pack is signed.
 LIFE = """
 import gc
-gc.threshold(16 * 1024)  # as boot.py
+gc.threshold(16 * 1024)  # as boot.py and main.py
+import launcher
+launcher.select()
+from fogline import update
+update.preload()
 from fogline import console
 say = console.say
 held = []
