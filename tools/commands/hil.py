@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,8 +24,7 @@ def hil_run(
         list[str],
         typer.Option(
             metavar="TARGET",
-            help="mock, unix, qemu-arm, qemu-rv32, serial:PORT, pico-emu, or with --rig a place "
-            "of its file; repeatable.",
+            help="unix, qemu-arm, qemu-rv32 or serial:PORT; repeatable.",
         ),
     ],
     module: Annotated[
@@ -35,9 +33,6 @@ def hil_run(
     ] = None,
     heap: Annotated[
         int | None, typer.Option(min=65536, help="Bytes of heap of an emulated board.")
-    ] = None,
-    firmware: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The UF2 image that pico-emu runs.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -54,7 +49,7 @@ def hil_run(
     sha256 = firmware_sha256()
     runs = []
     for name in target:
-        opened = open_target(name, heap_bytes=heap, firmware=firmware)
+        opened = open_target(name, heap_bytes=heap)
         try:
             about = opened.about()
             console.print(

@@ -1,4 +1,4 @@
-"""Opens a target by its name: unix, qemu-arm, qemu-rv32, mock, serial:PORT, pico-emu."""
+"""Opens a target by its name: unix, qemu-arm, qemu-rv32, serial:PORT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.hil.target import Target
 
 __all__ = ["NAMES", "open_target"]
 
-NAMES = ("mock", "unix", "qemu-arm", "qemu-rv32", "serial:PORT", "pico-emu")
+NAMES = ("unix", "qemu-arm", "qemu-rv32", "serial:PORT")
 
 
 def open_target(
@@ -17,21 +17,18 @@ def open_target(
     *,
     count_instructions: bool = False,
     heap_bytes: int | None = None,
-    firmware: Path | None = None,
     folder: Path | None = None,
 ) -> Target:
     """Open a target; close it when done. Raises UsageError, TargetError.
 
     count_instructions: on the QEMU targets, run by counted instructions. heap_bytes: another heap
-    than the target's usual one, where that can be had. firmware: the UF2 image for pico-emu.
+    than the target's usual one, where that can be had.
     folder: what is kept of an emulated board's flash; a temporary one if none is given.
     """
     if heap_bytes is not None and not name.startswith(("unix", "qemu-")):
         raise UsageError(f"{name}: its heap is what it is; leave the size out")
     if count_instructions and not name.startswith("qemu-"):
         raise UsageError(f"{name} cannot count instructions; qemu-arm and qemu-rv32 can")
-    if firmware is not None and name != "pico-emu":
-        raise UsageError(f"{name} runs no image of its own; --firmware is for pico-emu")
     kind, _, rest = name.partition(":")
     if kind == "unix" and not rest:
         from tools.hil.unix import UnixTarget
