@@ -1,4 +1,7 @@
-"""From a Keras model to an int8 `.tflite` that boards run, with proof that they run it alike."""
+"""From a Keras model to an int8 `.tflite` that boards run, with proof that they run it alike.
+
+Or that fog nodes run, which have LiteRT itself and more room.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ BOARD_OPS = frozenset(
 MAX_MODEL_BYTES = 128 * 1024
 # A Pico W has 264 KiB of RAM in all; the firmware's heap must hold more than the arena.
 MAX_ARENA_BYTES = 64 * 1024
+# A fog node runs several models and a ledger beside them, in a gigabyte or more.
+MAX_FOG_MODEL_BYTES = 16 * 1024 * 1024
+MAX_FOG_ARENA_BYTES = 128 * 1024 * 1024
 REPRESENTATIVE_WINDOWS = 200
 # Bounds of what the firmware's kernels keep besides tensors: requantization tables, maps of
 # input positions, scratch, tables of an operator's values.
@@ -30,6 +36,27 @@ CHANNEL_BYTES = 64
 POSITION_BYTES = 64
 OPERATOR_BYTES = {"ADD": 2112, "SUB": 2112, "SOFTMAX": 1024, "DEQUANTIZE": 1024}
 OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model is to run, and what there is for it.
+
+    Attributes:
+        name: several of them, for errors.
+        ops: builtin operators; None where all of LiteRT's are.
+        max_bytes: of the file.
+        max_arena: bytes of working memory.
+    """
+
+    name: str
+    ops: frozenset[str] | None
+    max_bytes: int
+    max_arena: int
+
+
+BOARD = Target("boards", BOARD_OPS, MAX_MODEL_BYTES, MAX_ARENA_BYTES)
+FOG_NODE = Target("fog nodes", None, MAX_FOG_MODEL_BYTES, MAX_FOG_ARENA_BYTES)
 
 
 @dataclass(frozen=True)
@@ -108,15 +135,18 @@ def to_float_tflite(model: Any) -> bytes:
     return converted
 
 
-def to_int8_tflite(model: Any, representative: npt.NDArray[np.float32]) -> TfliteModel:
-    """Quantize to int8 throughout and check that boards can run the result.
+def to_int8_tflite(
+    model: Any, representative: npt.NDArray[np.float32], target: Target = BOARD
+) -> TfliteModel:
+    """Quantize to int8 throughout and check that the target can run the result.
 
     Args:
         model: a Keras model with one input and one output.
         representative: float32 windows that show the range of each tensor.
+        target: where it is to run.
 
     Raises:
-        ExportError: an operator that boards lack, or over the size limits.
+        ExportError: an operator that the target lacks, or over its limits.
     """
     import tensorflow as tf
 
@@ -136,7 +166,7 @@ def to_int8_tflite(model: Any, representative: npt.NDArray[np.float32]) -> Tflit
     data: bytes = converter.convert()
     interpreter = Interpreter(data)
     ops = interpreter.ops()
-    check_limits(ops, len(data), interpreter.arena())
+    check_limits(ops, len(data), interpreter.arena(), target)
     input_scale, input_zero = interpreter.input["quantization"]
     output_scale, output_zero = interpreter.output["quantization"]
     return TfliteModel(
@@ -161,20 +191,20 @@ def _converter(model: Any) -> Any:
     return tf.lite.TFLiteConverter.from_keras_model(fixed)
 
 
-def check_limits(ops: Sequence[str], size: int, arena: int) -> None:
-    """Raise ExportError where boards cannot hold or run a model."""
-    if missing := sorted(set(ops) - BOARD_OPS):
+def check_limits(ops: Sequence[str], size: int, arena: int, target: Target = BOARD) -> None:
+    """Raise ExportError where a target cannot hold or run a model."""
+    if target.ops is not None and (missing := sorted(set(ops) - target.ops)):
         raise ExportError(
-            f"model: uses {', '.join(missing)}, which boards do not have",
-            f"build it from layers that become {', '.join(sorted(BOARD_OPS))}",
+            f"model: uses {', '.join(missing)}, which {target.name} do not have",
+            f"build it from layers that become {', '.join(sorted(target.ops))}",
         )
     for what, value, most in (
-        ("bytes", size, MAX_MODEL_BYTES),
-        ("bytes of working memory", arena, MAX_ARENA_BYTES),
+        ("bytes", size, target.max_bytes),
+        ("bytes of working memory", arena, target.max_arena),
     ):
         if value > most:
             raise ExportError(
-                f"model: has {value} {what}, boards take {most}", "make the network smaller"
+                f"model: has {value} {what}, {target.name} take {most}", "make the network smaller"
             )
 
 

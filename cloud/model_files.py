@@ -71,6 +71,19 @@ def load_sklearn(path: Path) -> Any:
     return model
 
 
+def load_tflite(path: Path) -> bytes:
+    """Read a `.tflite` file; raises ModelError where it is none."""
+    from .export import Interpreter
+
+    _check_size(path)
+    data = path.read_bytes()
+    try:
+        Interpreter(data)
+    except (RuntimeError, ValueError) as error:  # whatever LiteRT finds wrong with it
+        raise ModelError(f"{path}: is no model ({error})", "train again") from error
+    return data
+
+
 def _check_size(path: Path) -> None:
     try:
         size = path.stat().st_size

@@ -74,6 +74,42 @@ def plot_precision_recall(
     _save(figure, path)
 
 
+def plot_left(
+    path: Path,
+    true: npt.NDArray[np.float64],
+    said: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+) -> None:
+    """Write cycles left as they were and as they were told, with intervals; a dot each unit."""
+    figure, axes = _figure()
+    reach = [said - low, high - said]
+    axes.errorbar(true, said, yerr=reach, fmt="o", markersize=3, elinewidth=0.5)
+    end = float(max(true.max(), high.max()))
+    axes.plot([0, end], [0, end], color="grey", linewidth=0.8)
+    axes.set(xlabel="cycles left", ylabel="cycles left, as told", title="units never seen")
+    _save(figure, path)
+
+
+def plot_course(
+    path: Path,
+    cycle: npt.NDArray[np.int64],
+    true: npt.NDArray[np.float64],
+    said: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    title: str,
+) -> None:
+    """Write what was told of one unit, cycle by cycle, until it failed."""
+    figure, axes = _figure()
+    axes.fill_between(cycle, low, high, alpha=0.25, label="interval")
+    axes.plot(cycle, said, linewidth=1, label="told")
+    axes.plot(cycle, true, color="grey", linewidth=1, label="true, capped")
+    axes.set(xlabel="cycle", ylabel="cycles left", title=title)
+    axes.legend()
+    _save(figure, path)
+
+
 def _figure() -> tuple[Any, Any]:
     import matplotlib as mpl
 

@@ -46,6 +46,14 @@ TASKS = (
         "ai4i2020.csv",
         "probability, decision and likeliest mode of each row",
     ),
+    RecordedTask(
+        "rul",
+        "how many cycles a machine has left before it fails",
+        "folder with the files of one subset of C-MAPSS, or any one of these files.",
+        "CMAPSSData/train_FD001.txt",
+        "cycles left of each unit at its last row, and the interval in which 90 % of true values "
+        "lie",
+    ),
 )
 
 

@@ -1,0 +1,299 @@
+"""How many cycles a machine has left: remaining useful life, and how sure that is.
+
+Networks learn it from units that ran until they failed. What they see of a unit is in
+`rul_features`, what they are in `rul_network`, what they are held against in `rul_baselines`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.errors import ModelError, TrainingError
+from cloud.intervals import bootstrap
+from cloud.model_files import load_tflite, read_card, write_card
+from cloud.plots import plot_course, plot_left
+
+from .experiment_log import experiment_log
+from .job import Job
+from .rul_baselines import MEAN, fit_baselines
+from .rul_data import TEST, TRAIN, TRUTH, Units, find, read_truth, read_units
+from .rul_features import Preparation, fit_preparation
+from .rul_network import (
+    CAP,
+    COVERAGE,
+    Ensemble,
+    Estimate,
+    Floats,
+    epochs_of,
+    estimate,
+    fit_ensemble,
+    judged,
+)
+
+TASK = "rul"
+# Of fewer units, a part that is left out would be two or three.
+MIN_UNITS = 15
+MIN_CYCLES = 40
+# The larger, the less a unit is of use that is early or late by as many cycles (PHM 2008).
+EARLY_CYCLES, LATE_CYCLES = 13.0, 10.0
+PUBLISHED = {
+    "FD001": {
+        "RMSE 10.61: STAR": 10.61,
+        "RMSE 11.43: DAST": 11.43,
+        "RMSE 12.61: DCNN": 12.61,
+    }
+}
+INT8, FLOAT = "networks, int8", "networks, float"
+INT8_FILE, FLOAT_FILE = "model.tflite", "model_float.tflite"
+_PREDICTED = ("unit", "cycle", "left", "low", "high")
+
+
+def train(data: Path, job: Job) -> dict[str, Any]:
+    """Fit networks to units that ran until they failed, and write the model's directory.
+
+    Returns:
+        The report, which is written as well.
+
+    Raises:
+        RecordingError: a file is not of the format. TrainingError: too few units, or too short.
+    """
+    units = _units_to_learn(data)
+    fitted = _fit(units, job, more=0)
+    ensemble, preparation = fitted.ensemble, fitted.preparation
+    (job.out / INT8_FILE).write_bytes(ensemble.int8.data)
+    (job.out / FLOAT_FILE).write_bytes(ensemble.float_data)
+    report = {
+        "task": TASK,
+        "trained_on": units.path.name,
+        "units": len(units.ends),
+        "rows": len(units),
+        "conditions": len(preparation.centres),
+        "sensors": len(preparation.sensors),
+        "seed": job.seed,
+        "quick": job.quick,
+        "sealed": False,
+        "cap": CAP,
+        "margin": ensemble.margin,
+        "validation": _validation(units, ensemble.left_out, job.seed),
+        "int8_bytes": len(ensemble.int8.data),
+        "int8_ops": list(ensemble.int8.ops),
+        "int8_arena": ensemble.int8.arena,
+    }
+    write_card(job.out, report | {"preparation": preparation.card()})
+    return report
+
+
+def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
+    """Write a CSV file: cycles left of each unit at its last row, with the interval's two ends.
+
+    Raises:
+        RecordingError, ModelError.
+    """
+    card = read_card(model, TASK)
+    try:
+        preparation = Preparation.of_card(card["preparation"])
+        margin = float(card["margin"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{model}: card is damaged ({error})", "train again") from error
+    file = load_tflite(model / INT8_FILE)
+    units = read_units(find(data, TEST))
+    ends = units.ends
+    said = estimate(file, preparation.features(units)[ends], margin)
+    with out.open("w", newline="", encoding="utf-8") as csv_file:
+        writer = csv.writer(csv_file)
+        writer.writerow(_PREDICTED)
+        for at, end in enumerate(ends):
+            cycles = (said.left[at], said.low[at], said.high[at])
+            writer.writerow(
+                (units.unit[end], units.cycle[end], *(f"{value:.1f}" for value in cycles))
+            )
+    return {"units": len(ends), "out": str(out)}
+
+
+def evaluate(data: Path, job: Job) -> dict[str, Any]:
+    """Train on the `train_` file; judge by the last row of each unit of the `test_` file.
+
+    Raises:
+        RecordingError, TrainingError.
+    """
+    units = _units_to_learn(data)
+    judge = read_units(find(data, TEST))
+    true = np.minimum(read_truth(find(data, TRUTH), judge), CAP)
+    fitted = _fit(units, job, more=1)
+    features, ends = fitted.preparation.features(judge), judge.ends
+    features, cycle = features[ends], judge.cycle[ends]
+    ensemble = fitted.ensemble
+    int8 = estimate(ensemble.int8.data, features, ensemble.margin)
+    plain = estimate(ensemble.float_data, features, ensemble.margin)
+    said = {INT8: int8.left, FLOAT: plain.left}
+    baselines = fit_baselines(fitted.features, units.left(), units.cycle, job.seed)
+    said |= {name: method(features, cycle) for name, method in baselines.items()}
+    fitted.step("baselines")
+    results = [_row(name, values, true, job.seed) for name, values in said.items()]
+    results.sort(key=lambda row: row["rmse"])
+    plot_left(job.out / "left.png", true, int8.left, int8.low, int8.high)
+    _plot_a_course(job.out / "course.png", units, ensemble.left_out)
+    by_name = {row["model"]: row["rmse"] for row in results}
+    subset = judge.path.stem.partition("_")[2]
+    result = {
+        "task": TASK,
+        "subset": subset,
+        "protocol": f"learned from {units.path.name} alone; judged once, by the last row of each "
+        f"unit of {judge.path.name}, true and told cycles capped at {CAP:.0f}",
+        "units_learned": len(units.ends),
+        "units_judged": len(ends),
+        "conditions": len(fitted.preparation.centres),
+        "seed": job.seed,
+        "quick": job.quick,
+        "published": PUBLISHED.get(subset, {}),
+        "results": results,
+        "int8_loss": by_name[INT8] - by_name[FLOAT],
+        "interval": _coverage(int8, true, job.seed),
+        "validation": _validation(units, ensemble.left_out, job.seed),
+        "verdict": _verdict(results),
+    }
+    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Counts epochs and whatever comes after, for whoever watches."""
+
+    job: Job
+    of: int
+
+    def __call__(self, what: str, done: int | None = None) -> None:
+        self.job.progress(what, self.of if done is None else done, self.of)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    preparation: Preparation
+    features: npt.NDArray[np.float32]
+    ensemble: Ensemble
+    step: _Steps
+
+
+def _units_to_learn(data: Path) -> Units:
+    units = read_units(find(data, TRAIN))
+    lengths = [rows.stop - rows.start for rows in units.slices]
+    if len(lengths) < MIN_UNITS:
+        raise TrainingError(
+            f"{units.path}: {len(lengths)} units, at least {MIN_UNITS} are needed",
+            "add units that ran until they failed",
+        )
+    for end, length in zip(units.ends, lengths, strict=True):
+        if length < MIN_CYCLES:
+            raise TrainingError(
+                f"{units.path}: line {int(end) + 1}: unit {units.unit[end]} has {length} cycles, "
+                f"at least {MIN_CYCLES} are needed",
+                "leave the unit out, or give all of its rows",
+            )
+    return units
+
+
+def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
+    """Learn all that is learned; `more` steps follow."""
+    preparation = fit_preparation(units)
+    features = preparation.features(units)
+    job.out.mkdir(parents=True, exist_ok=True)
+    epochs = epochs_of(job.quick)
+    step = _Steps(job, epochs + more)
+    step("networks", 0)
+    with experiment_log(job.out) as note:
+
+        def told(epoch: int, loss: float) -> None:
+            note("loss", loss, epoch)
+            step("networks", epoch)
+
+        ensemble = fit_ensemble(
+            features, units.left(), units.unit, quick=job.quick, seed=job.seed, told=told
+        )
+        found = _validation(units, ensemble.left_out, job.seed)
+        for name in ("rmse", "coverage"):
+            note(f"validation/{name}", found[name], 0)
+    return _Fitted(preparation, features, ensemble, step)
+
+
+def _validation(units: Units, said: Estimate, seed: int) -> dict[str, Any]:
+    """How good the networks are for training units that they were not shown."""
+    left = units.left()
+    rows = judged(left, units.cycle)
+    true, unit = np.minimum(left, CAP)[rows], units.unit[rows]
+    return {
+        "protocol": "each training unit by the networks that were not shown it, at all cycles",
+        **bootstrap(rmse, said.left[rows], true, groups=unit, seed=seed, repeats=200).row("rmse"),
+        "coverage": float(_held(said, np.minimum(left, CAP))[rows].mean()),
+    }
+
+
+def rmse(said: Floats, true: Floats) -> float:
+    """Root of the mean squared error, in cycles."""
+    return float(np.sqrt(np.mean((said - true) ** 2)))
+
+
+def nasa_score(said: Floats, true: Floats) -> float:
+    """Sum of what each unit's error costs, too late being dearer than too early (PHM 2008)."""
+    late = said - true
+    return float(
+        np.where(late < 0, np.expm1(-late / EARLY_CYCLES), np.expm1(late / LATE_CYCLES)).sum()
+    )
+
+
+def _row(name: str, said: Floats, true: Floats, seed: int) -> dict[str, Any]:
+    return {
+        "model": name,
+        **bootstrap(rmse, said, true, seed=seed).row("rmse"),
+        **bootstrap(nasa_score, said, true, seed=seed).row("score"),
+    }
+
+
+def _held(said: Estimate, true: Floats) -> npt.NDArray[np.float64]:
+    """1 where the interval holds what is true, else 0."""
+    return ((said.low <= true) & (true <= said.high)).astype(np.float64)
+
+
+def _coverage(said: Estimate, true: Floats, seed: int) -> dict[str, Any]:
+    """What share of intervals hold, of all units and of those that are no further off than CAP."""
+    held, below = _held(said, true), true < CAP
+    found = {
+        "wanted": COVERAGE,
+        **bootstrap(lambda a: float(a.mean()), held, seed=seed).row("held"),
+        "mean_width": float((said.high - said.low).mean()),
+    }
+    if below.any():
+        found["held_below_cap"] = float(held[below].mean())
+        found["mean_width_below_cap"] = float((said.high - said.low)[below].mean())
+    return found
+
+
+def _plot_a_course(path: Path, units: Units, said: Estimate) -> None:
+    """Plot the training unit of median life, by networks that were not shown it."""
+    each = list(units.slices)
+    rows = sorted(each, key=lambda rows: rows.stop - rows.start)[len(each) // 2]
+    plot_course(
+        path, units.cycle[rows], np.minimum(units.left(), CAP)[rows],
+        said.left[rows], said.low[rows], said.high[rows],
+        f"unit {units.unit[rows.start]}, by networks that were not shown it",
+    )  # fmt: skip
+
+
+def _verdict(results: list[dict[str, Any]]) -> str:
+    """Say plainly which is best, and whether the simple ones would do."""
+    by_name = {row["model"]: row for row in results}
+    ours = by_name[INT8]
+    simple = next(row for row in results if row["model"] not in {INT8, FLOAT})
+    said = f"networks in int8 have RMSE {ours['rmse']:.2f}, {simple['model']} {simple['rmse']:.2f}"
+    if simple["rmse"] <= ours["rmse"]:
+        return f"{said}: the simple method wins"
+    if simple["rmse"] <= ours["rmse_high"]:
+        said += ", which is within the networks' interval"
+    return f"{said}; {MEAN} has {by_name[MEAN]['rmse']:.2f}"
