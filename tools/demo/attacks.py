@@ -119,7 +119,8 @@ async def _say(session: Session, number: int, device_type: str, kid: bytes, mess
                 if channel == LINK:
                     session.receive(body, now)
         if session.is_up and not has_sent:
-            session.send(bytes([Kind.BOARD]) + encode({"kid": kid, "type": device_type}))
+            hello = {"kid": kid, "type": device_type, "firmware": device_type}
+            session.send(bytes([Kind.BOARD]) + encode(hello))
             session.send(bytes([Kind.UP]) + message)
             has_sent = True
         while (packet := session.next_packet(now)) is not None:
