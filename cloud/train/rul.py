@@ -28,6 +28,8 @@ from .rul_features import Preparation, fit_preparation
 from .rul_network import (
     CAP,
     COVERAGE,
+    MAX_LEFT,
+    MIN_SEEN,
     Ensemble,
     Estimate,
     Floats,
@@ -214,11 +216,13 @@ def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
             note("loss", loss, epoch)
             step("networks", epoch)
 
+        left = units.left()
+        rows = judged(left, units.cycle)
         ensemble = fit_ensemble(
-            features, units.left(), units.unit, quick=job.quick, seed=job.seed, told=told
+            features, left, units.unit, rows, quick=job.quick, seed=job.seed, told=told
         )
         found = _validation(units, ensemble.left_out, job.seed)
-        for name in ("rmse", "coverage"):
+        for name in ("rmse", "held"):
             note(f"validation/{name}", found[name], 0)
     return _Fitted(preparation, features, ensemble, step)
 
@@ -229,9 +233,11 @@ def _validation(units: Units, said: Estimate, seed: int) -> dict[str, Any]:
     rows = judged(left, units.cycle)
     true, unit = np.minimum(left, CAP)[rows], units.unit[rows]
     return {
-        "protocol": "each training unit by the networks that were not shown it, at all cycles",
+        "protocol": "training units by the networks that were not shown them, at each cycle from "
+        f"{MIN_SEEN} on with at most {MAX_LEFT:.0f} left",
         **bootstrap(rmse, said.left[rows], true, groups=unit, seed=seed, repeats=200).row("rmse"),
-        "coverage": float(_held(said, np.minimum(left, CAP))[rows].mean()),
+        "held": float(_held(said, np.minimum(left, CAP))[rows].mean()),
+        "held_below_cap": float(_held(said, left)[rows & (left < CAP)].mean()),
     }
 
 

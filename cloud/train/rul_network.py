@@ -91,6 +91,7 @@ def fit_ensemble(
     features: npt.NDArray[np.float32],
     left: Floats,
     unit: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.bool_],
     *,
     quick: bool,
     seed: int,
@@ -102,6 +103,7 @@ def fit_ensemble(
         features: float32 [n, channels].
         left: cycles left at each row, float64 [n].
         unit: that the row is of, int64 [n].
+        rows: by which the interval is made to hold, bool [n].
         quick: fewer networks and epochs.
         seed: of the parts and of everything random in training.
         told: epochs so far, and the loss.
@@ -118,7 +120,7 @@ def fit_ensemble(
     values = networks.predict(features, batch_size=4096, verbose=0).astype(np.float64) * CAP
     hidden = ~shown[:, :, np.newaxis]
     said = (values * hidden).sum(axis=1) / hidden.sum(axis=1)
-    margin = _margin(said[left <= CAP], target[left <= CAP])
+    margin = _margin(said[rows], target[rows])
     whole = _branches(networks)
     representative = features[random.permutation(len(features))]
     return Ensemble(

@@ -283,7 +283,7 @@ def test_a_unit_is_validated_by_networks_that_do_not_know_how_it_ended(tmp_path,
 
     def fit(left):
         return rul_network.fit_ensemble(
-            features, left, units.unit, quick=True, seed=3, told=lambda epoch, loss: None
+            features, left, units.unit, chosen, quick=True, seed=3, told=lambda epoch, loss: None
         ).left_out.left
 
     before, after = fit(left), fit(changed)
