@@ -150,9 +150,9 @@ def _margin(said: Floats, target: Floats) -> float:
 
 def _combine(values: Floats, margin: float) -> Estimate:
     """Estimates of means, low and high quantiles, [n, 3], in cycles."""
-    left, low, high = np.clip(values, 0, CAP).T
+    left, low, high = values.T
     return Estimate(
-        left,
+        np.clip(left, 0, CAP),
         np.clip(np.minimum(low - margin, left), 0, CAP),
         np.clip(np.maximum(high + margin, left), 0, CAP),
     )
