@@ -118,6 +118,8 @@ async def _say(session: Session, number: int, device_type: str, kid: bytes, mess
             for channel, body in decoder.feed(os.read(number, READ_BYTES)):
                 if channel == LINK:
                     session.receive(body, now)
+        if has_sent and not session.is_up:
+            raise ToolError("the gateway has ended the session; see its log")
         if session.is_up and not has_sent:
             hello = {"kid": kid, "type": device_type, "firmware": device_type}
             session.send(bytes([Kind.BOARD]) + encode(hello))
