@@ -108,7 +108,7 @@ class I2C:
     def _chip(self, address):
         clock.pass_us(100)
         if address not in I2C.chips:
-            raise OSError(19)
+            raise OSError(19, "ENODEV")
         return I2C.chips[address]
 
     def readfrom_mem(self, address, register, count):

@@ -136,7 +136,7 @@ def test_a_lost_count_does_not_begin_at_one_again():
 def test_a_flash_that_cannot_be_written_keeps_no_board_from_starting():
     class Broken(Flash):
         def _write(self, name, mode, data):
-            raise OSError(5)
+            raise OSError(5, "EIO")
 
     with Stored():
         assert Clock(Broken(DIRECTORY), False, Port()).boot >= 1
@@ -148,7 +148,7 @@ def test_ntp_answers_in_the_ports_epoch():
 
         def time(self):
             if self.answer is None:
-                raise OSError(110)
+                raise OSError(110, "ETIMEDOUT")
             return self.answer
 
     import sys

@@ -20,7 +20,7 @@ FILES = {path: bytes.fromhex(data) for path, data in VECTORS["files"].items()}
 OPERATOR = bytes.fromhex(VECTORS["release_key"])
 SUCCESSOR = bytes.fromhex(VECTORS["successor"])
 # The bundles and the chip take 300 KB, and each test starts many boards.
-NEEDS = ("large_heap", "fast")
+NEEDS = ("large_heap", "fast", "littlefs")
 MOUNT = "/flash"
 SENT_BYTES = 900
 # Of the one chip that there is at a time: a board has no room for many.

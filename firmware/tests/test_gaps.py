@@ -17,6 +17,7 @@ from fogline.outbox import ALERT, GAP, MIN_BYTES, PACK, Outbox
 from power_cut import MODES, Flash, PowerCut
 from support import Random
 
+NEEDS = ("littlefs",)
 TEST_NEEDS = {
     "test_power_cuts_while_it_mends": ("fast",),
     "test_power_cuts_while_it_thins": ("fast",),

@@ -6,6 +6,12 @@ from fogline.judge import Judge
 from fogline.preprocess import MAX_SCORE, fixed_point, score, to_int8
 from support import raises, vectors
 
+TEST_NEEDS = {
+    "test_channels_are_found_by_name": ("viper",),
+    "test_missing_values_stretch_no_gap": ("viper",),
+    "test_score": ("viper",),
+    "test_vectors": ("viper",),
+}
 CASES = vectors("judge")["cases"]
 MANIFEST = {
     "window": 2, "stride": 1, "channels": ["b"], "max_gap_s": 10, "calibrate": 0,

@@ -10,6 +10,7 @@ from fogline.keystore import load_or_create
 from power_cut import Flash, PowerCut
 from support import Random, raises
 
+NEEDS = ("littlefs",)
 MOUNT = "/flash"
 DIGEST = bytes(range(32))
 KEY = MOUNT + "/key.bin"

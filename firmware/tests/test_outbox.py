@@ -13,6 +13,7 @@ from fogline.outbox import GAP, MIN_BYTES, Outbox
 from power_cut import Flash, PowerCut
 from support import raises
 
+NEEDS = ("littlefs",)
 TEST_NEEDS = {"test_power_cut_at_every_write_under_littlefs": ("fast",)}
 MOUNT = "/flash"
 DIRECTORY = MOUNT + "/outbox"
@@ -259,7 +260,7 @@ class HalfWritten:
     def write(self, data):
         self._file.write(data[: len(data) // 2] if len(data) > 32 else data)
         if len(data) > 32:
-            raise OSError(5)
+            raise OSError(5, "EIO")
 
     def flush(self):
         self._file.flush()

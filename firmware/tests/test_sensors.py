@@ -158,7 +158,7 @@ def test_a_defect_in_one_driver_stops_no_other():
 def test_the_bus_itself_may_fail():
     class Stuck:
         def read(self, register, count):
-            raise OSError(self.errno)
+            raise OSError(self.errno, "as set")
 
     fakes.reset()
     made = driver(AIR)
@@ -184,7 +184,7 @@ def test_a_chip_that_holds_the_bus_is_clocked_free():
 
         def read(self, register, count):
             if self.held:
-                raise OSError(110)
+                raise OSError(110, "ETIMEDOUT")
             return super().read(register, count)
 
     fakes.reset()

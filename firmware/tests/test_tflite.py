@@ -11,6 +11,14 @@ from fogline.kernels import flip
 from fogline.tflite import Model, unload
 from support import Random, raises, vectors
 
+TEST_NEEDS = {
+    "test_a_model_is_allocated_once_and_then_needs_no_file": ("viper",),
+    "test_a_model_runs_without_the_code_that_loaded_it": ("viper",),
+    "test_damage_is_refused_or_harmless": ("viper",),
+    "test_every_kernel_of_this_board_gives_the_same_bytes": ("viper",),
+    "test_flip": ("viper",),
+    "test_models_answer_like_tensorflow_lite_micro": ("viper",),
+}
 VECTORS = vectors("tflite")["models"]
 SEED = 20260714
 

@@ -13,7 +13,7 @@ from fogline.update import MAX_TRIAL_STARTS, TRIAL_VERDICTS, Updater
 from support import raises, vectors
 
 # The releases alone take 100 KB.
-NEEDS = ("large_heap",)
+NEEDS = ("large_heap", "viper")
 TEST_NEEDS = {"test_every_power_cut_leaves_the_old_or_the_new_model": ("fast",)}
 RELEASES = vectors("releases")
 BUNDLES = {name: bytes.fromhex(data) for name, data in RELEASES["bundles"].items()}

@@ -19,6 +19,9 @@ def test_nothing_is_skipped_on_all_targets(suite_runs):
 
 
 def test_every_result_has_its_heap(suite_run):
+    if suite_run.about.heap_bytes is None:
+        assert suite_run.target == "mock"  # CPython's has no bound, and counts nothing
+        return
     for one in suite_run.results:
         if one.result == "passed":
             assert 0 < one.before_bytes < one.heap_bytes

@@ -112,3 +112,63 @@ def test_a_watchdog_starts_the_board_anew(counting):
     outcome = counting.run("import machine\nprint(machine.reset_cause() == machine.WDT_RESET)")
     assert outcome.checked().strip() == "True"
     assert counting.get("count.txt") == b""
+
+
+@pytest.fixture
+def mock():
+    opened = open_target("mock")
+    yield opened
+    opened.close()
+
+
+def test_the_mock_refuses_what_only_micropython_has(mock):
+    viper = "import micropython\n@micropython.viper\ndef f(x: ptr8, n: int): pass\nf(b'', 1)"
+    assert "needs viper" in mock.run(viper).error
+    assert "needs littlefs" in mock.run("import vfs\nvfs.VfsLfs2(None)").error
+    assert {Capability.VIPER, Capability.LITTLEFS}.isdisjoint(mock.capabilities)
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        ("import time\nprint(time.ticks_diff(time.ticks_add(0, -5), 3))", "-8"),
+        ("import asyncio\nprint(asyncio.run(asyncio.sleep_ms(1)))", "None"),
+        ("import gc\ngc.threshold(7)\nprint(gc.threshold(), gc.mem_free() > 0)", "7 True"),
+        (
+            (
+                "import os\nos.mkdir('d')\nopen('f', 'w').close()\n"
+                "print(sorted((e[0], e[1]) for e in os.ilistdir()))"
+            ),
+            "[('d', 16384), ('f', 32768)]",
+        ),
+        ("import struct\nprint(struct.unpack('f', struct.pack('f', -1e300)))", "(-inf,)"),
+        (
+            (
+                "from machine import Pin\np = Pin(3, Pin.OUT, value=1)\np.value(0)\n"
+                "print(p.value(), Pin(4, Pin.IN, Pin.PULL_UP)())"
+            ),
+            "0 1",
+        ),
+        (
+            (
+                "from machine import I2C\ntry:\n I2C(0).readfrom_mem(1, 2, 3)\n"
+                "except OSError as e:\n print(e.errno)"
+            ),
+            "19",
+        ),
+        (
+            (
+                "import uctypes\nb = bytearray(3)\n"
+                "uctypes.bytearray_at(uctypes.addressof(b), 3)[1] = 9\nprint(b[1])"
+            ),
+            "9",
+        ),
+    ],
+)
+def test_the_mock_has_what_micropython_has_beside_cpython(mock, code, printed):
+    assert mock.run(code).checked().strip() == printed
+
+
+def test_the_mocks_watchdog_and_reset_end_a_start(mock):
+    assert "75" in mock.run("import machine\nmachine.reset()").error
+    assert "76" in mock.run("import machine\nmachine.WDT(timeout=50)\nwhile True: pass").error

@@ -24,7 +24,7 @@ def hil_run(
         list[str],
         typer.Option(
             metavar="TARGET",
-            help="unix, qemu-arm, qemu-rv32 or serial:PORT; repeatable.",
+            help="mock, unix, qemu-arm, qemu-rv32 or serial:PORT; repeatable.",
         ),
     ],
     module: Annotated[

@@ -1,4 +1,4 @@
-"""Opens a target by its name: unix, qemu-arm, qemu-rv32, serial:PORT."""
+"""Opens a target by its name: mock, unix, qemu-arm, qemu-rv32, serial:PORT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.hil.target import Target
 
 __all__ = ["NAMES", "open_target"]
 
-NAMES = ("unix", "qemu-arm", "qemu-rv32", "serial:PORT")
+NAMES = ("mock", "unix", "qemu-arm", "qemu-rv32", "serial:PORT")
 
 
 def open_target(
@@ -30,6 +30,10 @@ def open_target(
     if count_instructions and not name.startswith("qemu-"):
         raise UsageError(f"{name} cannot count instructions; qemu-arm and qemu-rv32 can")
     kind, _, rest = name.partition(":")
+    if name == "mock":
+        from tools.hil.mock import MockTarget
+
+        return MockTarget(folder=folder)
     if kind == "unix" and not rest:
         from tools.hil.unix import UnixTarget
 
