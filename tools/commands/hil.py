@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ def hil_run(
         list[str],
         typer.Option(
             metavar="TARGET",
-            help="mock, unix, qemu-arm, qemu-rv32 or serial:PORT; repeatable.",
+            help="mock, unix, qemu-arm, qemu-rv32, pico-emu or serial:PORT; repeatable.",
         ),
     ],
     module: Annotated[
@@ -34,12 +35,17 @@ def hil_run(
     heap: Annotated[
         int | None, typer.Option(min=65536, help="Bytes of heap of an emulated board.")
     ] = None,
+    firmware: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.uf2", help="The MicroPython image that pico-emu runs."),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Run the suite on each target; print every test, the heap before and after, and a matrix.
 
     Example: fogline hil run --target qemu-arm --json report.json
     Example: fogline hil run --target serial:/dev/ttyACM0 --module test_p256
+    Example: fogline hil run --target pico-emu --firmware RPI_PICO-20250911-v1.26.1.uf2
     """
     from tools.hil import suite
     from tools.hil.payload import firmware_sha256
@@ -49,7 +55,7 @@ def hil_run(
     sha256 = firmware_sha256()
     runs = []
     for name in target:
-        opened = open_target(name, heap_bytes=heap)
+        opened = open_target(name, heap_bytes=heap, firmware=firmware)
         try:
             about = opened.about()
             console.print(

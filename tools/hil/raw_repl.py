@@ -78,12 +78,17 @@ class Line(Protocol):
 
 
 class RawRepl:
-    """The raw REPL at the end of a line; `where` names it in errors, `remedy` says what to try."""
+    """The raw REPL at the end of a line; `where` names it in errors, `remedy` says what to try.
 
-    def __init__(self, line: Line, where: str, remedy: str) -> None:
+    patience: how many times longer than a board's its answers may take.
+    """
+
+    def __init__(self, line: Line, where: str, remedy: str, patience: float = 1.0) -> None:
         self._line = line
         self._where = where
         self._remedy = remedy
+        self._answer_s = ANSWER_S * patience
+        self._patience = patience
         self._rest = b""
 
     def fail(self, what: str) -> TargetError:
@@ -112,10 +117,10 @@ class RawRepl:
         return data
 
     def _take(self, count: int) -> bytes:
-        until = time.monotonic() + ANSWER_S
+        until = time.monotonic() + self._answer_s
         while len(self._rest) < count:
             if not self._more(until):
-                raise self.fail(f"no answer within {ANSWER_S:g} s")
+                raise self.fail(f"no answer within {self._answer_s:g} s")
         data, self._rest = self._rest[:count], self._rest[count:]
         return data
 
@@ -127,7 +132,7 @@ class RawRepl:
             self._rest = b""
             self._line.write(b"\r" + CTRL_C + CTRL_C + CTRL_A)
             try:
-                self._read_until(PROMPT, 0.5 + attempt / 2)
+                self._read_until(PROMPT, (0.5 + attempt / 2) * self._patience)
             except TargetError:
                 continue
             return
@@ -137,9 +142,9 @@ class RawRepl:
         """Give the board a fresh interpreter, without running its main.py. Raises TargetError."""
         self.enter()
         self._line.write(CTRL_D)
-        self._read_until(b"soft reboot\r\n", ANSWER_S)
+        self._read_until(b"soft reboot\r\n", self._answer_s)
         # boot.py has run by then; a prompt of our own tells where what it printed ends.
-        self._read_until(PROMPT, ANSWER_S)
+        self._read_until(PROMPT, self._answer_s)
 
     def begin(self, code: str) -> None:
         """Send code and start it; its output is what comes next. Raises TargetError."""
@@ -149,11 +154,11 @@ class RawRepl:
         if answer == b"R\x01":
             window = int.from_bytes(self._take(2), "little")
             self._paste(data + CTRL_D, window)
-            self._read_until(CTRL_D, ANSWER_S)
+            self._read_until(CTRL_D, self._answer_s)
             return
         # An older or smaller MicroPython: plain raw mode, slowly, for it has no flow control.
         if answer != b"R\x00":
-            self._read_until(b">", ANSWER_S)
+            self._read_until(b">", self._answer_s)
         for start in range(0, len(data), 128):
             self._line.write(data[start : start + 128])
             time.sleep(0.01)
@@ -182,7 +187,7 @@ class RawRepl:
     def finish(self, timeout_s: float) -> Outcome:
         """Wait for the end of what was begun. Raises TargetError."""
         output = self._read_until(CTRL_D, timeout_s)
-        error = self._read_until(CTRL_D + b">", ANSWER_S)
+        error = self._read_until(CTRL_D + b">", self._answer_s)
         return Outcome(_text(output), _text(error) if error else None)
 
     def lines(self, timeout_s: float) -> Iterator[str]:
@@ -201,13 +206,13 @@ class RawRepl:
                 self._rest = rest
             if line:
                 yield _text(line)
-        error = self._read_until(CTRL_D + b">", ANSWER_S)
+        error = self._read_until(CTRL_D + b">", self._answer_s)
         yield from _text(error).splitlines()
 
-    def execute(self, code: str, timeout_s: float = ANSWER_S) -> str:
+    def execute(self, code: str, timeout_s: float | None = None) -> str:
         """Run code to its end and give what it printed. Raises TargetError, BoardError."""
         self.begin(code)
-        return self.finish(timeout_s).checked()
+        return self.finish(timeout_s or self._answer_s).checked()
 
     def write(self, data: bytes) -> None:
         """Give the running program bytes."""
@@ -226,7 +231,7 @@ class RawRepl:
         sums: list[str] = []
         for start in range(0, len(paths), 8):
             part = paths[start : start + 8]
-            sums += self.execute(f"for p in {part!r}: print(_sum(p))", 60).split()
+            sums += self.execute(f"for p in {part!r}: print(_sum(p))", 60 * self._patience).split()
         wrong = [
             path
             for path, digest in zip(paths, sums, strict=True)
@@ -235,7 +240,9 @@ class RawRepl:
         for path in wrong:
             self.execute(f"_open({path!r})")
             (write or self._write_file)(files[path])
-            digest = self.execute(f"_close({path!r});print(_sum({path!r}))", 60).strip()
+            digest = self.execute(
+                f"_close({path!r});print(_sum({path!r}))", 60 * self._patience
+            ).strip()
             if digest != hashlib.sha256(files[path]).hexdigest():
                 raise self.fail(f"{path} does not hold what was written")
         return len(wrong)
@@ -243,7 +250,7 @@ class RawRepl:
     def _write_file(self, content: bytes) -> None:
         for start in range(0, len(content), FILE_CHUNK_BYTES):
             text = base64.b64encode(content[start : start + FILE_CHUNK_BYTES]).decode()
-            self.execute(f"_write({text!r})", 30)
+            self.execute(f"_write({text!r})", 30 * self._patience)
 
     def get(self, path: str) -> bytes:
         """Read a file. Raises BoardError where there is none."""
@@ -255,7 +262,7 @@ class RawRepl:
             f"  d = f.read({FILE_CHUNK_BYTES})\n"
             "  if not d: break\n"
             "  print(binascii.b2a_base64(d).decode(), end='')\n",
-            120,
+            120 * self._patience,
         )
         return b"".join(base64.b64decode(line) for line in text.split())
 

@@ -103,12 +103,17 @@ class ReplConsole:
 
 
 class ReplTarget:
-    """A board that is reached by its raw REPL."""
+    """A board that is reached by its raw REPL.
+
+    patience: how many times longer than a board's its answers may take.
+    """
+
+    patience: float = 1.0
 
     def __init__(self, name: str, line: ClosableLine, remedy: str) -> None:
         self.name = name
         self._line = line
-        self._repl = RawRepl(line, name, remedy)
+        self._repl = RawRepl(line, name, remedy, self.patience)
         self._about: About | None = None
         self.capabilities: frozenset[str] = frozenset()
 
@@ -140,7 +145,7 @@ class ReplTarget:
         """As Target."""
         self._repl.soft_reset()
         self._repl.begin(code)
-        return self._repl.finish(timeout_s)
+        return self._repl.finish(timeout_s * self.patience)
 
     def start(self, code: str) -> ReplConsole:
         """As Target."""

@@ -1,4 +1,4 @@
-"""Opens a target by its name: mock, unix, qemu-arm, qemu-rv32, serial:PORT."""
+"""Opens a target by its name: mock, unix, qemu-arm, qemu-rv32, pico-emu, serial:PORT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.hil.target import Target
 
 __all__ = ["NAMES", "open_target"]
 
-NAMES = ("mock", "unix", "qemu-arm", "qemu-rv32", "serial:PORT")
+NAMES = ("mock", "unix", "qemu-arm", "qemu-rv32", "pico-emu", "pico-emu:pico-w", "serial:PORT")
 
 
 def open_target(
@@ -18,18 +18,26 @@ def open_target(
     count_instructions: bool = False,
     heap_bytes: int | None = None,
     folder: Path | None = None,
+    firmware: Path | None = None,
 ) -> Target:
     """Open a target; close it when done. Raises UsageError, TargetError.
 
     count_instructions: on the QEMU targets, run by counted instructions. heap_bytes: another heap
     than the target's usual one, where that can be had.
     folder: what is kept of an emulated board's flash; a temporary one if none is given.
+    firmware: the image that pico-emu runs.
     """
     if heap_bytes is not None and not name.startswith(("unix", "qemu-")):
         raise UsageError(f"{name}: its heap is what it is; leave the size out")
     if count_instructions and not name.startswith("qemu-"):
         raise UsageError(f"{name} cannot count instructions; qemu-arm and qemu-rv32 can")
     kind, _, rest = name.partition(":")
+    if firmware is not None and kind != "pico-emu":
+        raise UsageError(f"{name} takes no image; leave --firmware out, or ask for pico-emu")
+    if name in ("pico-emu", "pico-emu:pico-w"):
+        from tools.hil.pico_emulator import PicoEmulatorTarget
+
+        return PicoEmulatorTarget(firmware, board=rest or "pico", folder=folder)
     if name == "mock":
         from tools.hil.mock import MockTarget
 
