@@ -60,5 +60,5 @@ def matrix(runs):
     for run in runs:
         yield (
             f"{run.target}: {run.about.machine}, {run.about.implementation} {run.about.version}, "
-            f"{run.about.heap_bytes or 'no bound of'} bytes of heap, {run.seconds:.0f} s"
+            f"{run.about.heap_bytes or 'unbounded'} bytes of heap, {run.seconds:.0f} s"
         )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tools.commands.common import JsonFile, console, new_app, report, write_out
-from tools.errors import ToolError
+from tools.errors import ToolError, UsageError
+
+if TYPE_CHECKING:
+    from tools.hil.target import Target
 
 app = new_app("Run the firmware's tests on boards, real and emulated.")
 
@@ -22,12 +27,20 @@ def hil() -> None:
 @app.command("run")
 def hil_run(
     target: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="TARGET",
             help="mock, unix, qemu-arm, qemu-rv32, pico-emu or serial:PORT; repeatable.",
         ),
-    ],
+    ] = None,
+    rig: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A rig file: run on its places."),
+    ] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A place of the rig; repeatable. All if none."),
+    ] = None,
     module: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A module of firmware/tests; repeatable. All if none."),
@@ -45,22 +58,35 @@ def hil_run(
 
     Example: fogline hil run --target qemu-arm --json report.json
     Example: fogline hil run --target serial:/dev/ttyACM0 --module test_p256
+    Example: fogline hil run --rig hardware/rig/example.toml --place pico-1
     Example: fogline hil run --target pico-emu --firmware RPI_PICO-20250911-v1.26.1.uf2
     """
     from tools.hil import suite
     from tools.hil.payload import firmware_sha256
+    from tools.hil.place import open_place
+    from tools.hil.rig_file import read_rig
     from tools.hil.targets import open_target
 
+    ways: list[Callable[[], Target]] = [
+        partial(open_target, name, heap_bytes=heap, firmware=firmware) for name in target or ()
+    ]
+    if rig is not None:
+        bench = read_rig(rig)
+        ways += [partial(open_place, bench.name, one) for one in bench.places(tuple(place or ()))]
+    elif place:
+        raise UsageError("--place is one of a rig; name its file with --rig")
+    if not ways:
+        raise UsageError("name a --target, or a --rig file")
     wanted = suite.modules(module or ())
     sha256 = firmware_sha256()
     runs = []
-    for name in target:
-        opened = open_target(name, heap_bytes=heap, firmware=firmware)
+    for way in ways:
+        opened = way()
         try:
             about = opened.about()
             console.print(
-                f"{name}: {about.machine}, {about.implementation} {about.version}, "
-                f"{about.heap_bytes or 'no bound of'} bytes of heap",
+                f"{opened.name}: {about.machine}, {about.implementation} {about.version}, "
+                f"{about.heap_bytes or 'unbounded'} bytes of heap",
                 highlight=False,
                 markup=False,
             )
