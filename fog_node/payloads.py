@@ -1,4 +1,4 @@
-"""Contents of requests and responses that are too large for the chain: which, whose, and how much.
+"""Contents of requests, responses and test reports that are too large for the chain.
 
 The chain has the SHA-256 and the size; the content lies here, under the member that signed the
 transaction, so that no member can use up another one's room.
@@ -16,6 +16,7 @@ from .blobs import BlobError, BlobStore
 from .protocol.errors import FormatError, ProofError
 from .protocol.keys import kid_hex, parse_kid
 from .protocol.requests import MAX_CONTENT_BYTES, Content, Request, Response
+from .protocol.rig_reports import TestReport
 from .protocol.transactions import Transaction
 
 
@@ -42,8 +43,10 @@ class Payload:
 
 
 def content_of(transaction: Transaction) -> Content | None:
-    """Return what a request or response carries, wherever it lies; None for other kinds."""
+    """Return what a transaction carries or names, wherever it lies; None for other kinds."""
     body = transaction.body
+    if isinstance(body, TestReport):
+        return body.report
     return body.content if isinstance(body, Request | Response) else None
 
 

@@ -16,8 +16,9 @@ from fog_node.protocol.proof import (
     Proof,
     RangeClaim,
 )
+from fog_node.protocol.rig_reports import RESULTS
 from fog_node.protocol.senml import Pack
-from fog_node.protocol.transactions import Enrol, PackBody
+from fog_node.protocol.transactions import Enrol, PackBody, TestReport
 
 from .consortium import load_founding
 from .errors import ToolError
@@ -84,6 +85,8 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
     }
     if isinstance(transaction.body, PackBody):
         shown |= _shown_pack(transaction.body.pack)
+    if isinstance(transaction.body, TestReport):
+        shown |= _shown_report(transaction.body)
     return shown
 
 
@@ -102,6 +105,27 @@ def _shown_pack(pack: Pack) -> dict[str, Any]:
             {**when(v.time), "score": v.score, "anomaly": v.anomaly} for v in pack.verdicts
         ],
         "faults": [{**when(f.time), "sensor": f.sensor, "code": f.code} for f in pack.faults],
+    }
+
+
+def _shown_report(report: TestReport) -> dict[str, Any]:
+    """Which firmware passed which tests on which board, in its operator's words."""
+    release, board = report.release, report.board
+    return {
+        "firmware": report.firmware.hex(),
+        "suite": report.suite.hex(),
+        "released_as": "not said"
+        if release is None
+        else f"{release.name} {release.version} for {release.device_type}, "
+        f"bundle {release.bundle.hex()}",
+        "board": f"{board.id}: {board.machine}",
+        "device": "not enrolled" if board.kid is None else board.kid.hex(),
+        "micropython": report.micropython,
+        "rig": report.rig,
+        "time": _iso(report.time / 1000),
+        "counts": {**report.counts, "of": report.of},
+        **{result: report.tests(result) for result in RESULTS},
+        "report": f"SHA-256 {report.report.sha256.hex()}, {report.report.size} bytes",
     }
 
 

@@ -33,6 +33,7 @@ from fog_node.protocol.transactions import (
     Propose,
     ReinstateDevice,
     Revoke,
+    TestReport,
     Transaction,
     Withdraw,
     parse_transaction,
@@ -112,15 +113,22 @@ class Reader:
             return self.is_party(transaction, ledger)
         if isinstance(body, Enrol):
             return body.owner == self.name
-        kid = body.device if isinstance(body, Incident | Clone) else transaction.signer
+        kid: bytes | None = transaction.signer
+        if isinstance(body, Incident | Clone | TestReport):
+            kid = body.device
         device = None if kid is None else ledger.state.devices.get(kid)
         return device is not None and self.may_read_device(device)
 
     def is_party(self, transaction: Transaction, ledger: Ledger) -> bool:
-        """Whether it signed a request or response, or is who that is meant for."""
+        """Whether it signed a request or response, or is who that is meant for.
+
+        Who may read a test report may read all of it.
+        """
         if transaction.signer == self.kid:
             return True
         body = transaction.body
+        if isinstance(body, TestReport):
+            return self.may_read(transaction, ledger)
         if isinstance(body, ServiceRequest):
             return "provider" in self.roles and body.may_answer(self.kid)
         if isinstance(body, ServiceResponse):

@@ -52,6 +52,7 @@ ListedKind = Literal[
     "gap",
     "clone",
     "reinstate-device",
+    "test-report",
 ]
 
 router = APIRouter(tags=["transactions"])
@@ -165,7 +166,7 @@ async def put_content(
     reader: AnyReader,
     id: HexHash,  # noqa: A002
 ) -> Stored:
-    """Store what a request or response names beside the chain: send the transaction first.
+    """Store what a transaction names beside the chain: send that first.
 
     Only its signer may. 201 where it is stored now, 200 where it was before.
     """
@@ -176,7 +177,7 @@ async def put_content(
             HTTPStatus.CONFLICT,
             "id",
             f"is a {found.kind} that names nothing beside the chain",
-            "name the content's SHA-256 and size in a request or response",
+            "name the content's SHA-256 and size in a request, response or test report",
         )
     if reader.certificate is not None and reader.kid != payload.owner:
         raise forbidden("id", "is another member's transaction")
@@ -201,9 +202,9 @@ async def put_content(
 
 @router.get("/v1/transactions/{id}/content", response_class=OctetResponse, responses=JSON_ERRORS)
 def get_content(node: Node, reader: AnyReader, id: HexHash) -> Response:  # noqa: A002
-    """What a request or response carries, from the chain or from beside it.
+    """What a request, response or test report carries, from the chain or from beside it.
 
-    Open to its two parties, and to regulators.
+    Open to its two parties, and to regulators; of a test report to whoever may read that.
     """
     found, _ = _open_transaction(node, reader, read_hash(id, "id"))
     content = content_of(found)

@@ -38,6 +38,7 @@ from fog_node.protocol.transactions import (
     Request,
     Response,
     Revoke,
+    TestReport,
     Transaction,
     content_type,
 )
@@ -57,6 +58,7 @@ from .models import (
     StartView,
     TransactionView,
 )
+from .report_views import report_body
 from .times import iso
 from .timing import Timing, timing_of
 
@@ -215,6 +217,8 @@ def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, A
         }
     if isinstance(body, ReinstateDevice):
         return {"device": kid_hex(body.device), "reason": body.reason, "time": iso(body.time)}
+    if isinstance(body, TestReport):
+        return report_body(body)
     if (governance := governance_body(body)) is not None:
         return governance
     assert isinstance(body, Evidence)

@@ -33,6 +33,7 @@ from fog_node.protocol.transactions import (
     Release,
     Request,
     Revoke,
+    TestReport,
     Transaction,
 )
 from fog_node.protocol.validators import ValidatorSet
@@ -59,6 +60,7 @@ ROLE_OF_KIND = {
     "withdraw": "validator",
     "clone": "gateway",
     "reinstate-device": "operator",
+    "test-report": "operator",
 }
 
 
@@ -407,6 +409,8 @@ class State:
                 return [signer, self._reinstated(reinstate)]
             case Request() as request:
                 self._check_request(request)
+            case TestReport() as report:
+                self._check_test_report(report)
         return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
@@ -513,6 +517,30 @@ class State:
                 "rule",
                 f"request.provider: {request.provider.hex()} is no member with the role provider; "
                 "ask one of /v1/members, or any with null",
+            )
+
+    def _check_test_report(self, report: TestReport) -> None:
+        if report.device is not None and report.device not in self._devices:
+            raise LedgerError(
+                "rule",
+                f"test-report.board.kid: {report.device.hex()} is no device; enrol the board "
+                "first, or leave its key id out",
+            )
+        if (named := report.release) is None:
+            return
+        latest = self._releases.get((named.device_type, named.name))
+        # Of earlier releases the state has forgotten the bundles.
+        if latest is None or named.version > latest.release.version:
+            raise LedgerError(
+                "rule",
+                f"test-report.release: version {named.version} of {named.name!r} for "
+                f"{named.device_type} is not released",
+            )
+        if named.version == latest.release.version and named.bundle != latest.release.bundle:
+            raise LedgerError(
+                "rule",
+                f"test-report.release.bundle: is not that of version {named.version} of "
+                f"{named.name!r} for {named.device_type}",
             )
 
     def _put(self, record: Record | Gone) -> None:

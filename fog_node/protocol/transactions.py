@@ -15,6 +15,7 @@ from .keys import KID_BYTES, PublicKey, SigningKey
 from .manifest import FIRMWARE_PREFIX
 from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
+from .rig_reports import TestReport
 from .validate import array, number, octets, text, text_map, time_ms, uint
 from .votes import Vote, parse_vote
 
@@ -581,6 +582,7 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
             Withdraw,
             Clone,
             ReinstateDevice,
+            TestReport,
         )
     },
 }
@@ -601,6 +603,7 @@ KINDS = (
     "gap",
     "clone",
     "reinstate-device",
+    "test-report",
 )
 # What boards sign; the rest is for members.
 BOARD_KINDS = ("pack", "alert", "gap")
@@ -749,6 +752,7 @@ __all__ = [
     "Request",
     "Response",
     "Revoke",
+    "TestReport",
     "Transaction",
     "Withdraw",
     "content_type",

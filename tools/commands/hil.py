@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tools.commands.common import JsonFile, console, new_app, report, write_out
+from tools import consortium as consortiums
+from tools.commands.common import (
+    Api,
+    FoundingFile,
+    JsonFile,
+    MemberDirectory,
+    OperatorKey,
+    console,
+    new_app,
+    report,
+    run,
+    write_out,
+)
 from tools.errors import ToolError, UsageError
+from tools.nodes import Nodes
 
 if TYPE_CHECKING:
     from tools.hil.target import Target
@@ -62,7 +77,7 @@ def hil_run(
     Example: fogline hil run --target pico-emu --firmware RPI_PICO-20250911-v1.26.1.uf2
     """
     from tools.hil import suite
-    from tools.hil.payload import firmware_sha256
+    from tools.hil.payload import firmware_sha256, suite_sha256
     from tools.hil.place import open_place
     from tools.hil.rig_file import read_rig
     from tools.hil.targets import open_target
@@ -79,6 +94,11 @@ def hil_run(
         raise UsageError("name a --target, or a --rig file")
     wanted = suite.modules(module or ())
     sha256 = firmware_sha256()
+    tests = {
+        "sha256": suite_sha256(),
+        "tests": sum(len(one.tests) for one in suite.modules()),
+    }
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
     runs = []
     for way in ways:
         opened = way()
@@ -93,16 +113,137 @@ def hil_run(
             runs.append(suite.run(opened, wanted, sha256, _tell))
         finally:
             opened.close()
-    result = {"firmware": sha256, "runs": [run.as_json() for run in runs]}
+    result = {
+        "firmware": sha256,
+        "suite": tests,
+        "rig": None if rig is None else bench.name,
+        "time": started,
+        "runs": [one.as_json() for one in runs],
+    }
     if json_file is not None:
         write_out(json_file, (json.dumps(result, indent=1) + "\n").encode())
     report({"passed": suite.matrix(runs)}, None)
     nowhere = suite.not_run_anywhere(runs)
     if nowhere:
         console.print(f"ran on no target asked for: {', '.join(nowhere)}", highlight=False)
-    bad = [run.target for run in runs if not run.good]
+    bad = [one.target for one in runs if not one.good]
     if bad:
         raise ToolError(f"tests failed on {', '.join(bad)}; the lines above say which and why")
+
+
+@app.command("submit")
+def hil_submit(
+    report_file: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="What `hil run --json` wrote, at most 1 MiB.")
+    ],
+    founding: FoundingFile,
+    key: OperatorKey,
+    rig: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the rig. [as reported, else this machine's]")
+    ] = None,
+    kid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=KID", help="Key id of the board at a target, enrolled; repeatable."
+        ),
+    ] = None,
+    released: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Say that this firmware is the latest released for this class of boards, as "
+            "pico-w's rp2040w; compared with the released files.",
+        ),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also when it lacks tests of the suite.")
+    ] = False,
+    other_checkout: Annotated[
+        bool, typer.Option("--other-checkout", help="Also when it is not of this checkout.")
+    ] = False,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Sign a report and put it on the chain, one transaction for each target, failures included.
+
+    The JSON file itself goes beside the chain. That it says what happened is your word.
+
+    Example: fogline hil submit report.json --founding founding.cbor --key plant/signing.key
+    --as plant --api https://fog1.example:7480 --rig bench-1 --kid serial:/dev/ttyACM0=b6f0...
+    """
+    from tools.hil import rig_reports
+
+    read = rig_reports.load(report_file)
+    checkout = rig_reports.Checkout.here()
+    nodes = Nodes.of(api, member)
+    release = None
+    if released is not None:
+        if read.file.firmware != checkout.firmware:
+            raise ToolError(
+                "--released: only this checkout's firmware can be compared with a release, and the "
+                "report is of another; check out what was tested"
+            )
+        release = run(rig_reports.released_as(nodes, released))
+    made = rig_reports.bodies(
+        read,
+        checkout,
+        rig or read.file.rig or socket.gethostname(),
+        kids=rig_reports.parse_kids(kid or ()),
+        release=release,
+        partial=partial,
+        other=other_checkout,
+    )
+    signer = consortiums.load_key(key)
+    sending = rig_reports.send(nodes, consortiums.load_founding(founding), signer, made, read.data)
+    report({"reports": run(sending)}, json_file)
+
+
+@app.command("reports")
+def hil_reports(
+    firmware: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Of this firmware alone; 8 digits will do.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, latest first.")] = 50,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """List the reports on the chain: which firmware passed how many tests on which board.
+
+    Example: fogline hil reports --firmware 1f0c2a9e --as plant --api https://fog1.example:7480
+    """
+    from tools.hil import rig_reports
+
+    rows = run(rig_reports.listing(Nodes.of(api, member), firmware, limit))
+    report({"reports": rows}, json_file, show=False)
+    for row in rows:
+        console.print(rig_reports.line(row), highlight=False, markup=False, soft_wrap=True)
+    if not rows:
+        console.print("no report", highlight=False)
+
+
+@app.command("show")
+def hil_show(
+    transaction: Annotated[str, typer.Argument(help="Id of the report: 64 hex digits.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole JSON report here.")
+    ] = None,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show a report on the chain, test by test, and check the JSON file beside it.
+
+    Example: fogline hil show 6e340b9c... --out report.json --api http://127.0.0.1:7480
+    """
+    from tools.hil import rig_reports
+    from tools.requests import read_id
+
+    shown, data = run(rig_reports.show(Nodes.of(api, member), read_id(transaction)))
+    if out is not None:
+        write_out(out, data)
+    report(shown, json_file)
 
 
 def _tell(one: object) -> None:

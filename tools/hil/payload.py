@@ -6,6 +6,7 @@ import ast
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
 
-__all__ = ["FIRMWARE", "compiled", "firmware_for", "firmware_sha256", "tests_for"]
+__all__ = ["FIRMWARE", "compiled", "firmware_for", "firmware_sha256", "suite_sha256", "tests_for"]
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -116,11 +117,24 @@ def tests_for(about: About, modules: list[str]) -> dict[str, bytes]:
 
 def firmware_sha256() -> str:
     """Name the firmware: SHA-256 over its files' paths and contents, in the order of the paths."""
-    digest = hashlib.sha256()
     sources = [FIRMWARE / "boot.py", FIRMWARE / LAUNCHER, FIRMWARE / "main.py"]
     for package in PACKAGES:
         sources += (FIRMWARE / package).rglob("*.py")
+    return _sha256_over(sources, FIRMWARE)
+
+
+def suite_sha256() -> str:
+    """Name the tests: the same over their files and the vectors that they read."""
+    sources = sorted((FIRMWARE / "tests").glob("*.py"))
+    vectors = {
+        name for source in sources for name in vectors_of(ast.parse(source.read_text("utf-8")))
+    }
+    return _sha256_over([*sources, *(VECTORS / f"{name}.json" for name in vectors)], ROOT)
+
+
+def _sha256_over(sources: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
     for source in sorted(sources):
         content = hashlib.sha256(source.read_bytes()).hexdigest()
-        digest.update(f"{content}  {source.relative_to(FIRMWARE).as_posix()}\n".encode())
+        digest.update(f"{content}  {source.relative_to(root).as_posix()}\n".encode())
     return digest.hexdigest()

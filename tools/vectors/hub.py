@@ -33,6 +33,7 @@ from fog_node.protocol.proof import (
     prove_inclusion,
 )
 from fog_node.protocol.requests import MAX_INLINE_BYTES, Content
+from fog_node.protocol.rig_reports import ModuleResults, ReleasedAs, ReportedBoard
 from fog_node.protocol.sealed_header import SealedHeader
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
@@ -151,7 +152,27 @@ class World:
             "gap": sign(self.board, gap, self.chain_id, 7, dropped=7),
             "clone": sign(gateway, clone, self.chain_id, 4),
             "reinstate-device": sign(self.operator, reinstate, self.chain_id, 3),
+            "test-report": sign(self.operator, self.test_report(), self.chain_id, 4),
         }
+
+    def test_report(self) -> tx.TestReport:
+        """A report with a test of each result, and one that was not asked for."""
+        json_file = b'{"firmware": "..."}'
+        return tx.TestReport(
+            firmware=hashlib.sha256(b"firmware").digest(),
+            suite=hashlib.sha256(b"suite").digest(),
+            of=6,
+            release=ReleasedAs("fogline", "firmware/pico", 3, hashlib.sha256(b"bundle").digest()),
+            board=ReportedBoard("qemu-arm", "mps2-an385 with Cortex-M3", self.board.kid),
+            micropython="micropython 1.26.1",
+            rig="bench-1",
+            modules=(
+                ModuleResults("cbor", passed=("bytes", "maps")),
+                ModuleResults("p256", ("sign",), ("verify",), ("table",)),
+            ),
+            report=Content(hashlib.sha256(json_file).digest(), len(json_file)),
+            time=TIME_MS,
+        )
 
     def proposal(self) -> tx.Propose:
         """A proposal with a change of each kind."""
@@ -353,6 +374,7 @@ def refusals() -> list[dict[str, str]]:
         return with_payload(records)
 
     signed = world.transactions()
+    ran = cbor2.loads(signed["test-report"].message.payload)["modules"]
 
     def filled(kind: str, **changes: Any) -> bytes:
         """A transaction of this kind with other values in its payload; "absent" leaves one out."""
@@ -447,6 +469,44 @@ def refusals() -> list[dict[str, str]]:
          filled("clone", messages=[both[0], signed["incident"].raw])),
         ("transaction", "reinstate-device.device",
          filled("reinstate-device", device=bytes(7))),
+        ("transaction", "test-report.firmware", filled("test-report", firmware=bytes(31))),
+        ("transaction", "test-report.suite", filled("test-report", suite=None)),
+        ("transaction", "test-report.of", filled("test-report", of=1025)),
+        ("transaction", "test-report.modules", filled("test-report", of=4)),
+        ("transaction", "test-report.modules", filled("test-report", modules=[])),
+        ("transaction", "test-report.modules", filled("test-report", modules=ran[::-1])),
+        ("transaction", "test-report.modules",
+         filled("test-report", modules=[[f"{i:03}", ["a"], [], [], []] for i in range(129)])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", [], [], [], []]])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", ["b"], ["b"], [], []]])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", ["c", "b"], [], [], []]])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", ["B"], [], [], []]])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", ["b" * 97], [], [], []]])),
+        ("transaction", "test-report.modules[0]",
+         filled("test-report", modules=[["a", ["b"], [], []]])),
+        ("transaction", "test-report.board.kid",
+         filled("test-report", board={"id": "a", "machine": "b", "kid": bytes(7)})),
+        ("transaction", "test-report.board.id",
+         filled("test-report", board={"id": "a\n", "machine": "b", "kid": None})),
+        ("transaction", "test-report.release.device_type",
+         filled("test-report", release={"name": "a", "device_type": "pump", "version": 1,
+                                        "bundle": bytes(32)})),
+        ("transaction", "test-report.release.version",
+         filled("test-report", release={"name": "a", "device_type": "firmware/pico",
+                                        "version": 0, "bundle": bytes(32)})),
+        ("transaction", "test-report.rig", filled("test-report", rig="r" * 65)),
+        ("transaction", "test-report.report", filled("test-report", report=b"{}")),
+        ("transaction", "test-report.report.size",
+         filled("test-report", report={"sha256": bytes(32), "size": 0})),
+        ("transaction", "test-report.report.size",
+         filled("test-report", report={"sha256": bytes(32), "size": 1024 * 1024 + 1})),
+        ("transaction", "test-report", filled("test-report", rig="r" * 23 * 1024)),
+        ("transaction", "test-report.extra", filled("test-report", extra=1)),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),

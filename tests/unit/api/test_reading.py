@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cbor2
 import pytest
+from support.rig_reports import rig_report
 from support.small_chain import DEVICE_TYPE, GATEWAY_NAME
 
 from fog_node.protocol.block import hash_hex, parse_block
@@ -191,6 +192,7 @@ class TestTransactions:
     async def test_every_kind_can_be_shown(self, http, world, chain, board):
         release, _ = chain.bundle()
         world.seal(chain.pack(board, 1), chain.alert(board, 2), chain.incident(), release)
+        world.seal(chain.sign(chain.operator, rig_report()))
         chain.revoke(board.kid)
         chain.decide(SetParameters((("stagger_ms", 9),)))
         for kind, keys in {
@@ -201,6 +203,7 @@ class TestTransactions:
             "release": {"name", "version", "bundle", "dataset", "metrics"},
             "propose": {"changes", "note", "until"},
             "approve": {"proposal"},
+            "test-report": {"firmware", "suite", "board", "counts", "tests", "report", "rig"},
         }.items():
             page = (await ok(http, "/v1/transactions", kind=kind)).json()
             (view,) = page["transactions"]

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from support.rig_reports import rig_report
 
 from fog_node.ledger import Admission, Committed, Ledger
 from fog_node.protocol import governance, senml
@@ -191,6 +192,11 @@ class Consortium:
 
     def reinstate(self, device: bytes, by: SigningKey | None = None, **other: int) -> Transaction:
         return self.sign(by or self.operator, ReinstateDevice(device, "found", START_MS), **other)
+
+    def test_report(
+        self, by: SigningKey | None = None, sequence: int | None = None, **other: object
+    ) -> Transaction:
+        return self.sign(by or self.operator, rig_report(**other), sequence)
 
     def gap(
         self, device: SigningKey, first: int, sequence: int, dropped: int | None = None

@@ -17,6 +17,7 @@ ALLOWED = {
     "enrol": "operator",
     "revoke": "operator",
     "reinstate-device": "operator",
+    "test-report": "operator",
     "incident": "gateway",
     "clone": "gateway",
     "release": "trainer",
@@ -41,6 +42,7 @@ def transaction_of(consortium, kind: str, by: SigningKey, proposal):
         "enrol": lambda: consortium.enrol(OTHER_BOARD, by=by, sequence=1),
         "revoke": lambda: consortium.revoke(BOARD.kid, by=by, sequence=1),
         "reinstate-device": lambda: consortium.reinstate(OTHER_BOARD.kid, by=by, sequence=1),
+        "test-report": lambda: consortium.test_report(by=by, sequence=1),
         "incident": lambda: consortium.incident(by, sequence=1),
         "clone": lambda: consortium.clone(
             by, consortium.pack(BOARD, 1), consortium.pack(BOARD, 1, value=9.0), sequence=1

@@ -11,7 +11,8 @@ from fog_node.ledger import MemberRecord, State, records
 from fog_node.ledger.tree import SortedTree
 from fog_node.protocol import merkle
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.transactions import Alert
+from fog_node.protocol.rig_reports import ReleasedAs, ReportedBoard
+from fog_node.protocol.transactions import Alert, DatasetReference, Release
 
 HEIGHT = 5
 DEVICES = [SigningKey.from_secret(1000 + i) for i in range(4)]
@@ -353,3 +354,60 @@ def test_tree_equals_the_root_over_all_leaves(puts, pauses):
             assert tree.root() == merkle.root([leaves[key] for key in sorted(leaves)])
             tree = tree.copy()
     assert tree.root() == merkle.root([leaves[key] for key in sorted(leaves)])
+
+
+class TestTestReport:
+    FIRMWARE = "firmware/pico"
+
+    def released(self, consortium, state, version: int, bundle: bytes) -> None:
+        body = Release(
+            "fogline",
+            version,
+            self.FIRMWARE,
+            bytes(32),
+            bundle,
+            9,
+            (),
+            DatasetReference(bytes(32), 0, 0, 0),
+            1_700_000_000_000,
+        )
+        state.apply(consortium.sign(consortium.operator, body), HEIGHT)
+
+    def test_changes_nothing_but_the_signers_number(self, consortium, state):
+        state.apply(consortium.test_report(), HEIGHT)
+        assert state.next_sequence(consortium.operator.kid) == 2
+
+    def test_names_boards_that_there_are_or_were(self, consortium, state, device):
+        board = ReportedBoard("bench/1", "Raspberry Pi Pico W", device.kid)
+        error = refusal(state, consortium.test_report(board=board, sequence=1))
+        assert error.cause == "rule"
+        assert "test-report.board.kid" in str(error)
+        state.apply(consortium.enrol(device, sequence=1), HEIGHT)
+        state.apply(consortium.test_report(board=board, sequence=2), HEIGHT)
+        state.apply(consortium.revoke(device.kid, sequence=3), HEIGHT)
+        state.apply(consortium.test_report(board=board, sequence=4), HEIGHT)
+
+    @pytest.mark.parametrize(
+        ("version", "bundle", "field"),
+        [
+            (1, bytes(32), None),  # an earlier one, whose bundle the state has forgotten
+            (2, bytes([2]) * 32, None),
+            (2, bytes(32), "test-report.release.bundle"),
+            (3, bytes([2]) * 32, "test-report.release"),
+        ],
+    )
+    def test_names_releases_that_were_made(self, consortium, state, version, bundle, field):
+        self.released(consortium, state, 1, bytes([1]) * 32)
+        self.released(consortium, state, 2, bytes([2]) * 32)
+        release = ReleasedAs("fogline", self.FIRMWARE, version, bundle)
+        report = consortium.test_report(release=release)
+        if field is None:
+            state.apply(report, HEIGHT)
+            return
+        error = refusal(state, report)
+        assert error.cause == "rule"
+        assert str(error).startswith(f"{field}:") or f" {field}:" in str(error)
+
+    def test_names_no_release_that_never_was(self, consortium, state):
+        release = ReleasedAs("fogline", self.FIRMWARE, 1, bytes(32))
+        assert "is not released" in str(refusal(state, consortium.test_report(release=release)))
