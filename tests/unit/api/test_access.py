@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from support.member_tls import MemberTls
+from support.rig_reports import CONTENT, rig_report
 from support.small_chain import START_MS, SmallChain
 
 from fog_node.api import access, connections
@@ -23,6 +24,7 @@ from fog_node.network.certificates import SERVER_NAME, client_context
 from fog_node.protocol.governance import RemoveMember
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.requests import Content, Request, Response
+from fog_node.protocol.rig_reports import ReportedBoard
 from fog_node.protocol.transactions import Evidence
 from fog_node.protocol.votes import PRECOMMIT, sign_vote
 
@@ -178,6 +180,31 @@ async def test_an_owner_reads_its_devices_and_what_they_signed(consortium, clien
         assert not (await asked.transactions(signer=consortium.others_board.kid)).transactions
         enrolled = (await asked.transactions(kind="enrol")).transactions
         assert [view.body["owner"] for view in enrolled] == ["foundry"]
+
+
+async def test_a_test_report_is_open_to_the_boards_owner(consortium, client):
+    """With the file beside the chain; and to who reads the chain."""
+    board = ReportedBoard("bench/1", "Raspberry Pi Pico W", consortium.board.kid)
+    of_board = consortium.chain.sign(consortium.chain.operator, rig_report(board=board))
+    consortium.world.seal(of_board)
+    of_none = consortium.chain.sign(consortium.chain.operator, rig_report())
+    consortium.world.seal(of_none)
+    sha256 = Content.of(CONTENT).sha256
+    async with client("operator") as operator:
+        for report in (of_board, of_none):
+            assert (await operator.put_content(report.id, CONTENT)).size == len(CONTENT)
+    async with client("foundry") as owner:
+        listed = (await owner.transactions(kind="test-report")).transactions
+        assert [view.id for view in listed] == [of_board.id.hex()]
+        assert await owner.content(of_board.id, sha256) == CONTENT
+        assert await owner.proof(of_board.id)
+        await refusal(owner.transaction(of_none.id))
+        await refusal(owner.put_content(of_board.id, CONTENT))
+    async with client("seoul") as validator:
+        assert await validator.content(of_none.id, sha256) == CONTENT
+    for name in ("forge", "buyer"):
+        async with client(name) as other:
+            await refusal(other.content(of_board.id, sha256))
 
 
 async def test_a_request_is_open_to_its_parties(consortium, client):
