@@ -139,7 +139,8 @@ def hil_submit(
     founding: FoundingFile,
     key: OperatorKey,
     rig: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the rig. [as reported, else this machine's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Of the rig. [as reported, else this machine's]"),
     ] = None,
     kid: Annotated[
         list[str] | None,
