@@ -15,6 +15,7 @@ try:
         from fogline import update
 
         update.preload()  # before anything else takes the heap
+        del update
         from fogline import app, board
     except Exception as error:  # noqa: BLE001 - as above
         launcher.recover(error)

@@ -4,7 +4,8 @@ MicroPython keeps every name of a program in memory as long as it runs, some 16 
 board's heap has room for few. Names with an underscore are nobody's business but their module's,
 so here
 
-- a private constant (`_CHUNK_BYTES = 1024`) becomes a `const`, whose name goes nowhere;
+- a constant that no other module asks for (`CHUNK_BYTES = 1024`) becomes a private `const`, whose
+  name goes nowhere;
 - other private names that only one module has become `_a`, `_b`, ..., the same in every module.
 
 Lines stay where they are, and so does what tracebacks say of them; `compact.names` has the rest.
@@ -19,6 +20,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,9 +28,11 @@ from pathlib import Path
 __all__ = ["Compact", "compact"]
 
 _PRIVATE = re.compile(r"(?<![A-Za-z0-9_])_[A-Za-z][A-Za-z0-9_]*")
+_CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
+_REPLACED = re.compile(r"\{[^{}]*\}")
+_WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z_][A-Za-z0-9_]*")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# Strings that name things: what they contain must stay as it is called.
-_CONSTANTS = (int, str, bytes)
+_CONSTANT_TYPES = (int, str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,14 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
     used: dict[Path, int] = {}
     result = {}
     for path, module in modules.items():
-        inlined = {
-            name: node for name, node in _constants(module.tree).items() if name not in reached
-        }
+        inlined = _constants(module.tree, reached)
         own = {name for name in module.private if owners[name] == 1}
         own -= {*inlined, *_said(module.tree)}
         # Classes that inherit from each other share their objects' names.
         start = used.get(family[path], 0)
         names = {name: _short(start + at) for at, name in enumerate(sorted(own))}
         used[family[path]] = start + len(names)
+        names.update({name: f"_{name}" for name in inlined if not name.startswith("_")})
         result[path] = Compact(_rewritten(module, inlined, names), names)
     return result
 
@@ -109,15 +112,12 @@ def _said(tree: ast.Module) -> set[str]:
     said: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in docstrings:
-                said.update(_PRIVATE.findall(node.value))
-        elif isinstance(node, ast.FormattedValue):
-            said.update(_PRIVATE.findall(ast.unparse(node.value)))
+            said.update(_PRIVATE.findall(node.value) if id(node) not in docstrings else ())
     return said
 
 
-def _constants(tree: ast.Module) -> dict[str, ast.Assign]:
-    """The module's private constants that mpy-cross can put in wherever they are named."""
+def _constants(tree: ast.Module, reached: AbstractSet[str]) -> dict[str, ast.Assign]:
+    """The module's own constants that mpy-cross can put in wherever they are named."""
     stored = Counter(
         node.id
         for node in ast.walk(tree)
@@ -131,10 +131,12 @@ def _constants(tree: ast.Module) -> dict[str, ast.Assign]:
         if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
             continue
         name = node.targets[0].id
-        if not _PRIVATE.fullmatch(name) or stored[name] > 1 or name in changed:
+        if not _CONSTANT.fullmatch(name) or stored[name] > 1 or name in changed | reached:
             continue
         if len(node.targets) == 1 and node.lineno == node.end_lineno:
-            plain = isinstance(node.value, ast.Constant) and type(node.value.value) in _CONSTANTS
+            plain = (
+                isinstance(node.value, ast.Constant) and type(node.value.value) in _CONSTANT_TYPES
+            )
             if plain or _is_integer(node.value, found):
                 found[name] = node
     return found
@@ -169,15 +171,20 @@ def _families(modules: Mapping[Path, _Module]) -> dict[Path, Path]:
     return stands
 
 
-def _rewritten(
-    module: _Module, inlined: Mapping[str, ast.Assign], names: Mapping[str, str]
-) -> str:
+def _rewritten(module: _Module, inlined: Mapping[str, ast.Assign], names: Mapping[str, str]) -> str:
     lines = module.text.splitlines(keepends=True)
+
+    def renamed(part: re.Match[str]) -> str:
+        return _WORD.sub(lambda word: names.get(word[0], word[0]), part[0])
+
     edits: list[tuple[int, int, int, str]] = []  # line, from column, to column, text
     for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        (line, at), (_, end) = token.start, token.end
         if token.type == tokenize.NAME and token.string in names:
-            (line, at), (_, end) = token.start, token.end
             edits.append((line, at, end, names[token.string]))
+        elif token.type == tokenize.STRING and token.string[0] == "f":
+            # One token before Python 3.12; from then on its names are tokens.
+            edits.append((line, at, end, _REPLACED.sub(renamed, token.string)))
     for node in inlined.values():
         value = node.value
         assert value.end_col_offset is not None

@@ -6,19 +6,19 @@ import sys
 import drivers
 import launcher
 
-from . import VERSION, console, keystore, release_keys
+from . import VERSION, console, release_keys
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
-from .firmware import Firmware
 from .flash import Flash
-from .gaps import Gaps
 from .journal import Journal
 from .keeper import Keeper
+from .models import Models
+from .modules import forget
 from .outbox import DIRECTORY, Outbox
+from .own_files import OwnFiles
 from .sampler import Sampler
 from .stats import Stats
 from .tasks import first
-from .update import Updater
 from .uplink import Uplink
 
 EXIT_DONE = 0
@@ -64,25 +64,33 @@ def main():
 
 def _settings():
     """Load the settings, and let go of the 10 KB of code that has checked them."""
-    import fogline
-
     from . import config
 
-    settings = config.load()
-    del sys.modules["fogline.config"]
-    del fogline.config
-    return settings
+    try:
+        return config.load()
+    finally:
+        forget("config")
+
+
+def _key():
+    """Return the board's key, and let go of what has tested and read it."""
+    from . import keystore
+
+    try:
+        return keystore.load_or_create()
+    finally:
+        forget("keystore", "selftest")
 
 
 async def _run(settings, wire):
-    key = keystore.load_or_create()
+    key = _key()
     outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
     driver = drivers.create(settings.driver, console.say)
     _say_boot(key, outbox, driver)
     flash = Flash("")
     clock = Clock(flash, key.new)
     journal = Journal(outbox, flash)
-    keeper = Keeper(Gaps(key, settings.chain_id, journal), journal)
+    keeper = Keeper(key, settings.chain_id, journal)
     keeper.finish()
     stats = Stats()
 
@@ -93,7 +101,7 @@ async def _run(settings, wire):
         uplink.announce()
 
     firmware, keys = _make_firmware(flash, settings)
-    updater = Updater(
+    updater = Models(
         flash,
         keys,
         settings.chain_id,
@@ -157,7 +165,7 @@ def _make_firmware(flash, settings):
         sha256 = digest and digest.hex()
         console.say("firmware", state=state, version=version, sha256=sha256, reason=reason)
 
-    return Firmware(flash, keys, settings.chain_id, report, keep_keys), keys
+    return OwnFiles(flash, keys, settings.chain_id, report, keep_keys), keys
 
 
 def _say_boot(key, outbox, driver):

@@ -30,7 +30,11 @@ ACTIVE, QUARANTINED, REVOKED = 0, 1, 2
 # None.
 Receipt = namedtuple("Receipt", ("next", "height", "time_ms", "status", "nonce"))
 
-_ALG, _CONTENT_TYPE, _KID, _SEQUENCE, _DROPPED = 1, 3, 4, -65537, -65538
+_ALG = 1
+_CONTENT_TYPE = 3
+_KID = 4
+_SEQUENCE = -65537
+_DROPPED = -65538
 _ES256 = -7
 _HMAC_256 = 5
 _TAG_MAC0 = 17
@@ -53,7 +57,7 @@ def sign1(key, content_type, payload, chain_id, sequence, dropped):
     """Sign `payload` as the board's transaction number `sequence`.
 
     Args:
-        key: a `keystore.BoardKey`.
+        key: a `board_key.BoardKey`.
         content_type: PACK, ALERT or GAP.
         payload: bytes.
         chain_id: SHA-256 of the founding file.

@@ -20,8 +20,8 @@ from . import VERSION_NUMBER, board
 from . import bundle as bundles
 from .download import BAD, WHOLE, Download, fits, hash_of, parse_announcement
 from .errors import FoglineError, UpdateError
+from .own_files import PREFIX
 
-PREFIX = "firmware/"
 BUNDLE_FILE = "firmware.bin"
 TRIAL_MS = 600_000
 # Free flash that an update must leave, for the outbox to go on.
@@ -67,6 +67,11 @@ class Firmware:
     def device_type(self):
         """Under which our releases are announced."""
         return PREFIX + board.board_class  # type: ignore[operator]  # text
+
+    @property
+    def busy(self):
+        """Whether there is something to do: a trial, a download, a start anew."""
+        return self.on_trial or self.restart_wanted or self._download.wanted is not None
 
     @property
     def on_trial(self):

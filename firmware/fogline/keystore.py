@@ -9,9 +9,11 @@ would be a new device.
 import binascii
 import os
 
-from . import cose, p256, selftest
+from . import p256
+from .board_key import BoardKey
 from .errors import KeyStoreError
 from .hmac256 import hkdf_sha256
+from .selftest import run as run_selftest
 
 KEY_FILE = "key.bin"
 SEED_FILE = "seed.bin"
@@ -23,31 +25,7 @@ _FILE_BYTES = len(_MAGIC) + p256.SECRET_BYTES + 4
 _BOARD_ENTROPY_BYTES = 64
 
 
-class BoardKey:
-    """The board's identity.
-
-    Attributes:
-        public: x || y, 64 bytes.
-        kid: key id, 8 bytes.
-        new: whether the key was made by this start.
-    """
-
-    def __init__(self, secret, new):
-        self._secret = secret
-        self.public = p256.public_key(secret)
-        self.kid = cose.key_id(self.public)
-        self.new = new
-
-    def sign(self, digest):
-        """Return the ES256 signature (r || s, low-S) over a SHA-256 digest."""
-        return p256.sign(self._secret, digest)
-
-    def agree(self, public):
-        """Return the ECDH x coordinate with another key's x || y; raises CryptoError."""
-        return p256.ecdh(self._secret, public)
-
-
-def load_or_create(directory="", entropy=None, test=selftest.run):
+def load_or_create(directory="", entropy=None, test=run_selftest):
     """Return the BoardKey of `directory`, making one if there is none.
 
     There is no other way to a key, and this one runs the self-test first.

@@ -52,8 +52,11 @@ _NAME_CHARS = 12  # 8 hex digits, ".box"
 _GAP_BYTES = 1024
 # How far behind a receipt a board goes on whose flash was lost: farther than anything that it
 # can have sent, and not twice to the same place.
-_JUMP, _JUMP_BITS = 2048, 10
-_ENOENT, _EEXIST, _ENOSPC = 2, 17, 28
+_JUMP = 2048
+_JUMP_BITS = 10
+_ENOENT = 2
+_EEXIST = 17
+_ENOSPC = 28
 
 
 class _Segment:

@@ -27,6 +27,7 @@ import hashlib
 
 from .errors import CryptoError
 from .hmac256 import hmac_sha256
+from .modules import forget
 
 SECRET_BYTES = 32
 PUBLIC_BYTES = 64
@@ -48,7 +49,6 @@ _BLOCKS = 2
 _SPACING = 16  # bits; tooth j of block b weighs 2 ** (32 * j + 16 * b)
 _BLOCK_POINTS = 1 << (_TEETH - 1)  # the last tooth's sign is the entry's own
 _BLOCK_BYTES = _BLOCK_POINTS * 64
-_WINDOW_POINTS = 8  # P, 3P, ... 15P
 
 _comb = None  # memoryview of all blocks, x || y for each point
 
@@ -64,11 +64,7 @@ def prepare():
         return
     try:
         table = memoryview(bytearray(_BLOCKS * _BLOCK_BYTES))
-        teeth = [_G]
-        while len(teeth) < _BLOCKS * _TEETH:
-            teeth.append(_affine(_doubled(teeth[-1], _SPACING)))
-        for block in range(_BLOCKS):
-            _build_block(table[block * _BLOCK_BYTES :], teeth[block::_BLOCKS])
+        _now_and_then("fill_comb", table)
     except MemoryError:
         raise CryptoError("p256.memory", "the table needs 16 KiB in one piece") from None
     _comb = table
@@ -104,18 +100,7 @@ def verify(public, digest, signature):
 
     Raises CryptoError `p256.point` where `public` (x || y, 64 bytes) is no point.
     """
-    q = _point(public)
-    if len(signature) != SIGNATURE_BYTES or len(digest) != DIGEST_BYTES:
-        return False
-    r = int.from_bytes(signature[:32], "big")
-    s = int.from_bytes(signature[32:], "big")
-    if not 0 < r < _N or not 0 < s <= _N >> 1:
-        return False
-    prepare()
-    w = _inverse(s, _N)
-    z = int.from_bytes(digest, "big")
-    x, _, zz, _ = _multiply_add(z * w % _N, r * w % _N, q)
-    return zz != 0 and x * _inverse(zz, _P) % _P % _N == r
+    return _now_and_then("verify", public, digest, signature)
 
 
 def ecdh(secret, public):
@@ -123,19 +108,12 @@ def ecdh(secret, public):
 
     Raises CryptoError `p256.point` for a point that is not on the curve, `p256.secret`.
     """
-    q = _point(public)
-    d = _secret(secret)
-    blind = _blind(hmac_sha256(secret, b"fogline ecdh", public))
-    x, _ = _affine(_checked(_multiply(d, q, blind)))
-    return x.to_bytes(32, "big")
+    return _now_and_then("ecdh", secret, public)
 
 
 def public_key(secret):
     """Return x || y (64 bytes) of the private key `secret` (32 bytes)."""
-    prepare()
-    d = _secret(secret)
-    blind = _blind(hmac_sha256(secret, b"fogline public"))
-    return _pair(*_affine(_checked(_multiply_base(d, blind))))
+    return _now_and_then("public_key", secret)
 
 
 def secret_from_entropy(entropy):
@@ -150,6 +128,16 @@ def is_secret(secret):
     return len(secret) == SECRET_BYTES and 0 < int.from_bytes(secret, "big") < _N
 
 
+def _now_and_then(name, *arguments):
+    """Call a function of p256_points.py: what signing does not need is not kept on the heap."""
+    from . import p256_points
+
+    try:
+        return getattr(p256_points, name)(*arguments)
+    finally:
+        forget("p256_points")
+
+
 def _pair(a, b):
     return a.to_bytes(32, "big") + b.to_bytes(32, "big")
 
@@ -158,16 +146,6 @@ def _secret(secret):
     if not is_secret(secret):
         raise CryptoError("p256.secret")
     return int.from_bytes(secret, "big")
-
-
-def _point(public):
-    if len(public) != PUBLIC_BYTES:
-        raise CryptoError("p256.point", f"{len(public)} bytes, x || y has 64")
-    x = int.from_bytes(public[:32], "big")
-    y = int.from_bytes(public[32:], "big")
-    if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
-        raise CryptoError("p256.point", "not on the curve")
-    return x, y
 
 
 def _sign(secret, digest):
@@ -257,19 +235,6 @@ def _add(point, x2, y2):
     return x, (r * (q - x) - y * hhh) % p, zz * hh % p, zzz * hhh % p
 
 
-def _affine(point):
-    x, y, zz, zzz = point
-    i = _inverse(zzz, _P)
-    return x * pow(zz * i % _P, 2, _P) % _P, y * i % _P
-
-
-def _doubled(affine, times):
-    point = affine[0], affine[1], 1, 1
-    for _ in range(times):
-        point = _double(point)
-    return point
-
-
 def _checked(point):
     """Return `point` if it is on the curve and not neutral: a fault leaves the curve."""
     x, y, zz, zzz = point
@@ -285,42 +250,6 @@ def _load(table, index, negative):
     at = index << 6
     y = int.from_bytes(table[at + 32 : at + 64], "big")
     return int.from_bytes(table[at : at + 32], "big"), (y, _P - y)[negative]
-
-
-def _store(table, index, x, y):
-    at = index << 6
-    table[at : at + 64] = _pair(x, y)
-
-
-def _extend(table, count, x2, y2):
-    """Behind the first `count` entries of `table` write each of them plus (x2, y2).
-
-    One inversion for all (Montgomery's trick). No entry may equal +-(x2, y2).
-    """
-    p = _P
-    products = []
-    product = 1
-    for i in range(count):
-        products.append(product)
-        product = product * (x2 - _load(table, i, 0)[0]) % p
-    inverse = _inverse(product, p)
-    for i in range(count - 1, -1, -1):
-        x, y = _load(table, i, 0)
-        slope = (y2 - y) * (products[i] * inverse % p) % p
-        inverse = inverse * (x2 - x) % p
-        x3 = (slope * slope - x - x2) % p
-        _store(table, count + i, x3, (slope * (x - x3) - y) % p)
-
-
-def _build_block(table, teeth):
-    """Fill one block: entry i is the last tooth plus or minus the others, by the bits of i."""
-    point = _doubled(teeth[-1], 0)
-    for x, y in teeth[:-1]:
-        point = _add(point, x, _P - y)
-    _store(table, 0, *_affine(point))
-    for j, tooth in enumerate(teeth[:-1]):
-        # From minus to plus is two teeth.
-        _extend(table, 1 << j, *_affine(_doubled(tooth, 1)))
 
 
 def _signs(k):
@@ -365,53 +294,3 @@ def _randomised(x, y, blind):
     zz = blind * blind % _P
     zzz = zz * blind % _P
     return x * zz % _P, y * zzz % _P, zz, zzz
-
-
-def _odd_multiples(q):
-    """Return q, 3q, ... 15q as a table."""
-    table = memoryview(bytearray(_WINDOW_POINTS * PUBLIC_BYTES))
-    _store(table, 0, *q)
-    count = 1
-    while count < _WINDOW_POINTS:
-        q = _affine(_doubled(q, 1))
-        _extend(table, count, *q)
-        count *= 2
-    return table
-
-
-def _window_entry(table, signs, position, flip):
-    """The multiple that window `position` (0 is lowest) of 4 signs asks for."""
-    digit = 2 * (signs[position >> 2] >> 4 * (position & 3) & 15) - 15
-    return _load(table, (abs(digit) - 1) >> 1, (digit < 0) ^ flip)
-
-
-def _multiply(k, q, blind):
-    """Return k * q for 0 < k < n."""
-    table = _odd_multiples(q)
-    signs, flip = _signs(k)
-    x, y = _window_entry(table, signs, 63, flip)
-    point = _randomised(x, y, blind)
-    for position in range(62, -1, -1):
-        for _ in range(4):
-            point = _double(point)
-        x, y = _window_entry(table, signs, position, flip)
-        point = _add(point, x, y)
-    return point
-
-
-def _multiply_add(k, j, q):
-    """Return k * G + j * q for k, j below n, with common doublings; for public scalars."""
-    low, high = _comb[:_BLOCK_BYTES], _comb[_BLOCK_BYTES:]
-    comb_signs, comb_flip = _signs(k)
-    even, odd = comb_signs[0::2], comb_signs[1::2]
-    table = _odd_multiples(q)
-    signs, flip = _signs(j)
-    point = 0, 0, 0, 0
-    for bit in range(255, -1, -1):
-        point = _double(point)
-        if bit & 3 == 0:
-            point = _add(point, *_window_entry(table, signs, bit >> 2, flip))
-        if bit < _SPACING:
-            point = _add(point, *_comb_entry(low, even, bit, comb_flip))
-            point = _add(point, *_comb_entry(high, odd, bit, comb_flip))
-    return point

@@ -27,9 +27,16 @@ MAX_FAULT_CODE_CHARS = 16
 PREFIX_BYTES = 8  # of the SHA-256 of a model or an output tensor
 MODEL_BYTES = 32
 
-_BASE_NAME, _BASE_TIME, _NAME, _UNIT, _VALUE, _TEXT, _BOOL, _TIME, _DATA = (
-    -2, -3, 0, 1, 2, 3, 4, 6, 8,
-)  # fmt: skip
+# Labels of RFC 8428, table 6.
+_BASE_NAME = -2
+_BASE_TIME = -3
+_NAME = 0
+_UNIT = 1
+_VALUE = 2
+_TEXT = 3
+_BOOL = 4
+_TIME = 6
+_DATA = 8
 _NUMBER_BYTES = 5  # the longest binary32, and the longest integer below 2^32
 _FIELD_BYTES = 1 + _NUMBER_BYTES
 _MAX_BASE_TIME_BYTES = 9

@@ -36,7 +36,7 @@ class Sampler:
         key: BoardKey.
         journal: Journal.
         driver: a driver, not yet opened.
-        updater: Updater; its model judges the rows.
+        updater: Models; its model judges the rows.
         stats: Stats.
         uplink: Uplink; it is told of new transactions and waits for receipts.
         keeper: Keeper; its lock is held by who takes a number.

@@ -15,6 +15,7 @@ import sys
 
 from .errors import ModelError
 from .kernels import flip
+from .modules import forget
 
 MAX_ARENA_BYTES = 1 << 20
 _INT8 = 9
@@ -29,8 +30,7 @@ def unload():
     for name in list(sys.modules):
         parent, _, leaf = name.rpartition(".")
         if parent == package and (leaf in _PLANNERS or leaf.startswith(_PLANNERS_OF_OPERATORS)):
-            del sys.modules[name]
-            delattr(sys.modules[package], leaf)
+            forget(leaf)
 
 
 def supported():

@@ -19,7 +19,7 @@ has no room for that, it starts anew (RestartNeeded).
 import gc
 import hashlib
 
-from . import board, cbor
+from . import board, cbor, models
 from . import bundle as bundles
 from .download import BAD, WHOLE, Download, fits, hash_of, parse_announcement
 from .errors import FoglineError, RestartNeeded, UpdateError
@@ -38,9 +38,6 @@ _MAX_STATE_BYTES = 1024
 # What a board's other code, its table for signing and its buffers take once it is at work.
 REST_BYTES = 96 * 1024
 
-_preloaded = None  # the slot that `preload` looked at, "" for none; None: it has not run
-_prepared = None  # (SHA-256 of the .tflite, Model) that it made
-
 
 def preload(flash=None):
     """Load the model that the next `start` needs, while the heap is empty.
@@ -48,23 +45,22 @@ def preload(flash=None):
     `start` takes it only after checking the bundle as ever, and only if its bytes are those that
     were signed. What goes wrong here, it meets again and reports.
     """
-    global _preloaded, _prepared
-    _prepared = None
-    _preloaded = ""
+    models.prepared = None
+    models.preloaded = ""
     try:
         if flash is None:
             flash = Flash("")
         slot = _State(flash).needed_slot()
         if slot is not None:
-            _preloaded = slot
+            models.preloaded = slot
             with flash.open(slot) as file:
                 at, length = bundles.find_payload(file, flash.size(slot))
-            _prepared = _prepare(flash, slot, at, length)
+            models.prepared = _prepare(flash, slot, at, length)
     except Exception:  # noqa: BLE001 - see above
-        _prepared = None
+        models.prepared = None
     gc.collect()
-    if _prepared is not None and gc.mem_free() < REST_BYTES:
-        _prepared = None
+    if models.prepared is not None and gc.mem_free() < REST_BYTES:
+        models.prepared = None
         gc.collect()
 
 
@@ -170,12 +166,13 @@ class Updater:
             "rejected" or "rolled_back". For the first and third, version and digest are the
             bundle's as announced (version 0: not announced since the start); else they are
             the version and the SHA-256 of the .tflite that judges now, 0 and None if none does.
+        judge: the Judge of the active model, where it was loaded before.
 
     Attributes:
         judge: the active Judge, or None.
     """
 
-    def __init__(self, flash, release_keys, chain_id, device_type, channels, report):
+    def __init__(self, flash, release_keys, chain_id, device_type, channels, report, judge=None):
         self._flash = flash
         self._release_keys = release_keys
         self._chain_id = chain_id
@@ -187,7 +184,12 @@ class Updater:
         self._verdicts = 0  # of a model on trial, since the start
         self._version = 0  # of the download, as announced
         self._download = Download(flash, self._keep_download)
-        self.judge = None
+        self.judge = judge
+
+    @property
+    def busy(self):
+        """Whether there is something to do: a trial, a download."""
+        return self._state.trial or self._download.wanted is not None
 
     @property
     def digest(self):
@@ -230,13 +232,17 @@ class Updater:
         try:
             verdict = self.judge.push(row, time_ms)
         except Exception as error:  # noqa: BLE001 - whatever a model does, the board goes on
-            self._roll_back("%s %s" % (type(error).__name__, error))
+            self.failed(error)
             return None
         if verdict and self._state.trial:
             self._verdicts += 1
             if self._verdicts >= TRIAL_VERDICTS:
                 self._confirm()
         return verdict
+
+    def failed(self, error):
+        """Give the active model up, which did not judge a row."""
+        self._roll_back("%s %s" % (type(error).__name__, error))
 
     def _activate(self):
         """Load what is in the active slot; if that fails, go back."""
@@ -418,6 +424,7 @@ class Updater:
             if manifest["device_type"] != self._device_type:
                 raise UpdateError("update.device", "made for " + manifest["device_type"])
             known = supported()
+            unload()
             for name in manifest["ops"]:
                 if name not in known:
                     raise UpdateError("update.ops", name)
@@ -434,8 +441,7 @@ class Updater:
 
     def _load(self, slot, manifest, at, length):
         """Return the Judge of a checked bundle once its self-test vectors pass."""
-        global _prepared
-        prepared, _prepared = _prepared, None
+        prepared, models.prepared = models.prepared, None
         if prepared is None or prepared[0] != manifest["payload"]["sha256"]:
             prepared = None  # two at once may be more than the board holds
             prepared = _prepare(self._flash, slot, at, length)
@@ -451,7 +457,7 @@ class Updater:
 
 def _restart_for_memory(slot, error):
     """Raise RestartNeeded where `slot` could be loaded by a start that begins with it."""
-    if _preloaded in (None, slot):
+    if models.preloaded in (None, slot):
         return  # nothing would be better
     if isinstance(error, MemoryError) or getattr(error, "code", "") == "model.memory":
         raise RestartNeeded("memory for the model in " + slot)

@@ -14,8 +14,7 @@ import os
 import time
 
 from . import VERSION, cbor, console, cose
-from .download import parse_chunk
-from .errors import CryptoError, EncodingError, RevokedError
+from .errors import CryptoError, EncodingError, RevokedError, UpdateError
 from .receipts import Receipts
 
 WINDOW = 64
@@ -37,8 +36,8 @@ class Uplink:
         key: BoardKey.
         journal: Journal.
         stats: Stats.
-        updater: Updater; it gets announcements and chunks, and says what to ask for.
-        firmware: Firmware; the same, and it is told that a gateway has answered.
+        updater: Models; it gets announcements and chunks, and says what to ask for.
+        firmware: OwnFiles; the same, and it is told that a gateway has answered.
         keeper: Keeper; it is told when the chain waits for what is not in flash any more.
         clock: Clock; it gets the gateways' time.
         wire: Wire, where the gateway is at the end of a serial line; else None.
@@ -249,10 +248,9 @@ class Uplink:
             elif kind == "firmware":
                 self._firmware.announce(payload)
             elif kind == "blob":
-                chunk = parse_chunk(payload)
-                self._updater.chunk(chunk)
-                self._firmware.chunk(chunk)
-        except (CryptoError, EncodingError) as error:
+                self._updater.chunk(payload)
+                self._firmware.chunk(payload)
+        except (CryptoError, EncodingError, UpdateError) as error:
             console.say("ignored", topic=topic, error=str(error))
         self._work.set()
 

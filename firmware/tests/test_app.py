@@ -4,12 +4,12 @@
 import asyncio
 import os
 
-from fogline import cbor, console, cose, keystore, mqtt, uplink
+from fogline import cbor, console, cose, mqtt, uplink
+from fogline.board_key import BoardKey
 from fogline.clock import Clock
 from fogline.config import Config, Gateway, Mqtt
 from fogline.errors import RevokedError
 from fogline.flash import Flash
-from fogline.gaps import Gaps
 from fogline.hmac256 import hmac_sha256
 from fogline.journal import Journal
 from fogline.keeper import Keeper
@@ -27,7 +27,7 @@ MODEL = bytes(range(32))
 ANOMALIES = (7, 8, 9, 15, 31, 32)
 EDGES = (7, 15, 31)
 ROWS = 42
-KEY = keystore.BoardKey(bytes(31) + b"\x05", True)
+KEY = BoardKey(bytes(31) + b"\x05", True)
 PACK_ROWS = 4
 NOW_MS = 1_800_000_000_000
 
@@ -52,7 +52,7 @@ def config(driver=None, gateways=2):
         board="unix",
         enterprise_number=32473,
         gateways=tuple(
-            Gateway(f"gw{number}", keystore.BoardKey(bytes(31) + bytes((number,)), True).public)
+            Gateway(f"gw{number}", BoardKey(bytes(31) + bytes((number,)), True).public)
             for number in range(1, 1 + gateways)
         ),
         mqtt=Mqtt("127.0.0.1", 1883, False, None, None, 10, None, None),
@@ -153,7 +153,7 @@ class FakeUplink:
 
 
 def sampler_of(journal, driver, link=None, options=None, clock=None):
-    keeper = Keeper(Gaps(KEY, CHAIN_ID, journal), journal)
+    keeper = Keeper(KEY, CHAIN_ID, journal)
     keeper.finish()
     return Sampler(
         config(options),
@@ -609,7 +609,7 @@ class Bench:
             self.journal.append(sequence, data, None)
         self.config = config(gateways=gateways)
         self.stats = Stats()
-        self.keeper = Keeper(Gaps(KEY, CHAIN_ID, self.journal), self.journal)
+        self.keeper = Keeper(KEY, CHAIN_ID, self.journal)
         self.ticks = Ticks()
         self.clock = Clock(ticks=self.ticks)
         self.firmware = Firmware()
@@ -641,7 +641,7 @@ class Bench:
                 sent.append(message[3])
 
     def receipt(self, final, gateway=1, secret=None, to="gw1", status=0, nonce=None):
-        own = keystore.BoardKey(bytes(31) + bytes((secret or gateway,)), True)
+        own = BoardKey(bytes(31) + bytes((secret or gateway,)), True)
         mac_key = hkdf(own, KEY.public)
         payload = cbor.encode([KEY.kid, final, 7, NOW_MS, status, nonce])
         protected = cbor.encode({1: 5, 3: cose.RECEIPT, 4: own.kid})

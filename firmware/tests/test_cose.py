@@ -10,7 +10,7 @@ MAX_BYTES = 16384
 
 
 class Key:
-    """What a `keystore.BoardKey` offers, of a fixed secret."""
+    """What a `board_key.BoardKey` offers, of a fixed secret."""
 
     def __init__(self, secret):
         self._secret = secret

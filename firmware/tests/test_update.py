@@ -1,11 +1,9 @@
 """Releases on the board: what is installed, what is refused, and every power cut on the way."""
 
-# ruff: noqa: SLF001 - a test may look inside
-
 import hashlib
 import io
 
-from fogline import cbor, download, update
+from fogline import cbor, download, models, update
 from fogline.download import CHUNK_BYTES, MAX_DOWNLOADS, parse_chunk
 from fogline.errors import ModelError, RestartNeeded
 from fogline.flash import Flash
@@ -207,7 +205,7 @@ class SmallHeap:
 
     def __exit__(self, *error):
         update.Model, update.REST_BYTES = self._kept
-        update._preloaded = update._prepared = None
+        models.preloaded = models.prepared = None
 
     def _model(self, data):
         if self._preloading and not self.too_small:

@@ -25,6 +25,7 @@ import launcher
 launcher.select()
 from fogline import update
 update.preload()
+del update
 from fogline import console
 say = console.say
 held = []

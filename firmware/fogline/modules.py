@@ -1,0 +1,18 @@
+"""Modules that a board needs now and then: loaded for it, and let go of afterwards.
+
+A board's heap does not hold all of the firmware at once with room to spare. What only a start
+needs, or an update, is imported where it is used, and forgotten when that is done; the next use
+reads it from flash again.
+"""
+
+import sys
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+def forget(*names):
+    """Let go of modules of ours; objects that are still in use keep what they need."""
+    package = sys.modules[_PACKAGE]
+    for name in names:
+        if sys.modules.pop(_PACKAGE + "." + name, None) is not None and hasattr(package, name):
+            delattr(package, name)
