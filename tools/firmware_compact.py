@@ -6,15 +6,18 @@ so here
 
 - a constant that no other module asks for (`CHUNK_BYTES = 1024`) becomes a private `const`, whose
   name goes nowhere;
-- other private names that only one module has become `_a`, `_b`, ..., the same in every module.
+- other private names that only one module has, and parameters that nobody gives by name, become
+  `_a`, `_b`, ..., the same in every module;
+- tracebacks call a file by its stem, as `import` does (`File "outbox", line 12`).
 
-Lines stay where they are, and so does what tracebacks say of them; `compact.names` has the rest.
+Lines stay where they are, so a traceback still leads to its line; `Compact.names` has the rest.
 Names that a text may stand for (`getattr`), or that more than one module has, stay.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import re
 import tokenize
@@ -25,7 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Compact", "compact"]
+__all__ = ["Compact", "compact", "shown"]
 
 _PRIVATE = re.compile(r"(?<![A-Za-z0-9_])_[A-Za-z][A-Za-z0-9_]*")
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
@@ -41,6 +44,11 @@ class Compact:
 
     text: str
     names: Mapping[str, str]
+
+
+def shown(source: Path) -> str:
+    """What tracebacks on a board call a file."""
+    return source.parent.name if source.stem == "__init__" else source.stem
 
 
 def compact(source: Path, firmware: Path) -> Compact:
@@ -66,6 +74,12 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
     modules = {path: _Module.read(path) for path in paths}
     owners = Counter(name for module in modules.values() for name in module.private)
     reached = {name for module in modules.values() for name in _reached(module.tree)}
+    keywords = {
+        node.arg
+        for module in modules.values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.keyword) and node.arg is not None
+    }
     family = _families(modules)
     used: dict[Path, int] = {}
     result = {}
@@ -73,6 +87,7 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
         inlined = _constants(module.tree, reached)
         own = {name for name in module.private if owners[name] == 1}
         own -= {*inlined, *_said(module.tree)}
+        own |= _parameters(module) - keywords
         # Classes that inherit from each other share their objects' names.
         start = used.get(family[path], 0)
         names = {name: _short(start + at) for at, name in enumerate(sorted(own))}
@@ -114,6 +129,36 @@ def _said(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             said.update(_PRIVATE.findall(node.value) if id(node) not in docstrings else ())
     return said
+
+
+def _parameters(module: _Module) -> set[str]:
+    """Parameters that go by no name but their own within their module."""
+    if "asm_" in module.text:
+        return set()  # they are registers
+    found = {node.arg for node in ast.walk(module.tree) if isinstance(node, ast.arg)}
+    others = {"self", "cls", *vars(builtins), *_reached(module.tree)}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            others.add(node.name)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            others.update(node.names)
+        elif isinstance(node, ast.Import):
+            others.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            others.update(node.module.split("."))
+        elif isinstance(node, ast.alias) and node.asname:
+            others.add(node.asname)
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Module | ast.ClassDef):
+            others.update(_bound(node))
+    return {name for name in found - others if not name.startswith("_")}
+
+
+def _bound(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
+    """Names that stand at a module's or a class's own level."""
+    for statement in scope.body:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
 
 
 def _constants(tree: ast.Module, reached: AbstractSet[str]) -> dict[str, ast.Assign]:

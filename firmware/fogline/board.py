@@ -12,6 +12,7 @@ import sys
 
 from .checks import check_choice
 from .errors import ConfigError
+from .modules import forget
 
 # An operating system takes an exit status; a bare board would start over again.
 HAS_EXIT_STATUS = sys.platform in ("linux", "darwin")
@@ -47,8 +48,7 @@ def select(board_name):
     global has_watchdog, has_deep_sleep, has_native_code, has_calibrated_adc, _tables
     from .board_table import BOARDS
 
-    # The other boards' tables are of no use any more.
-    sys.modules.pop(__name__[: -len("board")] + "board_table", None)
+    forget("board_table")  # the other boards' tables are of no use any more
     check_choice("config.board", board_name, sorted(BOARDS))
     entry = BOARDS[board_name]
     can = entry["capabilities"].split()  # type: ignore[attr-defined]  # text

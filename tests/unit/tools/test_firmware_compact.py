@@ -47,6 +47,19 @@ def test_constants_that_others_ask_for_stay(made):
     assert made(one=one, two="from one import LIMIT\n")["one"].startswith("LIMIT = 4\n")
 
 
+def test_parameters_that_nobody_names_are_shortened(made):
+    one = "def add(first, second=0):\n    return f'{first + 1}', first + second\n"
+    two = "from one import add\n\nadd(1, second=2)\n"
+    assert made(one=one, two=two)["one"] == one.replace("first", "_a")
+
+
+def test_parameters_that_name_something_else_stay(made):
+    text = (
+        "import os\nfrom .io import x\n\nflag = 1\n\n\ndef do(os, flag, io):\n    return os, flag\n"
+    )
+    assert made(one=text)["one"] == text
+
+
 def test_a_name_that_changes_is_no_constant(made):
     text = "_STATE = 1\n\n\ndef change():\n    global _STATE\n    _STATE = 2\n"
     assert "const" not in made(one=text)["one"]
