@@ -12,9 +12,10 @@ from tools.boards import load_board
 from tools.hil.payload import firmware_for
 from tools.hil.qemu import QemuTarget
 
-# What it takes with a serial line and a model. More than a Pico W has; the line at the end says so.
-HEAP_BYTES = 240_000
 PICO_W_BYTES = load_board("pico-w").memory.heap_bytes
+# What a life with a serial line and a model may hold at once. Bytes, not time: the same every run,
+# but for some hundred. Lower it when the firmware takes less.
+MOST_HELD_BYTES = 143_000
 ROWS, PACK_ROWS = 60, 10
 MODEL_CHANNELS = ("flow", "pressure")
 # The life, with a look at the heap whenever a pack is signed.
@@ -68,7 +69,7 @@ def test_a_life_fits_its_heap(machine, request):
     # As firmware/fogline/update.py keeps it: format, slot, bundle, none before, not on trial.
     state = cbor2.dumps([1, 0, hashlib.sha256(bundle).digest(), None, False, 0, None, []])
     state += crc32(state).to_bytes(4, "big")
-    target = QemuTarget(machine, heap_bytes=HEAP_BYTES)
+    target = QemuTarget(machine, heap_bytes=PICO_W_BYTES)
     try:
         target.put(
             {
@@ -88,9 +89,10 @@ def test_a_life_fits_its_heap(machine, request):
     assert signed == packs, said[-3000:]
     assert said.count('"event": "pack"') == packs
     assert said.count('"event": "verdict"') > 0, repr(said)
-    assert held < heap <= HEAP_BYTES
+    assert held <= MOST_HELD_BYTES
+    assert heap <= PICO_W_BYTES
     line = (
-        f"{target.name}: samples, signs and judges in {heap} bytes of heap with {held} in use; "
-        f"{held / PICO_W_BYTES:.0%} of the {PICO_W_BYTES} that a Pico W has"
+        f"{target.name}, heap at work: {held} bytes live at most, "
+        f"{held / PICO_W_BYTES:.0%} of a Pico W's {PICO_W_BYTES}"
     )
     summary.say(request.config, f"a board's life on {target.name}", [line])
