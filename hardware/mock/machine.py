@@ -1,7 +1,8 @@
-"""Stands for MicroPython's module `machine`: pins and buses with nothing on them.
+"""Stands for MicroPython's module `machine`: pins and buses with nothing on them but wires.
 
-A pin reads what was last written to it, its pull else; on a bus every address is ENODEV; what is
-written to a UART comes back where `UART.loopback` is set, and is gone else. The board's start is
+A pin reads what was last written to it, its pull else; FOGLINE_MOCK_WIRES, `10-11 8-9`, says which
+GPIOs are wired together. On a bus every address is ENODEV; what is written to a UART comes back
+where its two pins are wired together, and is gone else. The board's start is
 the process's: `reset` ends it with a status that says so, and the watchdog does when it is not fed.
 """
 
@@ -11,6 +12,11 @@ import sys
 import threading
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = range(1, 6)
+_WIRES = {
+    (int(one), int(other))
+    for pair in os.environ.get("FOGLINE_MOCK_WIRES", "").split()
+    for one, other in (pair.split("-"), pair.split("-")[::-1])
+}
 # The process ends with these.
 STATUS_RESET, STATUS_WATCHDOG = 75, 76
 
@@ -45,25 +51,36 @@ def freq(hertz=None):
 
 
 class Pin:
-    """A pin that nothing is wired to."""
+    """A pin, and whatever other is wired to it."""
 
     IN, OUT, OPEN_DRAIN = range(3)
     PULL_UP, PULL_DOWN = 1, 2
     IRQ_FALLING, IRQ_RISING = 1, 2
     _levels = {}
+    _handlers = {}
 
     def __init__(self, number, mode=None, pull=None, value=None):
         self.number = number
         if value is None:
             Pin._levels.setdefault(number, int(pull == Pin.PULL_UP))
         else:
-            Pin._levels[number] = int(bool(value))
+            self._drive(value)
+
+    def _drive(self, level):
+        """Set the level here and at the other ends; edges call the handlers there."""
+        level = int(bool(level))
+        for number in (self.number, *(other for one, other in _WIRES if one == self.number)):
+            before, Pin._levels[number] = Pin._levels.get(number, 0), level
+            handler, edges = Pin._handlers.get(number, (None, 0))
+            edge = Pin.IRQ_RISING if level > before else Pin.IRQ_FALLING
+            if handler is not None and level != before and edges & edge:
+                handler(self)
 
     def value(self, level=None):
         """Read the level, or drive it."""
         if level is None:
             return Pin._levels[self.number]
-        Pin._levels[self.number] = int(bool(level))
+        self._drive(level)
         return None
 
     __call__ = value
@@ -76,8 +93,9 @@ class Pin:
         """Drive it low."""
         self.value(0)
 
-    def irq(self, handler=None, trigger=0):
-        """Take a handler: no edge comes from a wire that is not there."""
+    def irq(self, handler=None, trigger=IRQ_FALLING | IRQ_RISING):
+        """Call a handler at every such edge."""
+        Pin._handlers[self.number] = (handler, trigger)
 
 
 class I2C:
@@ -114,12 +132,11 @@ class SPI:
 
 
 class UART:
-    """A port with nothing behind it, or its own output where `loopback` is set."""
+    """A port with nothing behind it, or its own output where its pins are wired together."""
 
-    loopback = False
-
-    def __init__(self, number, **settings):
+    def __init__(self, number, tx=None, rx=None, **settings):
         self.number = number
+        self._loopback = tx is not None and rx is not None and (tx.number, rx.number) in _WIRES
         self._waiting = b""
 
     def any(self):
@@ -134,7 +151,7 @@ class UART:
 
     def write(self, data):
         """Send."""
-        if self.loopback:
+        if self._loopback:
             self._waiting += bytes(data)
         return len(data)
 

@@ -212,6 +212,7 @@ def test_a_place_gives_its_boards_capabilities_its_power_and_its_wires():
     target = PlaceTarget("bench", place)
     assert target.name == "bench/a"
     assert target.capabilities == {"reset", "power", "loopback:d0-d1", "loopback:d1-d0"}
+    assert place._board.files == {"hil_place.json"}
     target.power_cut()
     assert switch.told == [True, False, True]
     target.close()
@@ -355,3 +356,19 @@ def test_places_and_targets_have_to_be_named(arguments, says):
     done = CliRunner().invoke(hil.app, ["run", *arguments])
     assert done.exit_code != 0
     assert says in f"{done.output} {done.exception}"
+
+
+def test_a_place_that_qemu_plays_can_be_given_another_heap(tmp_path):
+    text = '[[place]]\nname = "q"\nboard = "qemu-arm"\nemulator = "qemu-arm"\n'
+    rig = rig_of(tmp_path, text)
+    target = open_place(rig.name, rig.place[0])
+    try:
+        usual = target.about().heap_bytes
+        target.with_heap(usual + 65536)
+        assert target.about().heap_bytes > usual + 60_000
+        target.large_heap()
+        assert target.about().heap_bytes > 300 * 1024
+        target.power_cut()
+        assert target.run("print(1)").checked().strip() == "1"
+    finally:
+        target.close()

@@ -10,12 +10,17 @@ import json
 import sys
 from pathlib import Path
 
+from tools.boards import load_board
 from tools.hil.process_target import ProcessTarget
+from tools.hil.rig_file import loopbacks, pins_of, place_note
 from tools.hil.target import About, Capability
 
 __all__ = ["MockTarget"]
 
 START = Path(__file__).resolve().parents[2] / "hardware" / "mock" / "start.py"
+# It is a Pico with these wires, so that tests for a rig run somewhere without one, too.
+BOARD = "pico"
+WIRES = (("d0", "d1"), ("uart1 tx", "uart1 rx"))
 _ABOUT = """
 import json, platform
 print(json.dumps([platform.python_version(), platform.machine()]))
@@ -27,7 +32,15 @@ class MockTarget(ProcessTarget):
 
     def __init__(self, *, folder: Path | None = None) -> None:
         # -B: the folder is flash, and holds what was put there.
-        super().__init__("mock", [sys.executable, "-B", "-u", str(START)], {}, folder)
+        pins = pins_of(load_board(BOARD))
+        wires = " ".join(f"{pins[one]}-{pins[other]}" for one, other in WIRES)
+        super().__init__(
+            "mock",
+            [sys.executable, "-B", "-u", str(START)],
+            {"FOGLINE_MOCK_WIRES": wires},
+            folder,
+        )
+        self.put(place_note(BOARD))
         self.capabilities = frozenset(
             {
                 Capability.NETWORK,
@@ -35,6 +48,7 @@ class MockTarget(ProcessTarget):
                 Capability.DOUBLE,
                 Capability.FAST,
                 Capability.POWER,
+                *loopbacks(WIRES),
             }
         )
 

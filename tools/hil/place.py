@@ -23,7 +23,7 @@ from tools.boards import load_board
 from tools.hil.payload import firmware_for
 from tools.hil.power import Power, open_power
 from tools.hil.qemu import QemuTarget
-from tools.hil.rig_file import PlaceFile
+from tools.hil.rig_file import PlaceFile, loopbacks, place_note
 from tools.hil.serial_port import SerialTarget
 from tools.hil.target import About, Capability, Console, Outcome, Target, TargetError
 from tools.hil.targets import open_target
@@ -255,11 +255,9 @@ class PlaceTarget:
         self._place = place
         try:
             place.reach(State.ON)
-            wires = {
-                f"loopback:{one}-{other}"
-                for pair in place.settings.loopbacks
-                for one, other in (pair, pair[::-1])
-            }
+            wires = loopbacks(place.settings.loopbacks)
+            if wires:
+                place.target.put(place_note(place.settings.board))
             power = {Capability.POWER} if place.can_switch else set()
             self.capabilities = frozenset({*place.target.capabilities, *wires, *power})
         except BaseException:

@@ -6,6 +6,7 @@ key. `hardware/rig/` has an example and says how to write one.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,9 @@ __all__ = [
     "RigFile",
     "SysfsSwitch",
     "UhubctlSwitch",
+    "loopbacks",
+    "pins_of",
+    "place_note",
     "read_rig",
 ]
 
@@ -148,6 +152,16 @@ def read_rig(path: Path) -> RigFile:
     return rig
 
 
+def loopbacks(pairs: tuple[tuple[str, str], ...]) -> set[str]:
+    """Give the capabilities that wires are: either way round."""
+    return {f"loopback:{one}-{other}" for pair in pairs for one, other in (pair, pair[::-1])}
+
+
+def place_note(board: str) -> dict[str, bytes]:
+    """Give the file that tells tests on a board which board it is, and so where its pins are."""
+    return {"hil_place.json": json.dumps({"board": board}).encode()}
+
+
 def _tuples(value: object) -> object:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
@@ -167,7 +181,7 @@ def _problems(rig: RigFile) -> list[str]:
         found += [f"place: two have the {what} {value}" for value in twice]
     for place in rig.place:
         try:
-            pins = _pins(load_board(place.board))
+            pins = pins_of(load_board(place.board))
         except ToolError as error:
             found.append(f"place {place.name}: {error}")
             continue
@@ -182,9 +196,9 @@ def _problems(rig: RigFile) -> list[str]:
     return found
 
 
-def _pins(board: Board) -> dict[str, object]:
-    """The GPIO numbers by the names that drawings use."""
-    pins: dict[str, object] = {**board.adc, **board.pin}
+def pins_of(board: Board) -> dict[str, int]:
+    """Give the GPIO numbers by the names that drawings use."""
+    pins: dict[str, int] = {**board.adc, **board.pin}
     for name, uart in board.uart.items():
         pins |= {f"{name} tx": uart.tx, f"{name} rx": uart.rx}
     for name, i2c in board.i2c.items():
