@@ -136,8 +136,8 @@ def test_the_mock_refuses_what_only_micropython_has(mock):
         ("import gc\ngc.threshold(7)\nprint(gc.threshold(), gc.mem_free() > 0)", "7 True"),
         (
             (
-                "import os\nos.mkdir('d')\nopen('f', 'w').close()\n"
-                "print(sorted((e[0], e[1]) for e in os.ilistdir()))"
+                "import os\nos.mkdir('r')\nos.mkdir('r/d')\nopen('r/f', 'w').close()\n"
+                "print(sorted((e[0], e[1]) for e in os.ilistdir('r')))"
             ),
             "[('d', 16384), ('f', 32768)]",
         ),
