@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import ParamSpec, TypeVar
 
 from .catching_up import CatchingUp
@@ -83,6 +84,8 @@ MAX_HEADERS_BYTES = 1024 * 1024
 # A node that asked for blocks asks another peer after so long.
 CATCH_UP_TIMEOUT_S = 5.0
 MAX_REMEMBERED_VOTES = 4096
+# The founding file stands for the block below it.
+FIRST_HEIGHT = 1
 # Blocks of the present height that are kept parsed: a few proposals compete.
 MAX_KNOWN_BLOCKS = 4
 
@@ -144,6 +147,9 @@ class Agreement:
         self._known_blocks: OrderedDict[bytes, Block] = OrderedDict()
         self._asked_until = 0.0
         self._asked: Peer | None = None
+        # Validators that had not voted at the first height yet when this one asked.
+        self._unvoted: set[bytes] = set()
+        self._is_late_said = False
         self._catching_up = CatchingUp(ledger, self._apart, self._write, self._take_final)
         me = key.kid if key is not None else None
         self._consensus = Consensus(me, self.timing(), ledger.height_setting())
@@ -298,16 +304,43 @@ class Agreement:
         claims = self._claims()
         highest = max((setting.height, *claims.values()))
         voters = set(setting.validators) - setting.suspended
+        heard = (claims.keys() & set(setting.validators)) - {me}
+        if me in setting.validators and len(heard) < _others_to_hear(setting):
+            return None
         if me not in voters:
             # Where nobody is ahead, it has not been one at any height that is still open.
             return 0 if highest == setting.height else None
-        if len((claims.keys() & set(setting.validators)) - {me}) < _others_to_hear(setting):
+        if self._consensus.has_voted:
+            return highest + 1
+        if len(voters) - 1 < setting.quorum:
+            # Nothing goes on without it here; of the height above that is not known yet.
+            return 0 if highest == setting.height else None
+        if highest > FIRST_HEIGHT:
+            return highest + 1
+        if len(self._unvoted) < _of_every_quorum(setting):
+            self._say_that_it_is_late()
             return None
-        is_first = highest == 1
-        is_needed = len(voters) - 1 < setting.quorum
-        if (is_first or is_needed) and not self._consensus.has_voted:
-            return 0
-        return highest + 1
+        return 0
+
+    def _hear(self, peer: Peer, status: wire.Status) -> None:
+        """Note who had not voted at the first height yet, after this store was made."""
+        setting = self._consensus.setting
+        assert self._key is not None
+        others = set(setting.validators) - {self._key.kid}
+        if setting.height == FIRST_HEIGHT and peer.kid in others:
+            of = {peer.kid, self._key.kid}
+            if _shows_no_vote(status, [kid in of for kid in setting.validators]):
+                self._unvoted.add(peer.kid)
+
+    def _say_that_it_is_late(self) -> None:
+        if not self._is_late_said:
+            self._is_late_said = True
+            log.warning(
+                "this validator's ledger is new, and others have voted on the first block, perhaps "
+                "with an earlier self of it: it waits for that block. Where they cannot make it "
+                "without it, and nobody has seen it vote, stop it and run fogline fog repair "
+                "--forget-votes"
+            )
 
     # What consensus asks for
 
@@ -526,6 +559,8 @@ class Agreement:
 
     async def _take_status(self, peer: Peer, message: wire.Status) -> None:
         mine = self._consensus.setting
+        if self._ledger.asking and self._key is not None:
+            self._hear(peer, message)
         if message.height > mine.height:
             self._catch_up()
             return
@@ -681,7 +716,22 @@ class Agreement:
 def _others_to_hear(setting: HeightSetting) -> int:
     """How many other validators must say how far they are: one at least of every quorum."""
     others = len(setting.validators) - 1
-    return min(others, max(setting.quorum - 1, others + 2 - setting.quorum))
+    return min(others, max(setting.quorum - 1, _of_every_quorum(setting)))
+
+
+def _of_every_quorum(setting: HeightSetting) -> int:
+    """How many other validators have one among them of every quorum that this one is part of."""
+    return len(setting.validators) - setting.quorum + 1
+
+
+def _shows_no_vote(status: wire.Status, of: list[bool]) -> bool:
+    """Whether a peer at the first height has passed no round and knows no vote `of` these."""
+    if (status.height, status.round) != (FIRST_HEIGHT, 0):
+        return False
+    rounds = [known[2:] for known in status.votes if known[:2] == [FIRST_HEIGHT, 0]]
+    return len(rounds) == 1 and all(
+        len(tags) == len(of) and not any(compress(tags, of)) for tags in rounds[0]
+    )
 
 
 def _proposal(header: ProposalHeader, block: bytes, justification: tuple[Vote, ...]) -> Proposal:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fog_node.agreement import Agreement
+from fog_node.agreement import FIRST_HEIGHT, Agreement
 from fog_node.api.access import CHAIN_ROLES
 from fog_node.errors import ForkError
 from fog_node.ledger import Ledger
@@ -67,6 +67,8 @@ class SimulatedNode:
         skew_ms: how far its clock is ahead.
         slowest_access_ms: the longest time that its disk takes.
         crash_at: lose power when so many points of this name have been passed.
+        loses_disk_ms: lose the disk, too, and be down for so long, once a precommit for the
+            first block has been sent; None where that is not planned.
         life: how often it was started or lost power.
     """
 
@@ -84,6 +86,7 @@ class SimulatedNode:
         self.skew_ms = 0
         self.slowest_access_ms = 0
         self.crash_at: tuple[str, int] | None = None
+        self.loses_disk_ms: int | None = None
         self.fork: ForkError | None = None
         self.height = 0
         # Own votes that were found on its disk since it was started.
@@ -310,7 +313,14 @@ class SimulatedNode:
         """Own votes have left."""
         for vote in votes_of(message):
             if (vote.validator, vote.step) == (self.key.kid, PRECOMMIT) and vote.block_hash:
+                self._may_lose_disk(vote.height)
                 self.may_crash("precommit sent")
+
+    def _may_lose_disk(self, height: int) -> None:
+        if height == FIRST_HEIGHT and self.is_up and self.loses_disk_ms is not None:
+            down_ms, self.loses_disk_ms = self.loses_disk_ms, None
+            self.world.wipe(self, down_ms)
+            raise CrashError
 
     def _check_on_disk(self, vote: Vote) -> None:
         if vote.raw in self._on_disk:

@@ -25,11 +25,13 @@ SPARSE = 2
 # Beyond what a block's time may be ahead (MAX_FUTURE_MS), and within it.
 SKEWS_MS = (600_000, -600_000, 600_000, -600_000, 100_000, 100_000, -100_000)
 SLOW_DISK_MS = (50, 400, 2500)
-TROUBLES = ("clock", "slow disk", "wiped disk")
+TROUBLES = ("clock", "slow disk", "wiped disk", "wiped early")
 # How often a validator's disk is wiped where that is promised to do no harm, and how long until
 # it is back with an empty one.
 WIPE_CHANCE = 0.5
 WIPED_MS = (50, 1000, 4000)
+# How often that is right after its first precommit for a block, when nobody has one yet.
+WIPED_EARLY_CHANCE = 0.4
 # How often, where a majority rules, a liar gets the chance to part the others for good.
 SIEGE_CHANCE = 0.2
 
@@ -42,7 +44,7 @@ class Trouble:
         kind: one of TROUBLES.
         amount_ms: how far the clock is ahead from then on, or the longest time that an
             access to the disk takes; 0 sets it right. Of a wiped disk, how long the node is
-            down.
+            down; early, that is after its precommit for the first block.
     """
 
     at_ms: int
@@ -163,7 +165,10 @@ def _wipes(rng: random.Random, scenario: Scenario) -> list[Trouble]:
         return []
     node, heal_ms = rng.randrange(scenario.validators), scenario.heal_ms
     times = [rng.randint(heal_ms // 4, heal_ms) for _ in range(rng.choice((1, 1, 2)))]
-    return [Trouble(at_ms, "wiped disk", node, rng.choice(WIPED_MS)) for at_ms in times]
+    wipes = [Trouble(at_ms, "wiped disk", node, rng.choice(WIPED_MS)) for at_ms in times]
+    if rng.random() < WIPED_EARLY_CHANCE:
+        wipes[0] = replace(wipes[0], at_ms=0, kind="wiped early")
+    return wipes
 
 
 def _besieged(scenario: Scenario, rng: random.Random) -> Scenario:

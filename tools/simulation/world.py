@@ -60,8 +60,6 @@ CALM_S = 2.0
 # Where the files of a run live; memory, if there is such a place.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the directory made in it is private
 _MINER_MS = 1.0
-# Somebody who is heard has been at the highest one, and so there is one below.
-FEWEST_BLOCKS_FOR_A_WIPE = 2
 
 
 @dataclass
@@ -513,7 +511,10 @@ class World:
         node = self.nodes[trouble.node]
         self._tell(f"{trouble.kind} {node.name} {trouble.amount_ms} ms")
         if trouble.kind == "wiped disk":
-            self._wipe(node, trouble.amount_ms)
+            self.wipe(node, trouble.amount_ms)
+            return
+        if trouble.kind == "wiped early":
+            node.loses_disk_ms = trouble.amount_ms
             return
         if trouble.amount_ms:
             self.count(f"faults: {trouble.kind}")
@@ -522,13 +523,16 @@ class World:
         else:
             node.slowest_access_ms = trouble.amount_ms
 
-    def _wipe(self, node: SimulatedNode, down_ms: int) -> None:
-        """Have a node lose its disk, unless no block is final that others must have, too.
+    def wipe(self, node: SimulatedNode, down_ms: int) -> None:
+        """Have a node lose its disk, unless it has not been locked at the first height yet.
 
-        Before that, a validator that has forgotten what it voted votes at once.
+        Before that, a prevote of its that no other has heeded may be contradicted (CONSENSUS.md).
         """
-        if node.is_up and node.fork is None and node.ledger.height >= FEWEST_BLOCKS_FOR_A_WIPE:
-            self.count("faults: wiped disk")
+        if not node.is_up or node.fork is not None:
+            return
+        if node.ledger.height or node.ledger.saved()[1] is not None:
+            height = node.ledger.height + 1
+            self.count(f"faults: wiped disk{' at the first height' if height == 1 else ''}")
             node.stop(wiped=True)
             self.judge.forget(node.name)
             self.at(self.now_ms + down_ms, self._safely, self._restart, node)
@@ -537,7 +541,7 @@ class World:
         self._tell("the faults end")
         self._air.clear()
         for node in self.nodes:
-            node.crash_at = None
+            node.crash_at = node.loses_disk_ms = None
             if self.scenario.heals_dark or node.index in self.scenario.gone:
                 node.stop()
         await self._wait(0.01)
