@@ -203,6 +203,9 @@ class Agreement:
 
     async def take(self, peer: Peer, message: wire.Message) -> None:
         """Queue a peer's message; waits while too many of this peer wait already."""
+        if isinstance(message, wire.Status) and self._ledger.asking:
+            # At once: it stays true if the connection is replaced by another one meanwhile.
+            self._hear(peer, message)
         await self._inbox.put(peer.kid, _FromPeer(peer, message), peer.frame_bytes)
 
     def work_changed(self) -> None:
@@ -325,10 +328,9 @@ class Agreement:
     def _hear(self, peer: Peer, status: wire.Status) -> None:
         """Note who had not voted at the first height yet, after this store was made."""
         setting = self._consensus.setting
-        assert self._key is not None
-        others = set(setting.validators) - {self._key.kid}
-        if setting.height == FIRST_HEIGHT and peer.kid in others:
-            of = {peer.kid, self._key.kid}
+        me = self._key.kid if self._key is not None else None
+        if setting.height == FIRST_HEIGHT and peer.kid in set(setting.validators) - {me}:
+            of = {peer.kid, me}
             if _shows_no_vote(status, [kid in of for kid in setting.validators]):
                 self._unvoted.add(peer.kid)
 
@@ -559,8 +561,6 @@ class Agreement:
 
     async def _take_status(self, peer: Peer, message: wire.Status) -> None:
         mine = self._consensus.setting
-        if self._ledger.asking and self._key is not None:
-            self._hear(peer, message)
         if message.height > mine.height:
             self._catch_up()
             return

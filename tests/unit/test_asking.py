@@ -46,8 +46,8 @@ class World:
         peer = SimpleNamespace(
             kid=key.kid,
             status=SimpleNamespace(height=height),
-            send=lambda _: None,
-            may_send_again=lambda _: False,
+            is_closed=True,
+            frame_bytes=100,
             **{"misses": 0, "lowest": 1, **more},
         )
         self.peers.append(peer)
@@ -65,7 +65,7 @@ class World:
         ]
         votes = [[1, round_, *tags]]
         peer.status = wire.Status(1, setting.parent, round_, -1, False, votes, [])
-        await self.agreement._take_message(peer, peer.status)
+        await self.agreement.take(peer, peer.status)
         return peer
 
     async def ask(self) -> int | None:
@@ -188,7 +188,7 @@ class TestFirstHeight:
     async def test_it_waits_while_a_quorum_with_its_earlier_self_is_possible(
         self, world, caplog, step
     ):
-        """The second and the fifth may have made block 1 final with it; only one of them says so."""
+        """The second and the fifth may have made block 1 final with it; one of them says so."""
         await world.says(world.second, (world.second, step))
         await world.says(world.third)
         await world.says(world.fourth)
@@ -243,7 +243,7 @@ class TestFirstHeight:
         await world.says(world.fourth)
         peer = await world.says(world.second, (world.second, PREVOTE))
         peer.status = wire.Status(1, peer.status.parent, 0, -1, False, votes, [])
-        await world.agreement._take_message(peer, peer.status)
+        await world.agreement.take(peer, peer.status)
         assert await world.ask() is None
 
 
