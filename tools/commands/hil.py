@@ -197,7 +197,12 @@ def hil_submit(
     )
     signer = consortiums.load_key(key)
     sending = rig_reports.send(nodes, consortiums.load_founding(founding), signer, made, read.data)
-    report({"reports": run(sending)}, json_file)
+    sent = run(sending)
+    report({"reports": sent}, json_file, show=False)
+    for one in sent:
+        how = rig_reports.counted(one)
+        line = f"{one['board']}: {one['machine']}: {how}  {one['transaction']}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("reports")
@@ -244,7 +249,12 @@ def hil_show(
     shown, data = run(rig_reports.show(Nodes.of(api, member), read_id(transaction)))
     if out is not None:
         write_out(out, data)
-    report(shown, json_file)
+    report(shown, json_file, show=False)
+    tests = shown.pop("tests")
+    report(shown, None)
+    for result, names in tests.items():
+        for name in names:
+            console.print(f"{result:8}{name}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell(one: object) -> None:

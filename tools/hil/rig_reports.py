@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from fog_node.client import Client
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
-from fog_node.protocol.keys import SigningKey, parse_kid
+from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
 from fog_node.protocol.manifest import FIRMWARE_PREFIX, FirmwareManifest, parse_bundle
 from fog_node.protocol.requests import MAX_CONTENT_BYTES, Content
 from fog_node.protocol.rig_reports import (
@@ -27,7 +28,7 @@ from fog_node.protocol.rig_reports import (
     ReleasedAs,
     ReportedBoard,
 )
-from fog_node.protocol.transactions import TestReport
+from fog_node.protocol.transactions import TestReport, Transaction, parse_transaction
 from tools.boards import load_boards
 from tools.devices.compiler import updates
 from tools.devices.update import NAME as FIRMWARE_NAME
@@ -41,6 +42,7 @@ __all__ = [
     "Checkout",
     "Report",
     "bodies",
+    "counted",
     "line",
     "listing",
     "load",
@@ -53,6 +55,8 @@ __all__ = [
 # How long to go on while no node answers or none has room.
 PATIENCE_S = 30.0
 MIN_PREFIX_CHARS = 8
+# Of the latest reports, whether one has been sent before.
+MAX_SEARCHED = 1000
 _HASH = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -322,6 +326,8 @@ async def send(
 ) -> list[dict[str, Any]]:
     """Put reports on the chain and the file beside it, and wait until all are final.
 
+    What is among the latest already, by the same member, is not sent again: it may be repeated.
+
     Args:
         nodes: where to.
         founding: of the consortium.
@@ -335,8 +341,11 @@ async def send(
     """
     sent = []
     async with nodes.client(PATIENCE_S) as client:
+        known = await _known(client, key, made)
         for body in made:
-            transaction = await submit(client, key, body, founding, wait=False)
+            transaction = known.get(body.board.id)
+            if transaction is None or transaction.body != body:
+                transaction = await submit(client, key, body, founding, wait=False)
             await client.put_content(transaction.id, data)
             sent.append((body, transaction))
         for _, transaction in sent:
@@ -351,6 +360,22 @@ async def send(
         }
         for body, transaction in sent
     ]
+
+
+async def _known(
+    client: Client, key: SigningKey, made: Sequence[TestReport]
+) -> dict[str, Transaction]:
+    """What `key` has signed of the same file: the latest, by the boards' names."""
+    found: dict[str, Transaction] = {}
+    sha256_hex, seen = made[0].report.sha256.hex(), 0
+    async for view in client.all_transactions(kind="test-report"):
+        if view.signer == kid_hex(key.kid) and view.body["report"]["sha256"] == sha256_hex:
+            raw = await client.raw_transaction(bytes.fromhex(view.id))
+            found.setdefault(view.body["board"]["id"], parse_transaction(raw))
+        seen += 1
+        if seen == MAX_SEARCHED:
+            break
+    return found
 
 
 async def listing(nodes: Nodes, firmware: str | None, limit: int) -> list[dict[str, Any]]:
@@ -397,15 +422,19 @@ async def listing(nodes: Nodes, firmware: str | None, limit: int) -> list[dict[s
     return rows
 
 
+def counted(row: Mapping[str, Any]) -> str:
+    """How many tests went how, in words; what counts none is left out."""
+    counts = ", ".join(f"{row[name]} {name}" for name in RESULTS if row[name])
+    return counts + (f", {row['not_asked']} not asked" if row["not_asked"] else "")
+
+
 def line(row: Mapping[str, Any]) -> str:
     """A row of `listing` for people: who, what, where, how it went."""
     released = f" ({row['release']})" if row["release"] else ""
     device = f", device {row['device']}" if row["device"] else ""
-    counts = ", ".join(f"{row[name]} {name}" for name in RESULTS if row[name])
-    missing = f", {row['not_asked']} not asked" if row["not_asked"] else ""
     return (
         f"{row['time']}  firmware {row['firmware'][:16]}{released} on {row['board']}: "
-        f"{row['machine']}{device}, {row['micropython']}: {counts}{missing}  "
+        f"{row['machine']}{device}, {row['micropython']}: {counted(row)}  "
         f"[{row['rig']}, {row['operator']}]  {row['report']}"
     )
 

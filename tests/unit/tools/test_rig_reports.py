@@ -12,7 +12,7 @@ from fog_node.client import RefusedError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.rig_reports import RESULTS, ReportedBoard
 from fog_node.protocol.transactions import TestReport
-from tools import proofs
+from tools import cli, proofs
 from tools.boards import load_board
 from tools.devices import update
 from tools.errors import ToolError, UsageError
@@ -97,6 +97,18 @@ async def test_a_report_goes_on_the_chain_a_transaction_for_each_target(chain, f
     assert proven["firmware"] == CHECKOUT.firmware
     assert proven["failed"] == ["test_p256.test_sign"]
     assert proven["device"] == board.kid.hex()
+
+
+async def test_sending_it_again_changes_nothing_but_what_is_new(chain, file):
+    sent_first = await sent(chain, file)
+    assert await sent(chain, file) == sent_first
+    assert len(await rig_reports.listing(NODES, None, 10)) == 2
+    board = SigningKey.from_secret(7)
+    chain.enrol(board)
+    corrected = await sent(chain, file, kids={"qemu-arm": board.kid})
+    assert corrected[0]["transaction"] != sent_first[0]["transaction"]
+    assert corrected[1] == sent_first[1]
+    assert len(await rig_reports.listing(NODES, None, 10)) == 3
 
 
 async def test_only_an_operator_can_send_one(chain, file):
@@ -243,3 +255,50 @@ def test_a_report_encodes_to_what_it_was_decoded_from():
     report = rig_report(board=ReportedBoard("a", "b", bytes(8)))
     assert TestReport.decode(report.encode()) == report
     assert sum(len(report.tests(result)) for result in RESULTS) + report.counts["not_asked"] == 4
+
+
+@pytest.fixture
+def fogline(chain, tmp_path, monkeypatch, capsys):
+    """Call `fogline hil` of the checkout that the reports are of: (exit code, all that it said)."""
+    monkeypatch.setattr(rig_reports.Checkout, "here", classmethod(lambda cls: CHECKOUT))
+    (tmp_path / "founding.cbor").write_bytes(chain.founding.raw)
+    (tmp_path / "signing.key").write_bytes(chain.operator.to_pem())
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["fogline", "hil", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out + captured.err
+
+    return call
+
+
+def test_the_commands(file, tmp_path, fogline):
+    as_operator = ("--founding", tmp_path / "founding.cbor", "--key", tmp_path / "signing.key")
+    api = ("--api", "http://localhost")
+    assert fogline("reports", *api) == (0, "no report\n")
+    result = tmp_path / "result.json"
+    code, said = fogline("submit", file, *as_operator, *api, "--rig", "bench-1", "--json", result)
+    assert code == 0, said
+    first, second = json.loads(result.read_text())["reports"]
+    assert (first["failed"], second["failed"]) == (0, 1)
+
+    code, said = fogline("reports", *api, "--firmware", CHECKOUT.firmware[:8])
+    assert code == 0
+    assert len(said.splitlines()) == 2
+    assert "[bench-1, operator]" in said
+    copy = tmp_path / "copy.json"
+    code, said = fogline("show", second["transaction"], *api, "--out", copy)
+    assert code == 0
+    assert "test_p256.test_sign" in said
+    assert copy.read_bytes() == file.read_bytes()
+
+    written(file, a_run("qemu-arm", TESTS[:2]))
+    code, said = fogline("submit", file, *as_operator, *api)
+    assert (code, "--partial" in said) == (1, True)
+    assert fogline("submit", file, *as_operator, *api, "--partial")[0] == 0
+    code, said = fogline("reports", *api, "--limit", 1)
+    assert "1 not asked" in said
+    code, said = fogline("submit", file, *as_operator, *api, "--partial", "--kid", "qemu-arm")
+    assert (code, "--kid qemu-arm" in said) == (2, True)
