@@ -57,7 +57,7 @@ def load_sklearn(path: Path) -> Any:
     """Read a model of scikit-learn; raises ModelError for a file that would make anything else."""
     from skops import io
 
-    _check_size(path)
+    check_size(path)
     try:
         strange = set(io.get_untrusted_types(file=path)) - _TRUSTED
         model = None if strange else io.load(path, trusted=sorted(_TRUSTED))
@@ -75,7 +75,7 @@ def load_tflite(path: Path) -> bytes:
     """Read a `.tflite` file; raises ModelError where it is none."""
     from .export import Interpreter
 
-    _check_size(path)
+    check_size(path)
     data = path.read_bytes()
     try:
         Interpreter(data)
@@ -84,7 +84,8 @@ def load_tflite(path: Path) -> bytes:
     return data
 
 
-def _check_size(path: Path) -> None:
+def check_size(path: Path) -> None:
+    """Raise ModelError for a file that is not there, or larger than any model."""
     try:
         size = path.stat().st_size
     except OSError as error:

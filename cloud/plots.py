@@ -110,6 +110,47 @@ def plot_course(
     _save(figure, path)
 
 
+def plot_losses(path: Path, losses: Sequence[Sequence[float]], what: str) -> None:
+    """Write the loss of each epoch of each member of an ensemble."""
+    figure, axes = _figure()
+    for number, values in enumerate(losses):
+        axes.plot(range(1, len(values) + 1), values, label=f"network {number}", linewidth=1)
+    axes.set(xlabel="epoch", ylabel=what, title="training")
+    axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def plot_calibration(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write the share of what was observed below each level, against the level."""
+    figure, axes = _figure()
+    levels = [row["level"] for row in rows]
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    axes.plot(levels, [row["share"] for row in rows], "o-", label="share below the level")
+    axes.plot(levels, [row["covered"] for row in rows], "x", label="at or below the quantile")
+    axes.set(xlabel="level", ylabel="share of months", title="calibration of months kept out")
+    axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def plot_service(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    chosen: Mapping[str, tuple[float, float]],
+) -> None:
+    """Write each policy's service against its stock; curves are of (stock, fill rate, cost)."""
+    figure, axes = _figure()
+    for name, curve in curves.items():
+        held = [point[0] for point in curve]
+        (line,) = axes.plot(held, [point[1] for point in curve], ".-", label=name, linewidth=1)
+        axes.plot(*chosen[name], "o", color=line.get_color())
+    axes.set(
+        xlabel="pieces in stock, mean", ylabel="fill rate",
+        title="service against stock; dots: as set",
+    )  # fmt: skip
+    axes.legend(fontsize="small")
+    _save(figure, path)
+
+
 def _figure() -> tuple[Any, Any]:
     import matplotlib as mpl
 

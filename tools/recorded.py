@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,6 +27,9 @@ class RecordedTask:
         data: what `--data` is.
         example: of a file or folder for `--data`.
         predicts: what `predict` writes, a row each.
+        settings: of its commands that have options of their own, `predict` or `evaluate`: the
+            frozen dataclass they are given as, as "module:class" in `cloud.train`; its module is
+            loaded for the help, so it must be quick to load.
     """
 
     name: str
@@ -32,10 +37,54 @@ class RecordedTask:
     data: str
     example: str
     predicts: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def module(self) -> Any:
         """Load the task; takes a second or more, so only when it is to run."""
         return import_module(f"cloud.train.{self.name}")
+
+    def with_options(self, command: str, function: Callable[..., None]) -> Callable[..., None]:
+        """Give a command the task's own options.
+
+        Args:
+            command: `predict` or `evaluate`.
+            function: takes `settings`, keywords for the task's function: none, or `settings`.
+
+        Returns:
+            The same without `settings`, but with an option for each field of the task's settings,
+            whose metadata says how: `help`, `min`, `max`.
+        """
+        given = inspect.signature(function, eval_str=True).parameters.values()
+        parameters = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in given
+            if each.name != "settings"
+        ]
+        kind = self._settings(command)
+        hints = get_type_hints(kind) if kind else {}
+        parameters += [
+            inspect.Parameter(
+                item.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=item.default,
+                annotation=Annotated[hints[item.name], typer.Option(**item.metadata)],
+            )
+            for item in (fields(kind) if kind else ())
+        ]
+
+        def run(**arguments: Any) -> None:
+            chosen = {name: arguments.pop(name) for name in hints}
+            function(**arguments, settings={"settings": kind(**chosen)} if kind else {})
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    def _settings(self, command: str) -> Any:
+        if command not in self.settings:
+            return None
+        module, name = self.settings[command].split(":")
+        return getattr(import_module(f"cloud.train.{module}"), name)
 
 
 TASKS = (
@@ -53,6 +102,17 @@ TASKS = (
         "CMAPSSData/train_FD001.txt",
         "cycles left of each unit at its last row, and the interval in which 90 % of true values "
         "lie",
+    ),
+    RecordedTask(
+        "demand",
+        "how many of each spare part are asked for, month by month",
+        "CSV file of the carparts format, a row per part, or the folder with it in it.",
+        "carparts.csv",
+        "mean, quantiles, reorder point and order quantity of each part and month ahead",
+        {
+            "predict": "stock_settings:PredictSettings",
+            "evaluate": "stock_settings:StockSettings",
+        },
     ),
 )
 

@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = {
     "tests/device/test_tflite.py": "tensorflow",
     "tests/unit/cloud/test_anomaly.py": "tensorflow",
+    "tests/unit/cloud/test_demand.py": "tensorflow",
     "tests/unit/cloud/test_evaluate.py": "tensorflow",
     "tests/unit/cloud/test_export.py": "tensorflow",
     "tests/unit/cloud/test_failure.py": "tensorflow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,9 +67,11 @@ def _add(task: recorded.RecordedTask) -> None:
         quick: Quick = False,
         seed: Seed = 0,
         json_file: JsonFile = None,
+        *,
+        settings: dict[str, Any],
     ) -> None:
         with recorded.job(out, quick, seed, errors) as job:
-            result = task.module().evaluate(data, job)
+            result = task.module().evaluate(data, job, **settings)
         report(result, json_file)
 
     app.command(
@@ -77,7 +79,7 @@ def _add(task: recorded.RecordedTask) -> None:
         help=f"Measure how well is told {task.learns}, by the protocol in cloud/README.md."
         f"\n\n--data: {task.data}"
         f"\n\nExample: fogline evaluate {task.name} --data {task.example} --out evaluation",
-    )(evaluate)
+    )(task.with_options("evaluate", evaluate))
 
 
 for _task in recorded.TASKS:

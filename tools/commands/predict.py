@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,15 +19,17 @@ def _add(task: recorded.RecordedTask) -> None:
         data: Recordings,
         out: Annotated[Path, typer.Option(metavar="FILE", help="CSV file to write.")],
         json_file: JsonFile = None,
+        *,
+        settings: dict[str, Any],
     ) -> None:
-        report(task.module().predict(model, data, out), json_file)
+        report(task.module().predict(model, data, out, **settings), json_file)
 
     app.command(
         task.name,
         help=f"Write {task.predicts}, as CSV.\n\n--data: {task.data}"
         f"\n\nExample: fogline predict {task.name} "
         f"--model model --data {task.example} --out predictions.csv",
-    )(predict)
+    )(task.with_options("predict", predict))
 
 
 for _task in recorded.TASKS:
