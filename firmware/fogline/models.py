@@ -79,7 +79,7 @@ class Models:
         if self._updater is None:
             from .update import Updater
 
-            self._updater = Updater(*self._arguments, judge=self._judge)
+            self._updater = Updater(*self._arguments, judge=self._judge)  # type: ignore[misc]  # six arguments
         return self._updater
 
     def _settle(self):
