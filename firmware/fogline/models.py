@@ -79,7 +79,8 @@ class Models:
         if self._updater is None:
             from .update import Updater
 
-            self._updater = Updater(*self._arguments, judge=self._judge)  # type: ignore[misc]  # six arguments
+            self._updater = Updater(*self._arguments)
+            self._updater.judge = self._judge
         return self._updater
 
     def _settle(self):

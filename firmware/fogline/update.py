@@ -172,7 +172,7 @@ class Updater:
         judge: the active Judge, or None.
     """
 
-    def __init__(self, flash, release_keys, chain_id, device_type, channels, report, judge=None):
+    def __init__(self, flash, release_keys, chain_id, device_type, channels, report):
         self._flash = flash
         self._release_keys = release_keys
         self._chain_id = chain_id
@@ -184,7 +184,7 @@ class Updater:
         self._verdicts = 0  # of a model on trial, since the start
         self._version = 0  # of the download, as announced
         self._download = Download(flash, self._keep_download)
-        self.judge = judge
+        self.judge = None
 
     @property
     def busy(self):
