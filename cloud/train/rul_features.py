@@ -19,7 +19,7 @@ from cloud.errors import ModelError, RecordingError, TrainingError
 from .rul_data import SENSORS, SETTINGS, Units
 
 # Weights of the newest row.
-SMOOTHING = (0.5, 0.2, 0.1, 0.03)
+SMOOTHING = (0.5, 0.2, 0.1, 0.05, 0.02)
 # Of the settings: thousand feet, Mach number, throttle resolver angle (PHM 2008).
 SPANS = np.array([42.0, 0.84, 80.0])
 # Rows of a condition lie within this of its centre, in SPANS; conditions lie further apart.
