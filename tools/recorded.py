@@ -98,7 +98,8 @@ TASKS = (
     RecordedTask(
         "rul",
         "how many cycles a machine has left before it fails",
-        "folder with the files of one subset of C-MAPSS, or any one of these files.",
+        "folder with the files of one subset of C-MAPSS, or one of them; predict takes any file "
+        "of the format.",
         "CMAPSSData/train_FD001.txt",
         "cycles left of each unit at its last row, and the interval in which 90 % of true values "
         "lie",

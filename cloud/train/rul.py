@@ -95,6 +95,8 @@ def train(data: Path, job: Job) -> dict[str, Any]:
 def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     """Write a CSV file: cycles left of each unit at its last row, with the interval's two ends.
 
+    `data` is a file of any name, or the folder with a `test_` file in it.
+
     Raises:
         RecordingError, ModelError.
     """
@@ -105,7 +107,7 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{model}: card is damaged ({error})", "train again") from error
     file = load_tflite(model / INT8_FILE)
-    units = read_units(find(data, TEST))
+    units = read_units(find(data, TEST) if data.is_dir() else data)
     ends = units.ends
     said = estimate(file, preparation.features(units)[ends], margin)
     with out.open("w", newline="", encoding="utf-8") as csv_file:
@@ -116,7 +118,7 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
             writer.writerow(
                 (units.unit[end], units.cycle[end], *(f"{value:.1f}" for value in cycles))
             )
-    return {"units": len(ends), "out": str(out)}
+    return {"data": str(units.path), "units": len(ends), "out": str(out)}
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:

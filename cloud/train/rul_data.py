@@ -87,8 +87,6 @@ def find(path: Path, part: str) -> Path:
             f"give the file of the subset that is meant, like {path / f'{part}_FD001.txt'}",
         )
     kind, _, subset = path.name.partition("_")
-    if kind == part or (part == TEST and kind not in {TRAIN, TRUTH}):
-        return path
     if kind not in {TRAIN, TEST, TRUTH} or not subset:
         raise RecordingError(
             f"{path}: its name does not say which subset it is of",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud.errors import ModelError
 from cloud.export import FOG_NODE, Interpreter, TfliteModel, to_float_tflite, to_int8_tflite
 
 # Cycles. What is further off than this shows in no sensor (Heimes 2008 and most since).
@@ -74,9 +75,19 @@ def estimate(data: bytes, features: npt.NDArray[np.float32], margin: float) -> E
         data: a `.tflite`, of floats or int8.
         features: float32 [n, channels].
         margin: of the interval.
+
+    Raises:
+        ModelError: it is not of these features, or gives something else.
     """
     interpreter = Interpreter(data)
     given, made = interpreter.input, interpreter.output
+    heads = len(QUANTILES) + 1
+    if list(given["shape"]) != [1, features.shape[1]] or int(made["shape"][-1]) % heads:
+        raise ModelError(
+            f"model: goes from {list(given['shape'])} to {list(made['shape'])} numbers, not from "
+            f"{[1, features.shape[1]]} to a multiple of {heads}",
+            "use model and card of one training",
+        )
     if given["dtype"] == np.int8:
         scale, zero = given["quantization"]
         levels = np.clip(np.rint(features / scale) + zero, -128, 127).astype(np.int8)
@@ -84,7 +95,7 @@ def estimate(data: bytes, features: npt.NDArray[np.float32], margin: float) -> E
         values = (interpreter.run(levels).astype(np.float64) - zero) * scale
     else:
         values = interpreter.run(features).astype(np.float64)
-    return _combine(values.reshape(len(features), -1, 3).mean(axis=1) * CAP, margin)
+    return _combine(values.reshape(len(features), -1, heads).mean(axis=1) * CAP, margin)
 
 
 def fit_ensemble(

@@ -113,7 +113,6 @@ def test_files_of_a_subset_are_found_and_several_subsets_told_apart(tmp_path):
     with pytest.raises(RecordingError, match=r"holds train_FD001\.txt, train_FD002\.txt"):
         find(tmp_path, TRAIN)
     assert find(second, TEST) == tmp_path / "test_FD002.txt"
-    assert find(tmp_path / "plant.txt", TEST) == tmp_path / "plant.txt"
     with pytest.raises(RecordingError, match="does not say which subset"):
         find(tmp_path / "plant.txt", TRAIN)
 
@@ -228,12 +227,16 @@ def test_what_was_learned_tells_the_life_of_units_never_seen(trained, tmp_path):
     left, low, high = (
         np.array([float(row[name]) for row in found]) for name in ("left", "low", "high")
     )
-    assert said == {"units": 30, "out": str(tmp_path / "out.csv")}
+    assert said == {"data": str(units.path), "units": 30, "out": str(tmp_path / "out.csv")}
     assert [int(row["unit"]) for row in found] == list(range(1, 31))
     assert [int(row["cycle"]) for row in found] == units.cycle[units.ends].tolist()
     assert ((low <= left) & (left <= high)).all()
     assert rul.rmse(left, true) < 0.7 * true.std()
     assert ((low <= true) & (true <= high)).mean() > 0.7
+    again = tmp_path / "plant.txt"
+    shutil.copy(data / "test_FD009.txt", again)
+    assert rul.predict(trained, again, tmp_path / "again.csv")["data"] == str(again)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
 
 
 def test_the_model_runs_in_int8_and_its_training_is_logged(trained):
@@ -264,10 +267,17 @@ def test_damaged_models_are_refused(trained, tmp_path):
     (model / "model.tflite").unlink()
     with pytest.raises(ModelError, match="cannot be read"):
         rul.predict(model, data, tmp_path / "out.csv")
-    card = json.loads((model / "card.json").read_text())
-    card["preparation"]["sensors"][0] = "sensor_99"
-    (model / "card.json").write_text(json.dumps(card))
     shutil.copy(trained / "model.tflite", model)
+    card = json.loads((model / "card.json").read_text())
+    preparation = card["preparation"]
+    for name in ("mean", "deviation"):
+        preparation[name] = [values[:1] for values in preparation[name]]
+    preparation["sensors"] = preparation["sensors"][:1]
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"from \[1, 11\] to \[1, 9\] numbers, not from \[1, 6\]"):
+        rul.predict(model, data, tmp_path / "out.csv")
+    preparation["sensors"] = ["sensor_99"]
+    (model / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="preparation is damaged"):
         rul.predict(model, data, tmp_path / "out.csv")
 
