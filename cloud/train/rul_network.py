@@ -82,7 +82,7 @@ def estimate(data: bytes, features: npt.NDArray[np.float32], margin: float) -> E
     interpreter = Interpreter(data)
     given, made = interpreter.input, interpreter.output
     heads = len(QUANTILES) + 1
-    if list(given["shape"]) != [1, features.shape[1]] or int(made["shape"][-1]) % heads:
+    if given["shape"].tolist() != [1, features.shape[1]] or int(made["shape"][-1]) % heads:
         raise ModelError(
             f"model: goes from {list(given['shape'])} to {list(made['shape'])} numbers, not from "
             f"{[1, features.shape[1]]} to a multiple of {heads}",
