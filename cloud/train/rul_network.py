@@ -84,8 +84,8 @@ def estimate(data: bytes, features: npt.NDArray[np.float32], margin: float) -> E
     heads = len(QUANTILES) + 1
     if given["shape"].tolist() != [1, features.shape[1]] or int(made["shape"][-1]) % heads:
         raise ModelError(
-            f"model: goes from {given['shape'].tolist()} to {made['shape'].tolist()} numbers, not from "
-            f"{[1, features.shape[1]]} to a multiple of {heads}",
+            f"model: goes from {given['shape'].tolist()} to {made['shape'].tolist()} numbers, not "
+            f"from {[1, features.shape[1]]} to a multiple of {heads}",
             "use model and card of one training",
         )
     if given["dtype"] == np.int8:
