@@ -191,6 +191,9 @@ def test_one_token_cancels_several_searches(kernel):
 
 def test_ctrl_c_ends_a_search(kernel):
     program = (
+        # A shell that starts us in the background has us ignore it, and children inherit that.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fog_node import pow\n"
         "print('searching', flush=True)\n"
         f"pow.mine(bytes(76), 0, kernel={kernel!r}, threads=2)\n"
@@ -200,7 +203,10 @@ def test_ctrl_c_ends_a_search(kernel):
     ) as process:
         assert process.stdout.readline() == "searching\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        try:
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
 

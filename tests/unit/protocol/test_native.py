@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fog_node.errors import LedgerError
 from fog_node.ledger.state import check_readings
 from fog_node.protocol import _native, keys, senml
-from fog_node.protocol.cbor import _encode_exactly, decode_plainly
+from fog_node.protocol.cbor import _encode_exactly, decode, decode_plainly
 from fog_node.protocol.cose import parse_sign1, sig_structure
 from fog_node.protocol.errors import EncodingError, ProtocolError, SignatureError
 from fog_node.protocol.transactions import (
@@ -407,6 +407,15 @@ LEFT_TO_PYTHON = {"f97e00", "f97c00", "f9fc00", "f7", "e0", "f8ff", "a1f4f6", "a
 @pytest.mark.parametrize("data", sorted(LEFT_TO_PYTHON))
 def test_what_no_structure_has_is_left_to_python(data):
     assert not _native.is_deterministic(bytes.fromhex(data))
+
+
+def test_keys_in_the_order_of_rfc_7049_are_refused():
+    """Shorter ones first: here 0.5 before "abc", which RFC 8949 section 4.2.1 sorts behind it."""
+    old, new = bytes.fromhex("a2f93800016361626301"), bytes.fromhex("a26361626301f9380001")
+    assert decode(new, 100) == {"abc": 1, 0.5: 1}
+    for read in (lambda data: decode(data, 100), decode_plainly):
+        with pytest.raises(EncodingError, match="not deterministically encoded"):
+            read(old)
 
 
 def test_deterministic_is_the_same_to_both(rng):
