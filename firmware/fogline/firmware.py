@@ -218,9 +218,13 @@ class Firmware:
         except OSError:
             state.update(before)
             raise
-        self._download.stop()
-        self._flash.remove(BUNDLE_FILE)
+        # From here on nothing may be taken for a word on what was installed: it does not run yet.
         self.restart_wanted = True
+        self._download.stop()
+        try:
+            self._flash.remove(BUNDLE_FILE)
+        except OSError:
+            pass  # the next download begins by removing it
         self._report("installed", manifest["version"], digest, "")
 
     def _check(self):

@@ -460,6 +460,24 @@ def test_a_damaged_state_is_as_good_as_none():
         assert (Board().firmware.version, installed()) == (1, 0)
 
 
+def test_a_bundle_that_cannot_be_removed_does_not_confirm_what_does_not_run_yet():
+    powered = Powered()
+    with powered:
+        first = Board()
+
+        def refuse(name):
+            raise OSError(5 if has(name) else 2)
+
+        first.firmware._flash._remove = refuse  # noqa: SLF001 - as a worn flash does
+        first.fetch("v2", 2)
+        assert first.states() == ["downloading", "installed"]
+        first.firmware.confirm()
+        assert first.firmware.tick(0)
+    with powered:
+        second = Board()
+        assert (installed(), second.firmware.on_trial) == (1, True)
+
+
 def test_a_full_flash_gives_the_download_up():
     with Powered():
         first = Board()
