@@ -66,7 +66,7 @@ def test_an_image_that_is_not_there_or_too_large_is_refused(tmp_path):
 
 def test_without_the_package_it_says_what_to_install(image, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TargetError, match=r"fogline\[emulator\]"):
+    with pytest.raises(TargetError, match=r"\.\[emulator\]"):
         PicoEmulatorTarget(image)
 
 

