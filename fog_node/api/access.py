@@ -30,6 +30,7 @@ from fog_node.protocol.transactions import (
     Enrol,
     Evidence,
     Incident,
+    Label,
     Propose,
     ReinstateDevice,
     Revoke,
@@ -113,10 +114,15 @@ class Reader:
             return self.is_party(transaction, ledger)
         if isinstance(body, Enrol):
             return body.owner == self.name
+        if isinstance(body, Label):
+            return not body.names_images and all(self._owns(kid, ledger) for kid in body.devices)
         kid: bytes | None = transaction.signer
         if isinstance(body, Incident | Clone | TestReport):
             kid = body.device
-        device = None if kid is None else ledger.state.devices.get(kid)
+        return kid is not None and self._owns(kid, ledger)
+
+    def _owns(self, kid: bytes, ledger: Ledger) -> bool:
+        device = ledger.state.devices.get(kid)
         return device is not None and self.may_read_device(device)
 
     def is_party(self, transaction: Transaction, ledger: Ledger) -> bool:

@@ -260,6 +260,23 @@ class SignerView(Model):
     next: int = Field(description="to sign with now: behind those that wait here")
 
 
+class LabelsView(Model):
+    """Whose labels were followed in a training."""
+
+    root: str
+    count: int
+
+
+class QueryView(Model):
+    """How the transactions of a data set were chosen."""
+
+    height: int
+    devices: list[str] | None
+    since: str | None
+    until: str | None
+    labels: LabelsView | None
+
+
 class DatasetView(Model):
     """What a model was trained on."""
 
@@ -267,6 +284,7 @@ class DatasetView(Model):
     count: int
     first: int
     last: int
+    query: QueryView | None = None
 
 
 class ReleaseView(Model):

@@ -53,6 +53,7 @@ ListedKind = Literal[
     "clone",
     "reinstate-device",
     "test-report",
+    "label",
 ]
 
 router = APIRouter(tags=["transactions"])

@@ -18,6 +18,7 @@ from fog_node.protocol.block import MAX_BLOCK_BYTES, Header, hash_hex
 from fog_node.protocol.cbor import decode
 from fog_node.protocol.clocks import corrected_s
 from fog_node.protocol.cose import parse_sign1
+from fog_node.protocol.dataset_reference import DatasetQuery
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.requests import Content
@@ -32,6 +33,7 @@ from fog_node.protocol.transactions import (
     Evidence,
     Gap,
     Incident,
+    Label,
     PackBody,
     ReinstateDevice,
     Release,
@@ -45,6 +47,7 @@ from fog_node.protocol.transactions import (
 from fog_node.protocol.votes import Vote, parse_certificate
 
 from .governance_views import governance_body
+from .label_views import label_body
 from .models import (
     BlockSummary,
     BlockView,
@@ -53,7 +56,9 @@ from .models import (
     DatasetView,
     DeviceView,
     Entry,
+    LabelsView,
     MemberView,
+    QueryView,
     ReleaseView,
     StartView,
     TransactionView,
@@ -219,6 +224,8 @@ def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, A
         return {"device": kid_hex(body.device), "reason": body.reason, "time": iso(body.time)}
     if isinstance(body, TestReport):
         return report_body(body)
+    if isinstance(body, Label):
+        return label_body(body)
     if (governance := governance_body(body)) is not None:
         return governance
     assert isinstance(body, Evidence)
@@ -317,7 +324,22 @@ def _release(release: Release) -> dict[str, Any]:
 def _dataset(release: Release) -> DatasetView:
     dataset = release.dataset
     return DatasetView(
-        root=dataset.root.hex(), count=dataset.count, first=dataset.first, last=dataset.last
+        root=dataset.root.hex(),
+        count=dataset.count,
+        first=dataset.first,
+        last=dataset.last,
+        query=None if dataset.query is None else _query(dataset.query),
+    )
+
+
+def _query(query: DatasetQuery) -> QueryView:
+    labels = query.labels
+    return QueryView(
+        height=query.height,
+        devices=None if query.devices is None else [kid_hex(kid) for kid in query.devices],
+        since=None if query.since is None else iso(query.since),
+        until=None if query.until is None else iso(query.until),
+        labels=None if labels is None else LabelsView(root=labels.root.hex(), count=labels.count),
     )
 
 

@@ -21,7 +21,7 @@ from .stored_block import StoredBlock
 
 # Kinds whose bytes go with the body.
 DROPPED_KINDS = frozenset(
-    {"pack", "alert", "gap", "incident", "request", "response", "test-report"}
+    {"pack", "alert", "gap", "incident", "request", "response", "test-report", "label"}
 )
 # However old, so many of the latest blocks keep their bodies: nodes that were away need them.
 MIN_KEPT_BLOCKS = 100

@@ -18,6 +18,7 @@ from fog_node.protocol.errors import RuleError
 from fog_node.protocol.founding import Founding, Parameters
 from fog_node.protocol.governance import Approve, Propose, Withdraw
 from fog_node.protocol.keys import PublicKey
+from fog_node.protocol.labels import Image, PackSpan
 from fog_node.protocol.member_records import Gone, MemberRecord
 from fog_node.protocol.membership import Membership
 from fog_node.protocol.merkle import leaf_hash
@@ -28,6 +29,7 @@ from fog_node.protocol.transactions import (
     Clone,
     Enrol,
     Evidence,
+    Label,
     PackBody,
     ReinstateDevice,
     Release,
@@ -61,7 +63,10 @@ ROLE_OF_KIND = {
     "clone": "gateway",
     "reinstate-device": "operator",
     "test-report": "operator",
+    "label": "trainer",
 }
+# Who may send a kind, too.
+OTHER_ROLE_OF_KIND = {"label": "operator"}
 
 
 def check_readings(channels: Iterable[Channel], readings: Iterable[Reading]) -> None:
@@ -324,12 +329,15 @@ class State:
             raise LedgerError(
                 "role", f"transaction: {record.name} is no device and signs no {transaction.kind}"
             )
-        elif role not in record.roles or (role == "validator" and not record.votes):
-            raise LedgerError(
-                "role",
-                f"transaction: {transaction.kind} needs the role {role}, which {record.name} "
-                "does not hold",
-            )
+        else:
+            other = OTHER_ROLE_OF_KIND.get(transaction.kind, role)
+            if record.roles.isdisjoint((role, other)) or (role == "validator" and not record.votes):
+                needed = role if other == role else f"{role} or {other}"
+                raise LedgerError(
+                    "role",
+                    f"transaction: {transaction.kind} needs the role {needed}, which "
+                    f"{record.name} does not hold",
+                )
         return record
 
     def check(self, transaction: Transaction, height: int) -> None:
@@ -411,6 +419,8 @@ class State:
                 self._check_request(request)
             case TestReport() as report:
                 self._check_test_report(report)
+            case Label() as label:
+                self._check_label(label)
         return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
@@ -502,6 +512,10 @@ class State:
                 f"{latest.release.version} of the latest {release.name!r}",
             )
         dataset = release.dataset
+        if dataset.query is not None and dataset.query.height >= height:
+            raise LedgerError(
+                "rule", "release.dataset.query.height: is not the height of an earlier block"
+            )
         if not dataset.first <= dataset.last < height:
             raise LedgerError(
                 "rule", "release.dataset: first and last are not heights of earlier blocks"
@@ -518,6 +532,25 @@ class State:
                 f"request.provider: {request.provider.hex()} is no member with the role provider; "
                 "ask one of /v1/members, or any with null",
             )
+
+    def _check_label(self, label: Label) -> None:
+        for index, item in enumerate(label.labels):
+            where, target = f"label.labels[{index}].target", item.target
+            if isinstance(target, Image):
+                continue
+            device = self._devices.get(target.device)
+            if device is None:
+                raise LedgerError(
+                    "rule",
+                    f"{where}.device: {target.device.hex()} is no device; label what an enrolled "
+                    "board has sent",
+                )
+            if isinstance(target, PackSpan) and target.last >= device.next:
+                raise LedgerError(
+                    "rule",
+                    f"{where}.last: is {target.last}, the latest number of {target.device.hex()} "
+                    f"on the chain is {device.next - 1}",
+                )
 
     def _check_test_report(self, report: TestReport) -> None:
         if report.device is not None and report.device not in self._devices:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from . import native_reading, senml
 from .cbor import decode, encode
 from .cose import Sign1, parse_sign1, sign1
+from .dataset_reference import DatasetReference
 from .errors import EncodingError, FormatError
 from .governance import Approve, Propose, Withdraw
 from .keys import KID_BYTES, PublicKey, SigningKey
+from .labels import Label
 from .manifest import FIRMWARE_PREFIX
 from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
@@ -330,22 +332,6 @@ class Incident:
 
 
 @dataclass(frozen=True)
-class DatasetReference:
-    """The exact transactions a model was trained on.
-
-    Attributes:
-        root: RFC 9162 root over them, in chain order.
-        count: how many.
-        first, last: heights of the blocks of the first and the last one.
-    """
-
-    root: bytes
-    count: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
 class Release:
     """A signed bundle that boards of `device_type` may install.
 
@@ -382,7 +368,6 @@ class Release:
         metrics = value["metrics"]
         if not isinstance(metrics, dict) or len(metrics) > MAX_METRICS:
             raise FormatError("release.metrics", f"is not a map of at most {MAX_METRICS} entries")
-        dataset = text_map(value["dataset"], {"root", "count", "first", "last"}, "release.dataset")
         return cls(
             name=text(value["name"], "release.name", MAX_NAME_CHARS),
             version=uint(value["version"], "release.version", 2**32 - 1, at_least=1),
@@ -394,12 +379,7 @@ class Release:
                 (text(k, "release.metrics", MAX_NAME_CHARS), number(v, f"release.metrics.{k}"))
                 for k, v in metrics.items()
             ),
-            dataset=DatasetReference(
-                root=octets(dataset["root"], "release.dataset.root", HASH_BYTES),
-                count=uint(dataset["count"], "release.dataset.count"),
-                first=uint(dataset["first"], "release.dataset.first"),
-                last=uint(dataset["last"], "release.dataset.last"),
-            ),
+            dataset=DatasetReference.parse(value["dataset"], "release.dataset"),
             time=time_ms(value["time"], "release.time"),
         )
 
@@ -414,12 +394,7 @@ class Release:
                 "bundle": self.bundle,
                 "size": self.size,
                 "metrics": dict(self.metrics),
-                "dataset": {
-                    "root": self.dataset.root,
-                    "count": self.dataset.count,
-                    "first": self.dataset.first,
-                    "last": self.dataset.last,
-                },
+                "dataset": self.dataset.value,
                 "time": self.time,
             }
         )
@@ -583,6 +558,7 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
             Clone,
             ReinstateDevice,
             TestReport,
+            Label,
         )
     },
 }
@@ -604,6 +580,7 @@ KINDS = (
     "clone",
     "reinstate-device",
     "test-report",
+    "label",
 )
 # What boards sign; the rest is for members.
 BOARD_KINDS = ("pack", "alert", "gap")
@@ -745,6 +722,7 @@ __all__ = [
     "Evidence",
     "Gap",
     "Incident",
+    "Label",
     "PackBody",
     "Propose",
     "ReinstateDevice",

@@ -21,9 +21,11 @@ import cbor2
 from fog_node.protocol import block as blocks
 from fog_node.protocol import cose, governance, manifest, receipt, senml, votes
 from fog_node.protocol import transactions as tx
+from fog_node.protocol.dataset_reference import DatasetQuery, LabelsReference
 from fog_node.protocol.errors import ProofError, ProtocolError
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import ORDER, SigningKey
+from fog_node.protocol.labels import Image, Labelled, PackSpan, TimeSpan
 from fog_node.protocol.merkle import root
 from fog_node.protocol.proof import (
     Proof,
@@ -110,7 +112,19 @@ class World:
             bundle=hashlib.sha256(b"bundle").digest(),
             size=6,
             metrics=(("f1_float", 0.75), ("f1_int8", 0.5)),
-            dataset=tx.DatasetReference(root([self.pack().id]), 1, 1, 1),
+            dataset=tx.DatasetReference(
+                root([self.pack().id]),
+                1,
+                1,
+                1,
+                DatasetQuery(
+                    height=2,
+                    devices=(self.board.kid,),
+                    since=TIME_MS,
+                    until=None,
+                    labels=LabelsReference(root([self.enrol().id]), 1),
+                ),
+            ),
             time=TIME_MS,
         )
         offender = self.validators[2]
@@ -153,7 +167,21 @@ class World:
             "clone": sign(gateway, clone, self.chain_id, 4),
             "reinstate-device": sign(self.operator, reinstate, self.chain_id, 3),
             "test-report": sign(self.operator, self.test_report(), self.chain_id, 4),
+            "label": sign(self.operator, self.label(), self.chain_id, 5),
         }
+
+    def label(self) -> tx.Label:
+        """A label of each kind of target, and one that is taken back."""
+        return tx.Label(
+            (
+                Labelled(TimeSpan(self.board.kid, TIME_MS, TIME_MS + 59_999), "normal"),
+                Labelled(PackSpan(self.board.kid, 1, 2), "valve closed"),
+                Labelled(Image(hashlib.sha256(b"photograph").digest()), "anomaly"),
+                Labelled(TimeSpan(self.board.kid, TIME_MS, TIME_MS), None),
+            ),
+            "as the shift log says",
+            TIME_MS + 60_000,
+        )
 
     def test_report(self) -> tx.TestReport:
         """A report with a test of each result, and one that was not asked for."""
@@ -337,6 +365,58 @@ def _untimed(world: World) -> list[tuple[str, list[dict[int, Any]]]]:
     ]
 
 
+def _labels_and_data_sets(
+    signed: dict[str, tx.Transaction], filled: Callable[..., bytes]
+) -> list[tuple[str, str, bytes]]:
+    """Labels, and what a release says of its data set, that are not as they must be."""
+    asked = cbor2.loads(signed["release"].message.payload)["dataset"]
+    said = cbor2.loads(signed["label"].message.payload)["labels"]
+
+    def with_query(**changes: Any) -> bytes:
+        return filled("release", dataset=asked | {"query": asked["query"] | changes})
+
+    return [
+        ("transaction", "release.dataset.extra",
+         filled("release", dataset=asked | {"extra": 1})),
+        ("transaction", "release.dataset.query",
+         filled("release", dataset=asked | {"query": None})),
+        ("transaction", "release.dataset.query.height", with_query(height=0)),
+        ("transaction", "release.dataset.query.devices", with_query(devices=[])),
+        ("transaction", "release.dataset.query.devices",
+         with_query(devices=[bytes([2] * 8), bytes([1] * 8)])),
+        ("transaction", "release.dataset.query.devices",
+         with_query(devices=[i.to_bytes(8, "big") for i in range(257)])),
+        ("transaction", "release.dataset.query.until", with_query(until=0)),
+        ("transaction", "release.dataset.query.labels.count",
+         with_query(labels={"root": bytes(32), "count": 0})),
+        ("transaction", "release.dataset.query.extra", with_query(extra=1)),
+        ("transaction", "label.labels", filled("label", labels=[])),
+        ("transaction", "label.labels", filled("label", labels=[said[0]] * 129)),
+        ("transaction", "label.labels[1]", filled("label", labels=[said[0], said[0][:1]])),
+        ("transaction", "label.labels[0].target", filled("label", labels=[[[], "normal"]])),
+        ("transaction", "label.labels[0].target",
+         filled("label", labels=[[["row", bytes(8), 1, 2], "normal"]])),
+        ("transaction", "label.labels[0].target",
+         filled("label", labels=[[["image", bytes(32), 1], "normal"]])),
+        ("transaction", "label.labels[0].target.device",
+         filled("label", labels=[[["time", bytes(7), 1, 2], "normal"]])),
+        ("transaction", "label.labels[0].target.last",
+         filled("label", labels=[[["time", bytes(8), 2, 1], "normal"]])),
+        ("transaction", "label.labels[0].target.first",
+         filled("label", labels=[[["packs", bytes(8), 0, 1], "normal"]])),
+        ("transaction", "label.labels[0].target.sha256",
+         filled("label", labels=[[["image", bytes(31)], "normal"]])),
+        ("transaction", "label.labels[0].value", filled("label", labels=[[said[0][0], ""]])),
+        ("transaction", "label.labels[0].value",
+         filled("label", labels=[[said[0][0], "normal "]])),
+        ("transaction", "label.labels[0].value",
+         filled("label", labels=[[said[0][0], "v" * 65]])),
+        ("transaction", "label.note", filled("label", note="n" * 201)),
+        ("transaction", "label", filled("label", note="n" * 23 * 1024)),
+        ("transaction", "label.extra", filled("label", extra=1)),
+    ]  # fmt: skip
+
+
 def refusals() -> list[dict[str, str]]:
     """Messages that must be refused: what they claim to be, the bytes, the field at fault."""
     world = World()
@@ -507,6 +587,7 @@ def refusals() -> list[dict[str, str]]:
          filled("test-report", report={"sha256": bytes(32), "size": 1024 * 1024 + 1})),
         ("transaction", "test-report", filled("test-report", rig="r" * 23 * 1024)),
         ("transaction", "test-report.extra", filled("test-report", extra=1)),
+        *_labels_and_data_sets(signed, filled),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),

@@ -23,6 +23,7 @@ from fog_node.errors import ConfigurationError
 from fog_node.network.certificates import SERVER_NAME, client_context
 from fog_node.protocol.governance import RemoveMember
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Image, Label, Labelled, PackSpan, TimeSpan
 from fog_node.protocol.requests import Content, Request, Response
 from fog_node.protocol.rig_reports import ReportedBoard
 from fog_node.protocol.transactions import Evidence
@@ -205,6 +206,37 @@ async def test_a_test_report_is_open_to_the_boards_owner(consortium, client):
     for name in ("forge", "buyer"):
         async with client(name) as other:
             await refusal(other.content(of_board.id, sha256))
+
+
+async def test_labels_are_open_to_the_boards_owner(consortium, client):
+    """Where they are of its boards alone; images are nobody's board."""
+    chain, ours, others = consortium.chain, consortium.board.kid, consortium.others_board.kid
+    listed = [
+        [TimeSpan(ours, 0, 9), PackSpan(ours, 1, 1)],
+        [TimeSpan(ours, 0, 9), TimeSpan(others, 0, 9)],
+        [TimeSpan(ours, 0, 9), Image(bytes(32))],
+        [Image(bytes(32))],
+    ]
+    made = []
+    for targets in listed:
+        body = Label(tuple(Labelled(target, "normal") for target in targets), "", START_MS)
+        made.append(chain.sign(chain.trainer, body))
+        consortium.world.seal(made[-1])
+    async with client("foundry") as owner:
+        views = (await owner.transactions(kind="label")).transactions
+        assert [view.id for view in views] == [made[0].id.hex()]
+        first, second = views[0].body["labels"]
+        assert first == {
+            "device": ours.hex(),
+            "from": "1970-01-01T00:00:00.000Z",
+            "until": "1970-01-01T00:00:00.009Z",
+            "value": "normal",
+        }
+        assert second == {"device": ours.hex(), "first": 1, "last": 1, "value": "normal"}
+        for hidden in made[1:]:
+            await refusal(owner.transaction(hidden.id))
+    async with client("operator") as operator:
+        assert len((await operator.transactions(kind="label")).transactions) == len(made)
 
 
 async def test_a_request_is_open_to_its_parties(consortium, client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cbor2
 import pytest
 from support.rig_reports import rig_report
-from support.small_chain import DEVICE_TYPE, GATEWAY_NAME
+from support.small_chain import DEVICE_TYPE, GATEWAY_NAME, START_MS
 
 from fog_node.protocol.block import hash_hex, parse_block
 from fog_node.protocol.founding import parse_founding
@@ -13,6 +13,7 @@ from fog_node.protocol.governance import (
     SetParameters,
 )
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Label, Labelled, TimeSpan
 from fog_node.protocol.proof import parse_proof
 from fog_node.protocol.sealed_header import LightChain, SealedHeader
 from fog_node.protocol.votes import parse_certificate
@@ -193,6 +194,8 @@ class TestTransactions:
         release, _ = chain.bundle()
         world.seal(chain.pack(board, 1), chain.alert(board, 2), chain.incident(), release)
         world.seal(chain.sign(chain.operator, rig_report()))
+        span = TimeSpan(board.kid, START_MS, START_MS + 9)
+        world.seal(chain.sign(chain.trainer, Label((Labelled(span, "normal"),), "", START_MS)))
         chain.revoke(board.kid)
         chain.decide(SetParameters((("stagger_ms", 9),)))
         for kind, keys in {
@@ -203,6 +206,7 @@ class TestTransactions:
             "release": {"name", "version", "bundle", "dataset", "metrics"},
             "propose": {"changes", "note", "until"},
             "approve": {"proposal"},
+            "label": {"labels", "note", "time"},
             "test-report": {"firmware", "suite", "board", "counts", "tests", "report", "rig"},
         }.items():
             page = (await ok(http, "/v1/transactions", kind=kind)).json()

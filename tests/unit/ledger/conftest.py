@@ -16,6 +16,7 @@ from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.governance import Change
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Image, Labelled, Target
 from fog_node.protocol.merkle import root
 from fog_node.protocol.requests import Content
 from fog_node.protocol.transactions import (
@@ -29,6 +30,7 @@ from fog_node.protocol.transactions import (
     Evidence,
     Gap,
     Incident,
+    Label,
     PackBody,
     ReinstateDevice,
     Release,
@@ -197,6 +199,17 @@ class Consortium:
         self, by: SigningKey | None = None, sequence: int | None = None, **other: object
     ) -> Transaction:
         return self.sign(by or self.operator, rig_report(**other), sequence)
+
+    def label(
+        self,
+        *targets: Target,
+        by: SigningKey | None = None,
+        value: str | None = "normal",
+        sequence: int | None = None,
+    ) -> Transaction:
+        """Of an image where no targets are given."""
+        labels = tuple(Labelled(target, value) for target in targets or (Image(bytes(32)),))
+        return self.sign(by or self.trainer, Label(labels, "", START_MS), sequence)
 
     def gap(
         self, device: SigningKey, first: int, sequence: int, dropped: int | None = None

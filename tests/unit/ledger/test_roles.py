@@ -13,7 +13,8 @@ from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.members import Member
 from fog_node.protocol.transactions import BOARD_KINDS, KINDS
 
-ALLOWED = {
+ALLOWED: dict[str, str | tuple[str, ...]] = {
+    "label": ("operator", "trainer"),
     "enrol": "operator",
     "revoke": "operator",
     "reinstate-device": "operator",
@@ -33,6 +34,10 @@ BOARD = SigningKey.from_secret(4243)
 OTHER_BOARD = SigningKey.from_secret(4244)
 
 
+def _roles(allowed: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (allowed,) if isinstance(allowed, str) else allowed
+
+
 def transaction_of(consortium, kind: str, by: SigningKey, proposal):
     """A valid transaction of this kind, but for who signs it."""
     make = {
@@ -43,6 +48,7 @@ def transaction_of(consortium, kind: str, by: SigningKey, proposal):
         "revoke": lambda: consortium.revoke(BOARD.kid, by=by, sequence=1),
         "reinstate-device": lambda: consortium.reinstate(OTHER_BOARD.kid, by=by, sequence=1),
         "test-report": lambda: consortium.test_report(by=by, sequence=1),
+        "label": lambda: consortium.label(by=by, sequence=1),
         "incident": lambda: consortium.incident(by, sequence=1),
         "clone": lambda: consortium.clone(
             by, consortium.pack(BOARD, 1), consortium.pack(BOARD, 1, value=9.0), sequence=1
@@ -94,7 +100,7 @@ def test_who_may_send_what(make_consortium, kind, role):
     transaction = transaction_of(consortium, kind, SIGNER, proposal)
     if kind == "withdraw" and role == "validator":
         transaction = consortium.withdraw(SIGNER, proposal, sequence=2)
-    may = role == "board" if kind in BOARD_KINDS else ALLOWED[kind] == role
+    may = role == "board" if kind in BOARD_KINDS else role in _roles(ALLOWED[kind])
     if may:
         state.apply(transaction, 5)
         return

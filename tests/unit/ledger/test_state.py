@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,9 @@ from fog_node.errors import LedgerError
 from fog_node.ledger import MemberRecord, State, records
 from fog_node.ledger.tree import SortedTree
 from fog_node.protocol import merkle
+from fog_node.protocol.dataset_reference import DatasetQuery
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Image, PackSpan, TimeSpan
 from fog_node.protocol.rig_reports import ReleasedAs, ReportedBoard
 from fog_node.protocol.transactions import Alert, DatasetReference, Release
 
@@ -411,3 +415,42 @@ class TestTestReport:
     def test_names_no_release_that_never_was(self, consortium, state):
         release = ReleasedAs("fogline", self.FIRMWARE, 1, bytes(32))
         assert "is not released" in str(refusal(state, consortium.test_report(release=release)))
+
+
+class TestLabels:
+    def test_change_nothing_but_the_signers_number(self, consortium, state, device):
+        state.apply(consortium.enrol(device), HEIGHT)
+        after = state.copy()
+        after.apply(consortium.label(TimeSpan(device.kid, 0, 9), Image(bytes(32))), HEIGHT)
+        trainer = after.members[consortium.trainer.kid]
+        assert trainer.next == 2
+        assert after.changes().keys() == {trainer.entry_key}
+
+    def test_are_of_boards_that_there_are_or_were(self, consortium, state, device):
+        span = TimeSpan(device.kid, 0, 9)
+        error = refusal(state, consortium.label(Image(bytes(32)), span, sequence=1))
+        assert error.cause == "rule"
+        assert "label.labels[1].target.device" in str(error)
+        state.apply(consortium.enrol(device), HEIGHT)
+        state.apply(consortium.label(span, sequence=1), HEIGHT)
+        state.apply(consortium.revoke(device.kid), HEIGHT)
+        state.apply(consortium.label(span, sequence=2), HEIGHT)
+
+    def test_are_of_packs_that_are_final(self, consortium, state, device):
+        state.apply(consortium.enrol(device), HEIGHT)
+        state.apply(consortium.pack(device), HEIGHT)
+        state.apply(consortium.label(PackSpan(device.kid, 1, 1), sequence=1), HEIGHT)
+        error = refusal(state, consortium.label(PackSpan(device.kid, 1, 2), sequence=2))
+        assert error.cause == "rule"
+        assert "label.labels[0].target.last" in str(error)
+
+
+def test_a_release_asks_for_what_was_there_before_it(consortium, state):
+    for height, is_refused in ((HEIGHT, True), (HEIGHT - 1, False)):
+        reference = DatasetReference(bytes(32), 0, 0, 0, DatasetQuery(height))
+        body = replace(consortium.release(1, sequence=1).body, dataset=reference)
+        release = consortium.sign(consortium.trainer, body, 1)
+        if is_refused:
+            assert "release.dataset.query.height" in str(refusal(state, release))
+        else:
+            state.apply(release, HEIGHT)
