@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fog_node.protocol.cbor import encode
-from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.errors import FormatError, ProtocolError
 from fog_node.protocol.manifest import MAX_MANIFEST_BYTES, Manifest
 from fog_node.protocol.merkle import HASH_BYTES
 from fog_node.protocol.transactions import (
@@ -17,7 +17,7 @@ from fog_node.protocol.transactions import (
     MAX_NAME_CHARS,
     DatasetReference,
 )
-from fog_node.protocol.validate import number, octets, text, text_map, uint
+from fog_node.protocol.validate import number, text, text_map, uint
 
 from .errors import ReleaseError
 
@@ -91,9 +91,7 @@ class ModelCard:
         value["score"] = {"zi": zi, "zo": zo, "mo": mo}
         value["selftest"] = [{"in": i.hex(), "out": o.hex()} for i, o in self.selftest]
         value["metrics"] = self.metrics
-        value["dataset"] = None
-        if self.dataset is not None:
-            value["dataset"] = asdict(self.dataset) | {"root": self.dataset.root.hex()}
+        value["dataset"] = None if self.dataset is None else _hex(self.dataset.value)
         (directory / CARD_FILE).write_text(json.dumps(value, indent=1) + "\n")
 
     @classmethod
@@ -158,10 +156,26 @@ def _metrics(value: Any) -> dict[str, float]:
 def _reference(value: Any) -> DatasetReference | None:
     if value is None:
         return None
-    fields = text_map(value, {"root", "count", "first", "last"}, "card.dataset")
-    return DatasetReference(
-        root=octets(bytes.fromhex(fields["root"]), "card.dataset.root", HASH_BYTES),
-        count=uint(fields["count"], "card.dataset.count", at_least=1),
-        first=uint(fields["first"], "card.dataset.first"),
-        last=uint(fields["last"], "card.dataset.last"),
-    )
+    value = dict(value)
+    value["root"] = bytes.fromhex(value["root"])
+    if "query" in value:
+        query = dict(value["query"])
+        if query["devices"] is not None:
+            query["devices"] = [bytes.fromhex(kid) for kid in query["devices"]]
+        if query["labels"] is not None:
+            labels = query["labels"]
+            query["labels"] = labels | {"root": bytes.fromhex(labels["root"])}
+        value["query"] = query
+    reference = DatasetReference.parse(value, "card.dataset")
+    if not reference.count:
+        raise FormatError("card.dataset.count", "is 0")
+    return reference
+
+
+def _hex(value: Any) -> Any:
+    """JSON's form of what CBOR holds."""
+    if isinstance(value, dict):
+        return {name: _hex(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_hex(item) for item in value]
+    return value.hex() if isinstance(value, bytes) else value

@@ -10,6 +10,7 @@ from typing import Any
 from fog_node.light_client import LightClient
 from fog_node.protocol import Founding, hash_hex, parse_proof
 from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.labels import Image, Label, PackSpan, TimeSpan
 from fog_node.protocol.proof import (
     MAX_PROOF_BYTES,
     EnrolmentClaim,
@@ -87,6 +88,8 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
         shown |= _shown_pack(transaction.body.pack)
     if isinstance(transaction.body, TestReport):
         shown |= _shown_report(transaction.body)
+    if isinstance(transaction.body, Label):
+        shown |= _shown_label(transaction.body)
     return shown
 
 
@@ -127,6 +130,21 @@ def _shown_report(report: TestReport) -> dict[str, Any]:
         **{result: report.tests(result) for result in RESULTS},
         "report": f"SHA-256 {report.report.sha256.hex()}, {report.report.size} bytes",
     }
+
+
+def _shown_label(label: Label) -> dict[str, Any]:
+    """What is said of what, in its signer's words."""
+    listed = []
+    for item in label.labels:
+        match item.target:
+            case Image(sha256):
+                what = f"image {sha256.hex()}"
+            case TimeSpan(device, first, last):
+                what = f"{device.hex()}, {_iso(first / 1000)} to {_iso(last / 1000)}"
+            case PackSpan(device, first, last):
+                what = f"{device.hex()}, packs {first} to {last}"
+        listed.append({"what": what, "value": item.value or "taken back"})
+    return {"labels": listed, "note": label.note, "said": _iso(label.time / 1000)}
 
 
 def _shown_range(proof: Proof, claim: RangeClaim, founding: Founding) -> dict[str, Any]:
@@ -196,4 +214,7 @@ def _name(kid: bytes, founding: Founding, proof: Proof | None = None) -> str:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.3f} s since 1970"  # a signer's clock may say anything

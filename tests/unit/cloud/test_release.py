@@ -12,13 +12,15 @@ import pytest
 from cloud.errors import ReleaseError
 from cloud.model_card import CARD_FILE, MODEL_FILE, ModelCard
 from cloud.release import check_metrics, prepare, publish
+from fog_node.protocol.dataset_reference import DatasetQuery, LabelsReference
 from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, parse_bundle
 from fog_node.protocol.transactions import DatasetReference, Release
 from tools.vectors.hub import TIME_MS, World
 
 PAYLOAD = b"a flatbuffer"
 METRICS = {"f1_float": 0.75, "f1_int8": 0.745}
-REFERENCE = DatasetReference(bytes(range(32)), 3, 2, 5)
+QUERY = DatasetQuery(6, (b"board--1",), None, TIME_MS, LabelsReference(bytes(32), 2))
+REFERENCE = DatasetReference(bytes(range(32)), 3, 2, 5, QUERY)
 
 
 @pytest.fixture
