@@ -162,7 +162,7 @@ def test_a_board_with_a_running_program_is_taken_over_and_goes_on(ours) -> None:
 
 
 def test_what_does_not_answer_says_what_to_press(tmp_path, micropython, monkeypatch) -> None:
-    monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUTS_S", (0.2, 0.2))
     program = tmp_path / "deaf"
     program.write_text("#!/bin/sh\necho ets Jul 29 2019; exec sleep 60\n")
     program.chmod(0o755)

@@ -79,7 +79,7 @@ def provision_and_lock(machine, at, folder, monkeypatch):
             f"qemu-{machine}", True, True,
         )  # fmt: skip
         assert len(done["unique_id"]) == 16
-        monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUTS_S", (0.5, 0.5))
         line = SerialLine(board.port)
         with pytest.raises(SilentError, match="a board that was locked answers only after a flash"):
             Repl(line, board.port).enter()

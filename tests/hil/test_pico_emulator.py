@@ -5,6 +5,7 @@ No test has MicroPython's own image, so a few instructions stand for one.
 
 import asyncio
 import importlib.util
+import re
 import signal
 import socket
 import subprocess
@@ -13,11 +14,11 @@ import sys
 import pytest
 from support.firmware_images import uf2, uf2_rp2350
 
+from tools.devices.line import SerialLine
+from tools.devices.repl import Repl
 from tools.errors import UsageError
 from tools.hil import pico_emulator, pico_process
 from tools.hil.pico_emulator import PicoEmulatorTarget
-from tools.hil.raw_repl import RawRepl
-from tools.hil.serial_port import open_line
 from tools.hil.target import TargetError
 from tools.hil.targets import open_target
 
@@ -116,19 +117,34 @@ async def serve(device, guest):
 
 
 def repl():
-    """A guest with a raw REPL that knows one program."""
-    seen = bytearray()
+    """A guest with a raw REPL that can print what two strings make, or six times seven."""
+    line = bytearray()
+    said = re.compile(rb"print\((.*)\)")
+
+    def run(program):
+        (what,) = said.fullmatch(program).groups()
+        return b"42" if what == b"6 * 7" else what.replace(b"'", b"")
 
     def take(byte):
-        seen.append(byte)
-        if seen.endswith(b"\x03\x03\x01"):
-            yield b"raw REPL; CTRL-B to exit\r\n>"
-        elif seen.endswith(b"\x05A\x01"):
+        nonlocal is_pasting
+        line.append(byte)
+        if byte == 1 and line.endswith(b"\x05A\x01"):
+            is_pasting = True
+            line.clear()
             yield b"R\x01\x20\x00\x01"
-        elif byte == 4 and seen.endswith(b"print(6 * 7)\x04"):
-            yield b"\x04"
-            yield b"42\r\n\x04\x04>"
+        elif byte == 1 and not line.endswith(b"\x05A"):
+            line.clear()
+            yield b"raw REPL; CTRL-B to exit\r\n>"
+        elif byte == 3:
+            line.clear()
+        elif byte == 4:
+            program = bytes(line[:-1])
+            line.clear()
+            yield b"\x04" if is_pasting else b"OK"
+            is_pasting = False
+            yield run(program) + b"\r\n\x04\x04>"
 
+    is_pasting = False
     return take
 
 
@@ -136,12 +152,11 @@ async def test_the_console_is_a_line_that_the_raw_repl_speaks_on(image, tmp_path
     device = pico_process.make_device(image, "pico", tmp_path / "flash.bin")
 
     def ask(port):
-        line = open_line(f"socket://127.0.0.1:{port}")
+        line = SerialLine(f"socket://127.0.0.1:{port}")
         try:
-            board = RawRepl(line, "pico-emu", "start it again", patience=2)
+            board = Repl(line, "pico-emu", remedy="start it again", patience=2)
             board.enter()
-            board.begin("print(6 * 7)")
-            return board.finish(10).checked().strip()
+            return board.run("print(6 * 7)", 10).strip()
         finally:
             line.close()
 

@@ -17,6 +17,9 @@ __all__ = ["PART", "FlashFiles", "OnBoard"]
 PART = ".part"
 # One script each: about what a UART carries in a tenth of a second.
 CHUNK_BYTES = 1024
+# Of a file that is read: a line of base64 each, and so many of them at a time.
+READ_BYTES = 960
+READ_LINES = 32
 HASH_TIMEOUT_S = 60.0
 MAX_FILES = 512
 
@@ -127,6 +130,7 @@ class FlashFiles:
         data: bytes,
         tell: Callable[[int], None] = lambda _: None,
         check: Callable[[str], None] | None = None,
+        write: Callable[[bytes], None] | None = None,
     ) -> None:
         """Write a file beside the old one, compare its hash, then take the old one's place.
 
@@ -135,13 +139,16 @@ class FlashFiles:
             data: of the file.
             tell: called with the number of bytes that each chunk has brought over.
             check: called with the new file's name before it takes the place; raises to stop that.
+            write: fills the file, open as `_f` on the board, by another way than this line.
 
         Raises:
             BoardError: the flash is full, or what arrived is not what was sent.
         """
         run, part = self._repl.run, path + PART
         run(f"_m({path!r})\n_f = open({part!r}, 'wb')")
-        for start in range(0, len(data), CHUNK_BYTES):
+        if write is not None:
+            write(data)
+        for start in range(0, len(data) if write is None else 0, CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
             text = binascii.b2a_base64(chunk, newline=False)
             run(f"_ = _f.write(binascii.a2b_base64({text!r}))")
@@ -156,6 +163,18 @@ class FlashFiles:
         if check is not None:
             check(part)
         run(f"_r({part!r}, {path!r})")
+
+    def get(self, path: str) -> bytes:
+        """Read a file; raises BoardError where there is none."""
+        self._repl.run(f"_f = open({path!r}, 'rb')")
+        script = (
+            f"for _ in range({READ_LINES}):\n"
+            f" print(binascii.b2a_base64(_f.read({READ_BYTES})).decode(), end='')"
+        )
+        data = bytearray()
+        while piece := binascii.a2b_base64(self._repl.run(script, HASH_TIMEOUT_S)):
+            data += piece
+        return bytes(data)
 
     def remove(self, path: str) -> None:
         """Remove a file that is there."""

@@ -11,7 +11,7 @@ from tools.boards import Board, load_board
 from tools.devices.errors import BoardError
 from tools.devices.repl import Repl
 
-__all__ = ["LEAST_VERSION", "Identity", "ask", "which_board"]
+__all__ = ["ARCHITECTURES", "LEAST_VERSION", "Identity", "ask", "which_board"]
 
 LEAST_VERSION = (1, 24)
 # `arch` of sys.implementation._mpy >> 10, by number (MicroPython: reference/mpyfiles.html).

@@ -52,15 +52,30 @@ class SerialLine:
         except (OSError, ValueError) as error:  # SerialException is an OSError
             raise unopened(port, error) from error
 
+    def fileno(self) -> int:
+        """Number of the open port or socket."""
+        return int(self._serial.fileno())
+
     def read(self) -> bytes:
         """See `Line`; raises CableError."""
         try:
             data: bytes = self._serial.read(1)
-            if data and (waiting := self._serial.in_waiting):
-                data += self._serial.read(min(waiting, READ_BYTES))
+            if data:
+                data += self._waiting()
         except (OSError, TypeError) as error:  # pyserial reads from a closed port: TypeError
             raise _broken(self.port, error) from error
         return data
+
+    def _waiting(self) -> bytes:
+        """What has come and can be read without waiting."""
+        if "://" not in self.port:
+            return bytes(self._serial.read(min(self._serial.in_waiting, READ_BYTES)))
+        # Of a socket pyserial knows only that there is something.
+        self._serial.timeout = 0
+        try:
+            return bytes(self._serial.read(READ_BYTES))
+        finally:
+            self._serial.timeout = READ_TIMEOUT_S
 
     def write(self, data: bytes) -> None:
         """See `Line`; raises CableError."""

@@ -1,4 +1,4 @@
-"""MicroPython's raw REPL with raw paste, as a client.
+"""MicroPython's raw REPL with raw paste, as a client of boards on a bench and of the rig's targets.
 
 See "The raw REPL" and "Raw-paste mode" in MicroPython's documentation (reference/repl.html).
 mpremote's transport does the same for its own command line: it prints, it waits without a limit
@@ -10,70 +10,103 @@ send is bounded, and an error says what to do.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tools.devices.errors import BoardError, SilentError
 from tools.devices.line import Line
 
-__all__ = ["RUN_TIMEOUT_S", "Repl"]
+__all__ = ["PRESS_RESET", "RUN_TIMEOUT_S", "Ended", "Repl"]
 
-ENTER_TRIES = 3
-# A board that starts up, or is in the middle of writing flash, takes no Ctrl-C.
-ENTER_TIMEOUT_S = 3.0
+# One for each try. A board that starts up, or is in the middle of writing flash, takes no Ctrl-C.
+ENTER_TIMEOUTS_S = (0.5, 1.0, 2.0, 3.0, 3.0)
 RUN_TIMEOUT_S = 15.0
+FRESH_TIMEOUT_S = 10.0
 MAX_OUTPUT_BYTES = 256 * 1024
+PRESS_RESET = "press RESET (EN) on the board, or plug it out and in, and repeat the step"
 _TAIL_CHARS = 300
 _TAIL_BYTES = 200
 
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 _PROMPT = b">>> "
 _RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n>"
+_ENDED = _CTRL_D + b">"
 _PASTE = b"\x05A\x01"
 _PASTE_TAKEN = b"R\x01"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a script ended: what it printed, and the traceback it ended with; empty for none."""
+
+    output: str
+    trouble: str
 
 
 class Repl:
     """A board whose REPL we have.
 
-    Attributes:
+    Args:
         line: to it.
         name: of the port, for errors.
+        remedy: what to do where it does not answer as it should.
+        patience: how many times longer than a board's its answers may take.
     """
 
-    def __init__(self, line: Line, name: str) -> None:
+    def __init__(
+        self, line: Line, name: str, *, remedy: str = PRESS_RESET, patience: float = 1.0
+    ) -> None:
         self.line = line
         self.name = name
+        self._remedy = remedy
+        self._patience = patience
         self._held = bytearray()
         self._said = b""
+        # Whether it waits for a script, with nothing of ours or its own under way.
+        self._is_idle = False
 
     def enter(self) -> None:
         """Stop what runs, and enter the raw REPL; raises SilentError, CableError."""
-        for _ in range(ENTER_TRIES):
+        self._is_idle = False
+        for timeout_s in ENTER_TIMEOUTS_S:
             self.line.write(b"\r" + _CTRL_C)
             self._drain()
             self.line.write(b"\r" + _CTRL_A)
             try:
-                self._read_until((_RAW_PROMPT,), ENTER_TIMEOUT_S)
+                self._read_until((_RAW_PROMPT,), timeout_s)
+                self._meet(timeout_s)
             except (SilentError, BoardError):  # the latter: more words of a program than we hold
                 continue
-            self._drain()
+            self._is_idle = True
             return
         self._drain()
         # Without what steers a terminal.
         said = "".join(c for c in self._said.decode("utf-8", "replace") if c.isprintable()).strip()
+        remedy = self._remedy
+        if remedy == PRESS_RESET:
+            remedy = (
+                "press RESET (EN) on the board and try again; if it runs no MicroPython yet, "
+                "`fogline device flash` it; a board that was locked answers only after a flash "
+                "with --erase"
+            )
         raise SilentError(
             f"{self.name}: MicroPython does not answer" + (f" (it says {said!r})" if said else ""),
-            "press RESET (EN) on the board and try again; if it runs no MicroPython yet, "
-            "`fogline device flash` it; a board that was locked answers only after a flash "
-            "with --erase",
+            remedy,
         )
 
     def fresh(self) -> None:
         """Start the interpreter anew, with an empty heap and without main.py, in the raw REPL."""
+        if not self._is_idle:
+            self.enter()
+        self._is_idle = False
         self.line.write(_CTRL_D)
         with contextlib.suppress(SilentError):
-            if self._read_until((_RAW_PROMPT, _PROMPT), ENTER_TIMEOUT_S).endswith(_RAW_PROMPT):
-                self._drain()
+            # boot.py has run by then, and may have said something.
+            said = self._read_until((_RAW_PROMPT, _PROMPT), FRESH_TIMEOUT_S)
+            if said.endswith(_RAW_PROMPT):
+                self._is_idle = True
                 return
         # MicroPython under an operating system comes back with its programs and its other prompt.
         self.enter()
@@ -86,16 +119,40 @@ class Repl:
             SilentError: the board did not answer in time.
             CableError: the line broke.
         """
-        self._paste(script.encode(), timeout_s)
-        output = self._read_until((_CTRL_D,), timeout_s)[:-1].decode("utf-8", "replace")
-        trouble = self._read_until((_CTRL_D,), timeout_s)[:-1].decode("utf-8", "replace")
-        self._read_until((b">",), timeout_s)
-        if trouble:
-            raise BoardError(f"{self.name}: the board says {_last_line(trouble)}", _remedy(trouble))
-        return output.replace("\r\n", "\n")
+        self.begin(script)
+        ended = self.finish(timeout_s)
+        if ended.trouble:
+            raise BoardError(
+                f"{self.name}: the board says {_last_line(ended.trouble)}", _remedy(ended.trouble)
+            )
+        return ended.output
+
+    def begin(self, script: str) -> None:
+        """Bring a script over and start it; `finish` or `lines` follows. Raises as `run`."""
+        self._is_idle = False
+        self._paste(script.encode())
+
+    def finish(self, timeout_s: float) -> Ended:
+        """Wait for the end of what was begun. Raises SilentError, CableError, BoardError."""
+        output = self._read_until((_CTRL_D,), timeout_s)[:-1]
+        return Ended(_text(output), self._trouble())
+
+    def lines(self, silence_s: float) -> Iterator[str]:
+        """Lines of what was begun as they come, and then of its traceback.
+
+        Raises SilentError where none comes for so long, CableError, BoardError.
+        """
+        ending = b"\n"
+        while ending == b"\n":
+            line = self._read_until((b"\n", _CTRL_D), silence_s)
+            ending = line[-1:]
+            if line != _CTRL_D:
+                yield _text(line[:-1])
+        yield from self._trouble().splitlines()
 
     def leave(self) -> None:
         """Give the friendly REPL back."""
+        self._is_idle = False
         self.line.write(b"\r" + _CTRL_B)
 
     def restart(self) -> None:
@@ -103,27 +160,40 @@ class Repl:
         self.leave()
         self.line.write(_CTRL_C + _CTRL_D)
 
-    def _paste(self, data: bytes, timeout_s: float) -> None:
+    def _meet(self, timeout_s: float) -> None:
+        """Have a word of ours said: whatever came before it belongs to what ran earlier."""
+        word = secrets.token_hex(8)
+        # In two halves, so that no echo of it is taken for the word.
+        self.line.write(f"print('{word[:8]}''{word[8:]}')".encode() + _CTRL_D)
+        self._read_until((word.encode(),), timeout_s)
+        self._read_until((_CTRL_D + _ENDED,), timeout_s)
+
+    def _trouble(self) -> str:
+        trouble = self._read_until((_ENDED,), RUN_TIMEOUT_S)[: -len(_ENDED)]
+        self._is_idle = True
+        return _text(trouble)
+
+    def _paste(self, data: bytes) -> None:
         self.line.write(_PASTE)
-        answer = self._read(2, timeout_s)
+        answer = self._read(2)
         if answer != _PASTE_TAKEN:
             raise BoardError(
                 f"{self.name}: its MicroPython knows no raw-paste mode",
                 "`fogline device flash` it with MicroPython 1.24 or later",
             )
-        window = int.from_bytes(self._read(2, timeout_s), "little")
+        window = int.from_bytes(self._read(2), "little")
         room, at = window, 0
         while at < len(data):
             # What has come without waiting may allow more, or end it.
             while room == 0 or self._held:
-                signal = self._read(1, timeout_s)
+                signal = self._read(1)
                 if signal == _CTRL_D:  # it takes no more: its error is what follows
                     self.line.write(_CTRL_D)
                     return
-                if signal != _CTRL_A:
+                if signal != _CTRL_A or window == 0:
                     raise SilentError(
                         f"{self.name}: {signal!r} amid a script: something else writes on the line",
-                        "press RESET (EN) on the board and repeat the step",
+                        self._remedy,
                     )
                 room += window
             piece = data[at : at + room]
@@ -131,17 +201,15 @@ class Repl:
             at += len(piece)
             room -= len(piece)
         self.line.write(_CTRL_D)
-        # Windows granted meanwhile, then the end of the transfer.
-        while (signal := self._read(1, timeout_s)) == _CTRL_A:
-            pass
+        # Windows granted meanwhile, no more of them than bytes were sent; then the transfer's end.
+        for _ in range(len(data) + 2):
+            if (signal := self._read(1)) != _CTRL_A:
+                break
         if signal != _CTRL_D:
-            raise SilentError(
-                f"{self.name}: {signal!r} instead of the end of a script",
-                "press RESET (EN) on the board and repeat the step",
-            )
+            raise SilentError(f"{self.name}: {signal!r} instead of a script's end", self._remedy)
 
-    def _read(self, count: int, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s
+    def _read(self, count: int) -> bytes:
+        deadline = time.monotonic() + RUN_TIMEOUT_S * self._patience
         while len(self._held) < count:
             self._receive(deadline)
         data = bytes(self._held[:count])
@@ -150,7 +218,7 @@ class Repl:
 
     def _read_until(self, endings: tuple[bytes, ...], timeout_s: float) -> bytes:
         """Everything up to and with the first of these."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * self._patience
         searched = 0
         longest = max(map(len, endings))
         while True:
@@ -175,22 +243,23 @@ class Repl:
             del self._held[:-_TAIL_CHARS]
             raise BoardError(
                 f"{self.name}: sends more than {MAX_OUTPUT_BYTES} bytes without an end",
-                "press RESET (EN) on the board and repeat the step",
+                self._remedy,
             )
         if not data and time.monotonic() > deadline:
-            raise SilentError(
-                f"{self.name}: the board has stopped answering",
-                "press RESET (EN) on the board, or plug it out and in, and repeat the step",
-            )
+            raise SilentError(f"{self.name}: the board has stopped answering", self._remedy)
 
     def _drain(self) -> None:
         """Put aside what is on its way, for as long as it keeps coming, within bounds."""
-        deadline = time.monotonic() + ENTER_TIMEOUT_S
+        deadline = time.monotonic() + max(ENTER_TIMEOUTS_S)
         while (data := self.line.read()) and time.monotonic() < deadline:
             self._held += data
             del self._held[:-MAX_OUTPUT_BYTES]
         self._said = bytes(self._said + self._held)[-_TAIL_BYTES:]
         self._held.clear()
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\r")
 
 
 def _last_line(text: str) -> str:

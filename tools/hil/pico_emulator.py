@@ -18,8 +18,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-import serial
-
+from tools.devices.errors import PortError
+from tools.devices.line import SerialLine
 from tools.devices.uf2 import RP2040, read_uf2
 from tools.errors import ToolError, UsageError
 from tools.hil.pico_process import BOARDS, FLASH_BYTES, HOST
@@ -103,7 +103,7 @@ class PicoEmulatorTarget(ReplTarget):
             self.close()
             raise
 
-    def _power_on(self) -> serial.Serial:
+    def _power_on(self) -> SerialLine:
         command = [
             sys.executable, "-m", "tools.hil.pico_process",
             str(self._image), str(self._flash), self._board, str(self._start_s),
@@ -122,9 +122,9 @@ class PicoEmulatorTarget(ReplTarget):
                 f"{self._name}: {self._image.name} did not start: {why}; {REMEDY}"
             ) from error
         try:
-            return serial.serial_for_url(f"socket://{HOST}:{port}", timeout=1)
-        except serial.SerialException as error:
-            raise TargetError(f"{self._name}: no console: {error}; {REMEDY}") from error
+            return SerialLine(f"socket://{HOST}:{port}")
+        except PortError as error:
+            raise TargetError(f"{self._name}: no console: {error.what}; {REMEDY}") from error
 
     @staticmethod
     def _first_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:

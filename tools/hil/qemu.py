@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import serial
-
+from tools.devices.errors import PortError
+from tools.devices.line import SerialLine
 from tools.hil import build
 from tools.hil.repl_target import LARGE_HEAP_BYTES, ReplTarget
 from tools.hil.target import Capability, TargetError
@@ -105,7 +105,7 @@ class QemuTarget(ReplTarget):
             file.seek(KEPT_OFFSET[self._machine] + 4)
             file.write(struct.pack("<I", self._heap_bytes or 0))
 
-    def _power_on(self) -> serial.Serial:
+    def _power_on(self) -> SerialLine:
         with socket.create_server((HOST, 0)) as listener:
             # QEMU takes the listening socket over, so that nobody else can have the port first.
             port = listener.getsockname()[1]
@@ -133,8 +133,8 @@ class QemuTarget(ReplTarget):
         until = time.monotonic() + START_S
         while True:
             try:
-                line = serial.serial_for_url(self.serial_url, timeout=1)
-            except serial.SerialException as error:
+                line = SerialLine(self.serial_url)
+            except PortError as error:
                 if self._process.poll() is not None or time.monotonic() > until:
                     said = (self._folder / "qemu.log").read_text("utf-8", "replace")
                     raise TargetError(f"QEMU did not start: {said[-500:]}") from error
@@ -154,21 +154,21 @@ class QemuTarget(ReplTarget):
 
     def put(self, files: Mapping[str, bytes]) -> int:
         """As Target, by semihosting: the serial line of these machines takes byte after byte."""
-        return self._repl.put(files, self._write_by_host)
+        return self._put(files, self._write_by_host)
 
     def put_by_line(self, files: Mapping[str, bytes]) -> int:
         """As put, over the serial line, which is how real boards get theirs."""
-        return self._repl.put(files)
+        return super().put(files)
 
     def _write_by_host(self, content: bytes) -> None:
         file = self._folder / "put"
         file.write_bytes(content)
-        self._repl.execute(
+        self._repl.run(
             "import qemu\nb = bytearray(1024)\na = 0\n"
             "while True:\n"
             f" n = qemu.host_read({str(file)!r}, a, b)\n"
             " if not n: break\n"
-            " _file.write(memoryview(b)[:n])\n"
+            " _f.write(memoryview(b)[:n])\n"
             " a += n\n",
             60,
         )

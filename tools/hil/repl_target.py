@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
 
-from tools.hil.raw_repl import Line, RawRepl
-from tools.hil.target import About, Capability, Outcome, TargetError
+from tools.devices import errors
+from tools.devices.flash_files import FlashFiles
+from tools.devices.identity import ARCHITECTURES
+from tools.devices.line import Line
+from tools.devices.repl import Repl
+from tools.hil.target import About, BoardError, Capability, Outcome, TargetError
 
 __all__ = [
     "ABOUT_CODE",
@@ -19,12 +25,6 @@ __all__ = [
 ]
 
 LARGE_HEAP_BYTES = 300 * 1024
-
-# The names of sys.implementation._mpy >> 10 & 15, as mpy-cross takes them.
-ARCHITECTURES = (
-    None, "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp",
-    "xtensa", "xtensawin", "rv32imc", "rv64imc",
-)  # fmt: skip
 
 ABOUT_CODE = """
 import gc, json, sys
@@ -76,30 +76,39 @@ def about_from(answer: list[Any]) -> About:
     )
 
 
-class ClosableLine(Line, Protocol):
-    """A line that can be let go of."""
-
-    def close(self) -> None:
-        """Let go of it."""
+@contextmanager
+def _told_as_targets() -> Iterator[None]:
+    """Turn what the line and the board are accused of into what is said of targets."""
+    try:
+        yield
+    except errors.BoardError as error:
+        raise BoardError(str(error)) from error
+    except errors.DeviceError as error:
+        raise TargetError(str(error)) from error
 
 
 class ReplConsole:
     """A program begun on a raw REPL."""
 
-    def __init__(self, repl: RawRepl) -> None:
+    def __init__(self, repl: Repl) -> None:
         self._repl = repl
 
     def lines(self, timeout_s: float) -> Iterator[str]:
         """As Console."""
-        return self._repl.lines(timeout_s)
+        try:
+            yield from self._repl.lines(timeout_s)
+        except errors.DeviceError as error:  # a BoardError, too: more of a line than is held
+            raise TargetError(str(error)) from error
 
     def write(self, data: bytes) -> None:
         """As Console."""
-        self._repl.write(data)
+        with _told_as_targets():
+            self._repl.line.write(data)
 
     def stop(self) -> None:
         """As Console: Ctrl-C, which a board takes wherever it is."""
-        self._repl.enter()
+        with _told_as_targets():
+            self._repl.enter()
 
 
 class ReplTarget:
@@ -110,10 +119,10 @@ class ReplTarget:
 
     patience: float = 1.0
 
-    def __init__(self, name: str, line: ClosableLine, remedy: str) -> None:
+    def __init__(self, name: str, line: Line, remedy: str) -> None:
         self.name = name
         self._line = line
-        self._repl = RawRepl(line, name, remedy, self.patience)
+        self._repl = Repl(line, name, remedy=remedy, patience=self.patience)
         self._about: About | None = None
         self.capabilities: frozenset[str] = frozenset()
 
@@ -135,22 +144,49 @@ class ReplTarget:
 
     def put(self, files: Mapping[str, bytes]) -> int:
         """As Target."""
-        return self._repl.put(files)
+        return self._put(files, None)
+
+    def _put(self, files: Mapping[str, bytes], write: Callable[[bytes], None] | None) -> int:
+        """Write what differs; `write` as FlashFiles.put has it."""
+        with _told_as_targets():
+            flash = self._files()
+            folders = {path.partition("/")[0] for path in files if "/" in path}
+            there = flash.compare(("", *sorted(folders)), files)
+            changed = [
+                path
+                for path, content in files.items()
+                if path not in there or there[path].sha256 != sha256(content).hexdigest()
+            ]
+            for path in changed:
+                flash.put(path, files[path], write=write)
+                stem, _, ending = path.rpartition(".")
+                twin = stem + "." + {"py": "mpy", "mpy": "py"}.get(ending, "")
+                if twin in there:
+                    flash.remove(twin)
+            return len(changed)
 
     def get(self, path: str) -> bytes:
         """As Target."""
-        return self._repl.get(path)
+        with _told_as_targets():
+            return self._files().get(path)
+
+    def _files(self) -> FlashFiles:
+        self._repl.fresh()
+        return FlashFiles(self._repl)
 
     def run(self, code: str, *, timeout_s: float = 60) -> Outcome:
         """As Target."""
-        self._repl.soft_reset()
-        self._repl.begin(code)
-        return self._repl.finish(timeout_s * self.patience)
+        with _told_as_targets():
+            self._repl.fresh()
+            self._repl.begin(code)
+            ended = self._repl.finish(timeout_s)
+        return Outcome(ended.output, ended.trouble or None)
 
     def start(self, code: str) -> ReplConsole:
         """As Target."""
-        self._repl.soft_reset()
-        self._repl.begin(code)
+        with _told_as_targets():
+            self._repl.fresh()
+            self._repl.begin(code)
         return ReplConsole(self._repl)
 
     def power_cut(self) -> None:

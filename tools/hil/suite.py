@@ -120,13 +120,6 @@ class _HasLargeHeap(Protocol):
         """Start it anew with one of this size; None: the usual one."""
 
 
-@runtime_checkable
-class _IsSlow(Protocol):
-    """A target whose answers may take so many times longer than a board's."""
-
-    patience: float
-
-
 def modules(names: Sequence[str] = ()) -> list[Module]:
     """Read the modules of tests, all or those named. Raises UsageError."""
     found = {path.stem: path for path in sorted(FOLDER.glob("test_*.py"))}
@@ -228,9 +221,7 @@ def _run_module(target: Target, module: Module, heap: int | None) -> list[Result
     console = target.start(code)
     whole: Result | None = None
     try:
-        for line in console.lines(
-            SILENCE_S * (target.patience if isinstance(target, _IsSlow) else 1)
-        ):
+        for line in console.lines(SILENCE_S):
             if not line.startswith('{"') or '"test"' not in line:
                 said.append(line)
                 continue
