@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from fog_node.blobs import BlobError, BlobStore
 from fog_node.bundles import check_bundle, missing_bundles
+from fog_node.ledger import Offered
 from fog_node.ledger.ledger import Ledger
 from fog_node.network import wire
 from fog_node.network.peers import Peer
@@ -137,7 +138,7 @@ class BlobFetcher:
         log.info("%s: fetched from %s", download.name, peer.name)
         return download.is_bundle
 
-    def _of_bundle(self, release: Release) -> _Download:
+    def _of_bundle(self, release: Release | Offered) -> _Download:
         def keep(data: bytes) -> None:
             check_bundle(data, release, self._ledger.state)
             self._blobs.put(data)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from .blobs import BlobStore
-from .ledger import Ledger, State
+from .ledger import Ledger, Offered, State
 from .protocol.errors import ProofError
 from .protocol.manifest import MAX_BUNDLE_BYTES, parse_bundle
 from .protocol.transactions import Release
@@ -14,24 +15,32 @@ TRAINER = "trainer"
 OPERATOR = "operator"
 
 
-def missing_bundles(state: State, blobs: BlobStore) -> list[Release]:
-    """The latest releases whose bundles are not held here yet."""
+def _known(state: State) -> Iterator[Release | Offered]:
+    """What boards may be offered: the latest releases, and those that rollouts go back to."""
+    for record in state.releases.values():
+        yield record.release
+    for offer in state.offers.values():
+        yield from offer.all_offered
+
+
+def missing_bundles(state: State, blobs: BlobStore) -> list[Release | Offered]:
+    """The releases that boards may be offered and whose bundles are not held here yet."""
     return [
-        record.release
-        for record in state.releases.values()
-        if record.release.size <= MAX_BUNDLE_BYTES and not blobs.has(record.release.bundle)
+        release
+        for release in _known(state)
+        if release.size <= MAX_BUNDLE_BYTES and not blobs.has(release.bundle)
     ]
 
 
-def wanted_release(ledger: Ledger, sha256: bytes) -> Release | None:
-    """The release that names this bundle: a latest one, or one that waits for a block.
+def wanted_release(ledger: Ledger, sha256: bytes) -> Release | Offered | None:
+    """The release that names this bundle: one that boards may be offered, or one that waits.
 
     Whatever waits was signed by a member with the role for it: the ledger has checked it.
     """
     state = ledger.state
-    for record in state.releases.values():
-        if record.release.bundle == sha256:
-            return record.release
+    for release in _known(state):
+        if release.bundle == sha256:
+            return release
     for member in state.members.values():
         if not member.roles & {TRAINER, OPERATOR}:
             continue
@@ -44,7 +53,7 @@ def wanted_release(ledger: Ledger, sha256: bytes) -> Release | None:
     return None
 
 
-def check_bundle(data: bytes, release: Release, state: State) -> None:
+def check_bundle(data: bytes, release: Release | Offered, state: State) -> None:
     """Raise ProtocolError unless `data` is what the release names, and signed by who may.
 
     Models by trainers alone, firmware by operators alone.

@@ -391,6 +391,22 @@ class Client:
         """The latest release for each name and device type."""
         return (await self._json(models.Releases, "GET", "/v1/releases")).releases
 
+    async def offers(self) -> list[models.OfferView]:
+        """What boards are offered and how rollouts go, where releases are staged."""
+        return (await self._json(models.Offers, "GET", "/v1/rollouts")).offers
+
+    async def rollout_boards(self, rollout: bytes) -> list[models.RolloutBoardView]:
+        """How each board does in a device type's latest rollout."""
+        found: list[models.RolloutBoardView] = []
+        after: str | None = None
+        while True:
+            path = f"/v1/rollouts/{rollout.hex()}/boards"
+            page = await self._json(models.RolloutBoards, "GET", path, {"after": after})
+            found += page.boards
+            after = page.next
+            if after is None:
+                return found
+
     # Blobs
 
     async def put_blob(self, data: bytes) -> models.Stored:

@@ -34,6 +34,7 @@ from fog_node.protocol.transactions import (
     Propose,
     ReinstateDevice,
     Revoke,
+    RolloutReport,
     TestReport,
     Transaction,
     Withdraw,
@@ -117,7 +118,7 @@ class Reader:
         if isinstance(body, Label):
             return not body.names_images and all(self._owns(kid, ledger) for kid in body.devices)
         kid: bytes | None = transaction.signer
-        if isinstance(body, Incident | Clone | TestReport):
+        if isinstance(body, Incident | Clone | TestReport | RolloutReport):
             kid = body.device
         return kid is not None and self._owns(kid, ledger)
 

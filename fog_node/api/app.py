@@ -15,6 +15,7 @@ from . import (
     governance_routes,
     node_routes,
     registry_routes,
+    rollout_routes,
     transaction_routes,
 )
 from .following import Followers
@@ -62,6 +63,7 @@ def create_app(services: Services, *, tls: bool = False) -> FastAPI:
         chain_routes,
         transaction_routes,
         registry_routes,
+        rollout_routes,
         governance_routes,
         blob_routes,
     ):

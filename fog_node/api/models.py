@@ -309,6 +309,84 @@ class Releases(Model):
     releases: list[ReleaseView]
 
 
+class OfferedView(Model):
+    """A release that boards may be offered."""
+
+    name: str
+    version: int
+    bundle: str
+    size: int
+    transaction: str = Field(description="id of its release")
+
+
+class RolloutGroupView(Model):
+    """A group of a rollout, and how it does."""
+
+    percent: int | None = Field(description="of all boards, those of groups before included")
+    boards: list[str] = Field(description="key ids, where the group names them")
+    success: int = Field(description="percent that must have done well for the next to begin")
+    errors: int = Field(description="percent whose failure stops the rollout")
+    size: int | None = Field(description="boards in it; null before the approval")
+    done: int
+    failed: int
+    since: str | None = Field(description="when it began")
+
+
+class RolloutView(Model):
+    """A rollout, and how it stands."""
+
+    id: str = Field(description="of its transaction")
+    status: str = Field(description="proposed, running, paused, finished, stopped or withdrawn")
+    reason: str
+    proposer: str
+    approver: str | None
+    release: OfferedView
+    back: OfferedView | None
+    model: str
+    group: int = Field(description="number of the latest group that has begun; 0 for none")
+    groups: list[RolloutGroupView]
+    verdicts: int
+    soak_s: int
+    anomalies: int
+    silent_s: int
+    note: str
+
+
+class OfferView(Model):
+    """What the boards of a device type are offered."""
+
+    device_type: str
+    stable: OfferedView | None = Field(description="what all boards may run")
+    back: OfferedView | None = Field(description="for those that run what was rolled back")
+    rollout: RolloutView | None = Field(description="the present or latest one")
+
+
+class Offers(Model):
+    """Offers, in order of the device types."""
+
+    offers: list[OfferView]
+
+
+class RolloutBoardView(Model):
+    """How a board does in its device type's latest rollout."""
+
+    kid: str
+    group: int
+    state: str = Field(description="waiting, trying, done, failed or returned")
+    cause: str | None = Field(description="refused, rolled-back, silent or anomalies")
+    verdicts: int
+    anomalies: int
+    since: str | None = Field(description="block of its first pack under the new model")
+    heard: str | None = Field(description="block of its latest transaction that counted")
+
+
+class RolloutBoards(Model):
+    """A page of boards."""
+
+    boards: list[RolloutBoardView]
+    next: str | None = Field(description="`after` of the next page; null on the last")
+
+
 class Submitted(Model):
     """What became of a transaction that was sent in."""
 

@@ -54,6 +54,10 @@ ListedKind = Literal[
     "reinstate-device",
     "test-report",
     "label",
+    "rollout",
+    "rollout-approve",
+    "rollout-control",
+    "rollout-report",
 ]
 
 router = APIRouter(tags=["transactions"])

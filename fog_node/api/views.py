@@ -64,6 +64,7 @@ from .models import (
     TransactionView,
 )
 from .report_views import report_body
+from .rollout_views import rollout_body
 from .times import iso
 from .timing import Timing, timing_of
 
@@ -228,6 +229,8 @@ def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, A
         return label_body(body)
     if (governance := governance_body(body)) is not None:
         return governance
+    if (rollout := rollout_body(body)) is not None:
+        return rollout
     assert isinstance(body, Evidence)
     return {"votes": [_vote(body.first), _vote(body.second)]}
 

@@ -6,6 +6,8 @@ from .chain import BlockInfo
 from .ledger import Admission, Committed, Ledger, Snapshot
 from .mempool import Limits
 from .records import Device, ReleaseRecord
+from .rollout_records import BoardRecord, Offered, OfferRecord
+from .rollouts import newest
 from .state import State
 from .store import Fork, Place
 from .validation import MAX_FUTURE_MS, MAX_SEQUENCE_AHEAD, check_proposal
@@ -15,15 +17,19 @@ __all__ = [
     "MAX_SEQUENCE_AHEAD",
     "Admission",
     "BlockInfo",
+    "BoardRecord",
     "Committed",
     "Device",
     "Fork",
     "Ledger",
     "Limits",
     "MemberRecord",
+    "OfferRecord",
+    "Offered",
     "Place",
     "ReleaseRecord",
     "Snapshot",
     "State",
     "check_proposal",
+    "newest",
 ]

@@ -21,8 +21,11 @@ from .stored_block import StoredBlock
 
 # Kinds whose bytes go with the body.
 DROPPED_KINDS = frozenset(
-    {"pack", "alert", "gap", "incident", "request", "response", "test-report", "label"}
-)
+    {
+        "pack", "alert", "gap", "incident", "request", "response", "test-report", "label",
+        "rollout-report",
+    }
+)  # fmt: skip
 # However old, so many of the latest blocks keep their bodies: nodes that were away need them.
 MIN_KEPT_BLOCKS = 100
 # One file of the archive, and one write to the disk.

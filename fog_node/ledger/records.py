@@ -26,6 +26,8 @@ from fog_node.protocol.transactions import (
 )
 from fog_node.protocol.validate import array, octets, uint
 
+from .rollout_records import BOARD, OFFER, BoardRecord, OfferRecord
+
 MAX_ENTRY_BYTES = MAX_TRANSACTION_BYTES + 256
 _DEVICE_FIELDS = 7  # and one more where any start is known
 _DEVICE, _RELEASE = 1, 2  # the other kinds are in protocol/member_records.py
@@ -142,7 +144,7 @@ class ReleaseRecord:
         return encode([_RELEASE, list(self.name), [self.id, self.height, self.payload]])
 
 
-Record = Device | ReleaseRecord | GovernanceRecord
+Record = Device | ReleaseRecord | OfferRecord | BoardRecord | GovernanceRecord
 Signer = MemberRecord | Device
 
 
@@ -176,6 +178,10 @@ def parse_entry(data: bytes) -> Record:
             octets(id_, "entry.id", HASH_BYTES),
             uint(height, "entry.height"),
         )
+    if kind == OFFER:
+        return OfferRecord.parse(name, fields)
+    if kind == BOARD:
+        return BoardRecord.parse(name, fields)
     record = parse_record(kind, name, fields)
     if record is None:
         raise FormatError("entry", f"is of the unknown kind {kind!r}")

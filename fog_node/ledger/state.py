@@ -35,11 +35,16 @@ from fog_node.protocol.transactions import (
     Release,
     Request,
     Revoke,
+    Rollout,
+    RolloutApprove,
+    RolloutControl,
+    RolloutReport,
     TestReport,
     Transaction,
 )
 from fog_node.protocol.validators import ValidatorSet
 
+from . import rollouts as rolling
 from .records import (
     Device,
     Record,
@@ -47,26 +52,31 @@ from .records import (
     Signer,
     parse_entry,
 )
+from .rollout_records import BOARD, BoardRecord, Offered, OfferRecord
+from .rollouts import Rollouts
 from .tree import SortedTree
 
-ROLE_OF_KIND = {
-    "enrol": "operator",
-    "revoke": "operator",
-    "incident": "gateway",
-    "release": "trainer",
-    "evidence": "validator",
-    "request": "customer",
-    "response": "provider",
-    "propose": "validator",
-    "approve": "validator",
-    "withdraw": "validator",
-    "clone": "gateway",
-    "reinstate-device": "operator",
-    "test-report": "operator",
-    "label": "trainer",
+# One of these a member must hold.
+ROLES_OF_KIND = {
+    "enrol": ("operator",),
+    "revoke": ("operator",),
+    "incident": ("gateway",),
+    "release": ("trainer",),
+    "evidence": ("validator",),
+    "request": ("customer",),
+    "response": ("provider",),
+    "propose": ("validator",),
+    "approve": ("validator",),
+    "withdraw": ("validator",),
+    "clone": ("gateway",),
+    "reinstate-device": ("operator",),
+    "test-report": ("operator",),
+    "label": ("trainer", "operator"),
+    "rollout": ("trainer", "operator"),
+    "rollout-approve": ("trainer", "operator"),
+    "rollout-control": ("trainer", "operator"),
+    "rollout-report": ("gateway",),
 }
-# Who may send a kind, too.
-OTHER_ROLE_OF_KIND = {"label": "operator"}
 
 
 def check_readings(channels: Iterable[Channel], readings: Iterable[Reading]) -> None:
@@ -106,6 +116,7 @@ class State:
         membership: Membership,
         devices: Mapping[bytes, Device],
         releases: Mapping[tuple[str, str], ReleaseRecord],
+        rollouts: Rollouts,
         tree: SortedTree,
         time: int,
     ) -> None:
@@ -115,6 +126,7 @@ class State:
         self.time = time
         self._devices = dict(devices)
         self._releases = dict(releases)
+        self._rollouts = rollouts
         self._tree = tree
         self._changes: dict[bytes, bytes | None] = {}
         self._unhashed: dict[bytes, Record | Gone] = {}
@@ -141,17 +153,21 @@ class State:
         membership = Membership.at_founding(founding)
         devices: dict[bytes, Device] = {}
         releases: dict[tuple[str, str], ReleaseRecord] = {}
+        rollouts = Rollouts()
         for entry in entries:
             record = parse_entry(entry)
             if isinstance(record, Device):
                 devices[record.kid] = record
             elif isinstance(record, ReleaseRecord):
                 releases[record.name] = record
+            elif isinstance(record, OfferRecord | BoardRecord):
+                rollouts.put(record)
             else:
                 membership.put(record)
-        records = [*membership.records(), *devices.values(), *releases.values()]
+        records: list[Record] = [*membership.records(), *devices.values(), *releases.values()]
+        records += rollouts.records()
         leaves = {record.entry_key: leaf_hash(record.entry()) for record in records}
-        return cls(founding, membership, devices, releases, SortedTree(leaves), time)
+        return cls(founding, membership, devices, releases, rollouts, SortedTree(leaves), time)
 
     def copy(self) -> State:
         """Return an independent state with the same content and no changes yet."""
@@ -161,15 +177,24 @@ class State:
             self.membership.copy(),
             self._devices,
             self._releases,
+            self._rollouts.copy(),
             self._tree.copy(),
             self.time,
         )
 
     def advance(self, height: int, time: int) -> None:
-        """Begin the block of this height and time: proposals whose term is over expire."""
-        self.time = time
+        """Begin the block of this height and time.
+
+        Proposals whose term is over expire, and boards that were silent for too long fail.
+        """
+        before, self.time = self.time, time
         for change in decisions.expired(self.membership, height, time):
             self._put(change)
+        heartbeat_ms = self.parameters.heartbeat_ms
+        for changed in rolling.silenced(
+            self._rollouts, lambda kid: self._devices[kid].type, before, time, heartbeat_ms
+        ):
+            self._put(changed)
 
     @property
     def members(self) -> Mapping[bytes, MemberRecord]:
@@ -185,6 +210,20 @@ class State:
     def releases(self) -> Mapping[tuple[str, str], ReleaseRecord]:
         """The latest release for each (device type, name)."""
         return MappingProxyType(self._releases)
+
+    @property
+    def offers(self) -> Mapping[str, OfferRecord]:
+        """What boards are offered, by device type, where releases are or were staged."""
+        return MappingProxyType(self._rollouts.offers)
+
+    @property
+    def rollout_boards(self) -> Mapping[bytes, BoardRecord]:
+        """How each board does in its device type's latest rollout, by key id."""
+        return MappingProxyType(self._rollouts.boards)
+
+    def offered(self, device: Device) -> Offered | None:
+        """What a board is to run; None where its device type is not in `offers`, or has nothing."""
+        return self._rollouts.offered(device)
 
     @property
     def suspended(self) -> frozenset[bytes]:
@@ -315,29 +354,26 @@ class State:
             LedgerError: unknown_device, revoked_device, role, malformed, implausible.
         """
         record = signer or self.trusted_signer(transaction)
-        role = ROLE_OF_KIND.get(transaction.kind)
-        if role == "trainer" and isinstance(transaction.body, Release):
-            role = "operator" if transaction.body.is_firmware else role
+        roles = ROLES_OF_KIND.get(transaction.kind)
+        if isinstance(transaction.body, Release) and transaction.body.is_firmware:
+            roles = ("operator",)
         if isinstance(record, Device):
-            if role is not None:
+            if roles is not None:
                 raise LedgerError(
                     "role",
                     f"transaction: a device signs packs, alerts and gaps, no {transaction.kind}",
                 )
             self._permit_device(record, transaction)
-        elif role is None:
+        elif roles is None:
             raise LedgerError(
                 "role", f"transaction: {record.name} is no device and signs no {transaction.kind}"
             )
-        else:
-            other = OTHER_ROLE_OF_KIND.get(transaction.kind, role)
-            if record.roles.isdisjoint((role, other)) or (role == "validator" and not record.votes):
-                needed = role if other == role else f"{role} or {other}"
-                raise LedgerError(
-                    "role",
-                    f"transaction: {transaction.kind} needs the role {needed}, which "
-                    f"{record.name} does not hold",
-                )
+        elif record.roles.isdisjoint(roles) or (roles == ("validator",) and not record.votes):
+            raise LedgerError(
+                "role",
+                f"transaction: {transaction.kind} needs the role {' or '.join(roles)}, which "
+                f"{record.name} does not hold",
+            )
         return record
 
     def check(self, transaction: Transaction, height: int) -> None:
@@ -377,7 +413,12 @@ class State:
             starts, body = signer.starts, transaction.body
             if isinstance(body, PackBody) and body.clock is not None:
                 starts = starts_after(starts, body.clock, transaction.sequence)
-            return [signer.after(transaction.sequence + 1, dropped, starts)]
+            after = signer.after(transaction.sequence + 1, dropped, starts)
+            board = self._rollouts.boards.get(signer.kid) if is_sealed else None
+            if board is None:
+                return [after]
+            offer = self._rollouts.offers[signer.type]
+            return [after, *rolling.heard(offer, board, body, self.time)]
         try:
             counted = replace(signer, next=signer.next + 1)
             return self._of_member(counted, transaction, height, is_sealed=is_sealed)
@@ -408,9 +449,11 @@ class State:
             case Enrol() as enrol:
                 return [signer, self._enrolled(enrol, transaction, height)]
             case Revoke() as revoke:
-                return [signer, self._revoked(revoke)]
+                return [signer, *self._revoked(revoke)]
             case Release() as release:
-                return [signer, self._released(release, transaction, height)]
+                return [signer, *self._released(release, transaction, height)]
+            case Rollout() | RolloutApprove() | RolloutControl() | RolloutReport():
+                return [signer, *self._rolled(signer, transaction)]
             case Clone() as clone:
                 return [signer, self._quarantined(clone)]
             case ReinstateDevice() as reinstate:
@@ -465,7 +508,7 @@ class State:
             raise LedgerError("rule", f"enrol.owner: {enrol.owner!r} is no member")
         return Device.enrolled(enrol, transaction.message.payload, transaction.id, height)
 
-    def _revoked(self, revoke: Revoke) -> Device:
+    def _revoked(self, revoke: Revoke) -> Sequence[Record | Gone]:
         subject = self._devices.get(revoke.subject)
         if subject is None:
             remedy = ""
@@ -476,7 +519,11 @@ class State:
             )
         if subject.status == "revoked":
             raise LedgerError("rule", f"revoke.subject: {subject.kid.hex()} is revoked already")
-        return replace(subject, status="revoked")
+        ended = replace(subject, status="revoked")
+        board = self._rollouts.boards.get(subject.kid)
+        if board is None:
+            return [ended]
+        return [ended, *rolling.revoked(self._rollouts.offers[subject.type], board, self.time)]
 
     def _quarantined(self, clone: Clone) -> Device:
         device = self._devices.get(clone.device)
@@ -503,7 +550,9 @@ class State:
         disputed = max(device.disputed, device.next - 1)
         return replace(device, status="active", disputed=disputed)
 
-    def _released(self, release: Release, transaction: Transaction, height: int) -> ReleaseRecord:
+    def _released(
+        self, release: Release, transaction: Transaction, height: int
+    ) -> Sequence[Record | Gone]:
         latest = self._releases.get((release.device_type, release.name))
         if latest is not None and release.version <= latest.release.version:
             raise LedgerError(
@@ -520,7 +569,37 @@ class State:
             raise LedgerError(
                 "rule", "release.dataset: first and last are not heights of earlier blocks"
             )
-        return ReleaseRecord(release, transaction.message.payload, transaction.id, height)
+        record = ReleaseRecord(release, transaction.message.payload, transaction.id, height)
+        if release.is_firmware:
+            return [record]
+        before = rolling.newest(self._releases.values(), release.device_type)
+        is_staged = bool(self.parameters.staged_releases)
+        return [record, *rolling.released(self._rollouts, before, record, is_staged)]
+
+    def _rolled(self, signer: MemberRecord, transaction: Transaction) -> Sequence[rolling.Changed]:
+        """What a transaction about a rollout changes; raises RuleError."""
+        match transaction.body:
+            case Rollout() as rollout:
+                proposal = (transaction.id, transaction.message.payload, signer.kid)
+                return rolling.proposed(
+                    self._rollouts, self._releases, self._devices, proposal, rollout
+                )
+            case RolloutApprove() as approve:
+                offer = self._rollouts.named(approve.rollout, "rollout-approve.rollout")
+                assert offer.rollout is not None
+                if self.name_of(offer.rollout.proposer) == signer.name:
+                    raise RuleError(
+                        "rollout-approve.rollout",
+                        f"was proposed by {signer.name}",
+                        "another member with the role trainer or operator approves it",
+                    )
+                return rolling.approved(offer, signer.kid, self._devices.values(), self.time)
+            case RolloutControl() as control:
+                offer = self._rollouts.named(control.rollout, "rollout-control.rollout")
+                return rolling.controlled(offer, control, self.time)
+            case RolloutReport() as report:
+                return rolling.reported(self._rollouts, self._devices, report, self.time)
+        raise AssertionError(transaction.kind)
 
     def _check_request(self, request: Request) -> None:
         if request.provider is None:
@@ -582,6 +661,10 @@ class State:
             return
         if isinstance(record, ReleaseRecord):
             self._releases[record.name] = record
+        elif isinstance(record, OfferRecord | BoardRecord) or (
+            isinstance(record, Gone) and record.place[0] == BOARD
+        ):
+            self._rollouts.put(record)
         else:
             self.membership.put(record)
         self._unhashed[record.entry_key] = record

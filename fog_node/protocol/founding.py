@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 from .block import MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, Header, target_from_bits
 from .cbor import decode, encode
@@ -28,6 +29,8 @@ FORMAT = 1
 MAX_FOUNDING_BYTES = 1024 * 1024
 MAX_CERTIFICATE_BYTES = 4096
 QUORUM_RULES = ("majority", "two-thirds")
+# Parameters that founding files of before do not have.
+LATER_PARAMETERS = frozenset({"staged_releases"})
 
 
 def quorum_of(rule: str, validators: int) -> int:
@@ -54,6 +57,8 @@ class Parameters:
             another's before a validator may mine again.
         max_block_bytes, max_block_transactions: limits of one block.
         enterprise_number: IANA private enterprise number in the device URNs.
+        staged_releases: 1: boards get a model only by a rollout that a second member approved;
+            0: a released model is for all boards of its type at once. Left out where 0.
     """
 
     block_interval_ms: int = 2000
@@ -66,6 +71,7 @@ class Parameters:
     max_block_bytes: int = 2 * 1024 * 1024
     max_block_transactions: int = 4096
     enterprise_number: int = 32473
+    staged_releases: int = 0
 
     def validate(self, field: str = "founding.parameters") -> None:
         """Raise FormatError where a parameter is out of range."""
@@ -81,12 +87,32 @@ class Parameters:
             "max_block_bytes": (64 * 1024, MAX_BLOCK_BYTES),
             "max_block_transactions": (1, MAX_BLOCK_TRANSACTIONS),
             "enterprise_number": (0, 2**32 - 1),
+            "staged_releases": (0, 1),
         }
         for name, (least, most) in limits.items():
             uint(getattr(self, name), f"{field}.{name}", most, least)
         if self.rest_ms > self.block_interval_ms:
             raise FormatError(f"{field}.rest_ms", "is longer than block_interval_ms")
         target_from_bits(self.bits)
+
+    def value(self) -> dict[str, int]:
+        """The map that stands for them; one that came later is left out where it is 0."""
+        return {
+            name: number
+            for name, number in asdict(self).items()
+            if number or name not in LATER_PARAMETERS
+        }
+
+    @classmethod
+    def parse(cls, value: Any, field: str) -> Parameters:
+        """Read what `value` gave, whatever the ranges are; raises FormatError."""
+        names = {item.name for item in fields(cls)}
+        later = {name for name in LATER_PARAMETERS if isinstance(value, dict) and name in value}
+        listed = text_map(value, names - LATER_PARAMETERS | later, field)
+        found = cls(**{k: uint(v, f"{field}.{k}") for k, v in listed.items()})
+        if zeros := sorted(name for name in later if not listed[name]):
+            raise FormatError(f"{field}.{zeros[0]}", "is 0; it is left out then")
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class Founding:
                 "name": self.name,
                 "time": self.time,
                 "quorum": self.quorum_rule,
-                "parameters": asdict(self.parameters),
+                "parameters": self.parameters.value(),
                 "authority": self.authority,
                 "members": [
                     {"name": m.name, "key": m.key.cose_key, "roles": sorted(m.roles)}
@@ -172,10 +198,7 @@ def parse_founding(data: bytes) -> Founding:
     value = text_map(decode(data, MAX_FOUNDING_BYTES, "founding"), names, "founding")
     if not integers((value["fogline"],)) or value["fogline"] != FORMAT:
         raise FormatError("founding.fogline", f"is not format {FORMAT}", "use a matching release")
-    names = {f.name for f in fields(Parameters)}
-    raw_parameters = text_map(value["parameters"], names, "founding.parameters")
-    for name, number in raw_parameters.items():
-        uint(number, f"founding.parameters.{name}")
+    parameters = Parameters.parse(value["parameters"], "founding.parameters")
     authority = value["authority"]
     if not isinstance(authority, bytes) or len(authority) > MAX_CERTIFICATE_BYTES:
         raise FormatError("founding.authority", "is not a DER certificate of a sane size")
@@ -196,7 +219,7 @@ def parse_founding(data: bytes) -> Founding:
         name=text(value["name"], "founding.name", 64),
         time=time_ms(value["time"], "founding.time"),
         quorum_rule=text(value["quorum"], "founding.quorum", 32),
-        parameters=Parameters(**raw_parameters),
+        parameters=parameters,
         authority=authority,
         members=tuple(members),
     )

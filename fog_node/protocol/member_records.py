@@ -5,7 +5,7 @@ The entries are told apart by their first item; ledger/README.md lists all of th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from .cbor import encode
@@ -15,7 +15,7 @@ from .governance import Propose, parse_serial
 from .keys import KID_BYTES, PublicKey
 from .members import MAX_MEMBERS, Member, parse_name, parse_roles
 from .merkle import HASH_BYTES
-from .validate import array, octets, text, text_map, uint
+from .validate import array, octets, text, uint
 
 MEMBER, RETIRED, SETTINGS, CERTIFICATE, PROPOSAL = 0, 3, 4, 5, 6
 
@@ -188,15 +188,13 @@ class Settings:
 
     def entry(self) -> bytes:
         """Encode the tree's entry."""
-        return encode([SETTINGS, b"", [self.quorum_rule, asdict(self.parameters), self.since]])
+        return encode([SETTINGS, b"", [self.quorum_rule, self.parameters.value(), self.since]])
 
     @classmethod
     def parse(cls, value: Any) -> Settings:
         """Read an entry's fields; raises ProtocolError."""
         rule, parameters, since = array(value, "entry", length=3)
-        names = {item.name for item in fields(Parameters)}
-        listed = text_map(parameters, names, "entry.parameters")
-        found = Parameters(**{k: uint(v, f"entry.parameters.{k}") for k, v in listed.items()})
+        found = Parameters.parse(parameters, "entry.parameters")
         found.validate("entry.parameters")
         return cls(text(rule, "entry.quorum", 32), found, uint(since, "entry.since"))
 

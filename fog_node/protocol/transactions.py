@@ -18,6 +18,7 @@ from .manifest import FIRMWARE_PREFIX
 from .merkle import HASH_BYTES, leaf_hash
 from .requests import Request, Response
 from .rig_reports import TestReport
+from .rollouts import Rollout, RolloutApprove, RolloutControl, RolloutReport
 from .validate import array, number, octets, text, text_map, time_ms, uint
 from .votes import Vote, parse_vote
 
@@ -559,6 +560,10 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
             ReinstateDevice,
             TestReport,
             Label,
+            Rollout,
+            RolloutApprove,
+            RolloutControl,
+            RolloutReport,
         )
     },
 }
@@ -581,6 +586,10 @@ KINDS = (
     "reinstate-device",
     "test-report",
     "label",
+    "rollout",
+    "rollout-approve",
+    "rollout-control",
+    "rollout-report",
 )
 # What boards sign; the rest is for members.
 BOARD_KINDS = ("pack", "alert", "gap")
@@ -730,6 +739,10 @@ __all__ = [
     "Request",
     "Response",
     "Revoke",
+    "Rollout",
+    "RolloutApprove",
+    "RolloutControl",
+    "RolloutReport",
     "TestReport",
     "Transaction",
     "Withdraw",

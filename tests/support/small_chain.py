@@ -13,9 +13,10 @@ from fog_node.protocol import senml
 from fog_node.protocol.block import Block
 from fog_node.protocol.errors import ProofError
 from fog_node.protocol.founding import Founding, Member, Parameters
-from fog_node.protocol.governance import Approve, Change, Propose
+from fog_node.protocol.governance import Approve, Change, Propose, SetParameters
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
+from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.transactions import (
     BOARD_KINDS,
     Alert,
@@ -27,6 +28,8 @@ from fog_node.protocol.transactions import (
     PackBody,
     Release,
     Revoke,
+    Rollout,
+    RolloutApprove,
     Transaction,
     sign_transaction,
 )
@@ -134,10 +137,60 @@ class SmallChain:
         body = Incident(cause, None, None, bytes(32), 3, "why", START_MS)
         return self.sign(self.gateway, body, sequence)
 
-    def bundle(self, version: int = 1, payload: bytes = bytes(9000)) -> tuple[Transaction, bytes]:
+    def bundle(
+        self, version: int = 1, payload: bytes = bytes(9000), name: str = "anomaly"
+    ) -> tuple[Transaction, bytes]:
         """A release transaction and its bundle file."""
-        body, data = bundle_of(self.trainer, self.founding.chain_id, version, payload)
+        body, data = bundle_of(self.trainer, self.founding.chain_id, version, payload, name)
         return self.sign(self.trainer, body), data
+
+    def stage_releases(self) -> Block:
+        """Have the validators decide that boards get models by rollouts only."""
+        return self.decide(SetParameters((("staged_releases", 1),)))
+
+    def rollout(
+        self,
+        release: Transaction,
+        payload: bytes,
+        back: Transaction | None = None,
+        groups: Sequence[Group] = (Group(100, (), 80, 20),),
+        verdicts: int = 2,
+    ) -> Transaction:
+        """Roll a release of this payload out: proposed by the trainer, approved by the operator."""
+
+        def named(transaction: Transaction) -> Named:
+            body = transaction.body
+            assert isinstance(body, Release)
+            return Named(body.name, body.version, body.bundle)
+
+        transaction = self.sign(
+            self.trainer,
+            Rollout(
+                device_type=DEVICE_TYPE,
+                release=named(release),
+                model=hashlib.sha256(payload).digest(),
+                back=None if back is None else named(back),
+                groups=tuple(groups),
+                verdicts=verdicts,
+                soak_s=0,
+                anomalies=50,
+                silent_s=3600,
+                note="",
+                time=START_MS,
+            ),
+        )
+        self.seal(transaction)
+        self.seal(self.sign(self.operator, RolloutApprove(transaction.id)))
+        return transaction
+
+    def judged_pack(self, board: SigningKey, payload: bytes, verdicts: int = 2) -> Transaction:
+        """A pack with verdicts of the model of this payload."""
+        time = START_MS // 1000
+        judged = [senml.Verdict(time, 1, False, bytes(8))] * verdicts
+        rows = [(0, [("pressure", "bar", 1.5)])]
+        model = hashlib.sha256(payload).digest()[:8]
+        pack = senml.encode_pack(ENTERPRISE_NUMBER, board.kid, time, rows, judged, model)
+        return self.sign(board, PackBody.decode(pack))
 
     def seal(self, *transactions: Transaction) -> Block:
         """Admit these and make all that waits final in one block."""
@@ -165,11 +218,15 @@ class SmallChain:
 
 
 def bundle_of(
-    trainer: SigningKey, chain_id: bytes, version: int = 1, payload: bytes = bytes(9000)
+    trainer: SigningKey,
+    chain_id: bytes,
+    version: int = 1,
+    payload: bytes = bytes(9000),
+    name: str = "anomaly",
 ) -> tuple[Release, bytes]:
     """A release and its bundle file, which no board can run: the payload is no model."""
     manifest = Manifest(
-        name="anomaly",
+        name=name,
         version=version,
         min_version=0,
         device_type=DEVICE_TYPE,
@@ -193,7 +250,7 @@ def bundle_of(
     signature = sign_manifest(trainer, manifest, chain_id)
     data = encode_bundle([signature], payload)
     body = Release(
-        name="anomaly",
+        name=name,
         version=version,
         device_type=DEVICE_TYPE,
         manifest=hashlib.sha256(signature).digest(),

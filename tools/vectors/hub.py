@@ -36,6 +36,7 @@ from fog_node.protocol.proof import (
 )
 from fog_node.protocol.requests import MAX_INLINE_BYTES, Content
 from fog_node.protocol.rig_reports import ModuleResults, ReleasedAs, ReportedBoard
+from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.sealed_header import SealedHeader
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
@@ -168,6 +169,39 @@ class World:
             "reinstate-device": sign(self.operator, reinstate, self.chain_id, 3),
             "test-report": sign(self.operator, self.test_report(), self.chain_id, 4),
             "label": sign(self.operator, self.label(), self.chain_id, 5),
+            **self.rollout_transactions(),
+        }
+
+    def rollout_transactions(self) -> dict[str, tx.Transaction]:
+        """A rollout with a group by name and two by percentage, and what is said of it."""
+        sign = tx.sign_transaction
+        body = tx.Rollout(
+            device_type="water-circulation",
+            release=Named("anomaly", 2, hashlib.sha256(b"bundle 2").digest()),
+            model=hashlib.sha256(b"model").digest(),
+            back=Named("anomaly-back", 3, hashlib.sha256(b"bundle 3").digest()),
+            groups=(
+                Group(None, (self.board.kid,), 100, 100),
+                Group(25, (), 80, 20),
+                Group(100, (), 80, 20),
+            ),
+            verdicts=16,
+            soak_s=0,
+            anomalies=50,
+            silent_s=7200,
+            note="the first plant first",
+            time=TIME_MS,
+        )
+        rollout = sign(self.trainer, body, self.chain_id, 2)
+        control = tx.RolloutControl(rollout.id, "rollback", "false alarms")
+        report = tx.RolloutReport(
+            rollout.id, self.board.kid, "refused", "update.selftest: vector 0", TIME_MS
+        )
+        return {
+            "rollout": rollout,
+            "rollout-approve": sign(self.operator, tx.RolloutApprove(rollout.id), self.chain_id, 6),
+            "rollout-control": sign(self.operator, control, self.chain_id, 7),
+            "rollout-report": sign(self.validators[0], report, self.chain_id, 5),
         }
 
     def label(self) -> tx.Label:
@@ -417,6 +451,57 @@ def _labels_and_data_sets(
     ]  # fmt: skip
 
 
+def _rollouts(filled: Callable[..., bytes]) -> list[tuple[str, bytes]]:
+    """Rollouts, and what is said of them, that are not as SPEC.md says; the field at fault."""
+    last = [100, 80, 20]
+    named = {"name": "anomaly", "version": 2, "bundle": bytes(32)}
+    kids = [[i.to_bytes(8, "big") for i in range(j, j + 129)] for j in (0, 200)]
+    groups = [
+        ("rollout.groups", []),
+        ("rollout.groups", [[50, 80, 20]]),
+        ("rollout.groups", [last, [[bytes(8)], 80, 20]]),
+        ("rollout.groups", [[50, 80, 20], [25, 80, 20], last]),
+        ("rollout.groups", [[50, 80, 20], [50, 80, 20], last]),
+        ("rollout.groups", [[[bytes(8)], 80, 20], [[bytes(8)], 80, 20], last]),
+        ("rollout.groups", [*([listed, 80, 20] for listed in kids), last]),
+        ("rollout.groups", [[i, 80, 20] for i in range(1, 17)] + [last]),
+        ("rollout.groups[0]", [[[], 80, 20], last]),
+        ("rollout.groups[0]", [[[bytes(7)], 80, 20], last]),
+        ("rollout.groups[0]", [[50, 80], last]),
+        ("rollout.groups[0].percent", [[0, 80, 20], last]),
+        ("rollout.groups[0].percent", [[101, 80, 20]]),
+        ("rollout.groups[0].percent", [["half", 80, 20], last]),
+        ("rollout.groups[0].success", [[100, 0, 20]]),
+        ("rollout.groups[0].errors", [[100, 80, 101]]),
+    ]
+    return [
+        *((field, filled("rollout", groups=value)) for field, value in groups),
+        ("rollout.device_type", filled("rollout", device_type="firmware/pico")),
+        ("rollout.release.version", filled("rollout", release={**named, "version": 0})),
+        ("rollout.release.extra", filled("rollout", release={**named, "extra": 1})),
+        ("rollout.back.version", filled("rollout", back=named)),
+        ("rollout.back.bundle", filled("rollout", back={**named, "bundle": b""})),
+        ("rollout.model", filled("rollout", model=bytes(8))),
+        ("rollout.verdicts", filled("rollout", verdicts=0)),
+        ("rollout.verdicts", filled("rollout", verdicts=100_001)),
+        ("rollout.soak_s", filled("rollout", soak_s=-1)),
+        ("rollout.anomalies", filled("rollout", anomalies=101)),
+        ("rollout.silent_s", filled("rollout", silent_s=0)),
+        ("rollout.silent_s", filled("rollout", silent_s=30 * 24 * 3600 + 1)),
+        ("rollout.note", filled("rollout", note="n" * 201)),
+        ("rollout", filled("rollout", note="n" * 9000)),
+        ("rollout.extra", filled("rollout", extra=1)),
+        ("rollout-approve.rollout", filled("rollout-approve", rollout=bytes(31))),
+        ("rollout-control.rollout", filled("rollout-control", rollout=None)),
+        ("rollout-control.action", filled("rollout-control", action="stop")),
+        ("rollout-control.reason", filled("rollout-control", reason="r" * 201)),
+        ("rollout-report.device", filled("rollout-report", device=bytes(7))),
+        ("rollout-report.outcome", filled("rollout-report", outcome="done")),
+        ("rollout-report.reason", filled("rollout-report", reason="\n")),
+        ("rollout-report.time", filled("rollout-report", time="absent")),
+    ]
+
+
 def refusals() -> list[dict[str, str]]:
     """Messages that must be refused: what they claim to be, the bytes, the field at fault."""
     world = World()
@@ -588,6 +673,7 @@ def refusals() -> list[dict[str, str]]:
         ("transaction", "test-report", filled("test-report", rig="r" * 23 * 1024)),
         ("transaction", "test-report.extra", filled("test-report", extra=1)),
         *_labels_and_data_sets(signed, filled),
+        *(("transaction", field, data) for field, data in _rollouts(filled)),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),

@@ -406,6 +406,50 @@ class TestRegistry:
         assert view["held"] is True
 
 
+class TestRollouts:
+    async def test_without_staged_releases_there_are_none(self, http, world, chain):
+        release, _ = chain.bundle()
+        world.seal(release)
+        assert (await ok(http, "/v1/rollouts")).json() == {"offers": []}
+
+    async def test_how_one_goes(self, http, world, chain, board):
+        chain.stage_releases()
+        release, data = chain.bundle(2, b"new")
+        world.seal(release)
+        (offer,) = (await ok(http, "/v1/rollouts")).json()["offers"]
+        assert offer == {
+            "device_type": DEVICE_TYPE,
+            "stable": None,
+            "back": None,
+            "rollout": None,
+        }
+        rollout = chain.rollout(release, b"new")
+        (offer,) = (await ok(http, "/v1/rollouts")).json()["offers"]
+        view = offer["rollout"]
+        assert (view["status"], view["proposer"], view["approver"]) == (
+            "running",
+            "trainer",
+            "operator",
+        )
+        assert (view["release"]["version"], view["release"]["size"]) == (2, len(data))
+        assert view["groups"][0]["size"] == 1
+        path = f"/v1/rollouts/{rollout.id.hex()}/boards"
+        (found,) = (await ok(http, path)).json()["boards"]
+        assert (found["kid"], found["group"], found["state"]) == (board.kid.hex(), 1, "waiting")
+        world.seal(chain.judged_pack(board, b"new"))
+        (found,) = (await ok(http, path)).json()["boards"]
+        assert (found["state"], found["verdicts"], found["cause"]) == ("done", 2, None)
+        (offer,) = (await ok(http, "/v1/rollouts")).json()["offers"]
+        assert (offer["rollout"]["status"], offer["stable"]["version"]) == ("finished", 2)
+        for kind in ("rollout", "rollout-approve"):
+            (shown,) = (await ok(http, "/v1/transactions", kind=kind)).json()["transactions"]
+            assert shown["body"], kind
+
+    async def test_boards_of_no_rollout_are_not_found(self, http):
+        path = f"/v1/rollouts/{bytes(32).hex()}/boards"
+        assert "/v1/rollouts" in (await error(http, path, 404))["remedy"]
+
+
 class TestErrors:
     async def test_an_unknown_path_points_to_the_documentation(self, http):
         assert "/docs" in (await error(http, "/v1/nothing", 404))["remedy"]

@@ -19,6 +19,7 @@ from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, Labelled, Target
 from fog_node.protocol.merkle import root
 from fog_node.protocol.requests import Content
+from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.transactions import (
     BOARD_KINDS,
     Alert,
@@ -37,6 +38,7 @@ from fog_node.protocol.transactions import (
     Request,
     Response,
     Revoke,
+    Rollout,
     Transaction,
     sign_transaction,
 )
@@ -50,6 +52,8 @@ from fog_node.protocol.votes import (
 
 EASY_BITS = 0x207FFFFF
 START_MS = 1_700_000_000_000
+# SHA-256 of a `.tflite`, as rollouts name it.
+MODEL = bytes(range(32))
 CHANNELS = (Channel("pressure", "bar", -1.0, 10.0), Channel("flow", "L/min", 0.0, 200.0))
 
 
@@ -210,6 +214,25 @@ class Consortium:
         """Of an image where no targets are given."""
         labels = tuple(Labelled(target, value) for target in targets or (Image(bytes(32)),))
         return self.sign(by or self.trainer, Label(labels, "", START_MS), sequence)
+
+    def rollout(
+        self, by: SigningKey | None = None, sequence: int | None = None, **other: object
+    ) -> Transaction:
+        """Of `release(1)`, as the first of its device type, to all boards."""
+        fields = {
+            "device_type": "water-circulation",
+            "release": Named("anomaly", 1, bytes(32)),
+            "model": MODEL,
+            "back": None,
+            "groups": (Group(100, (), 80, 20),),
+            "verdicts": 4,
+            "soak_s": 0,
+            "anomalies": 50,
+            "silent_s": 3600,
+            "note": "",
+            "time": START_MS,
+        }
+        return self.sign(by or self.trainer, Rollout(**(fields | other)), sequence)
 
     def gap(
         self, device: SigningKey, first: int, sequence: int, dropped: int | None = None

@@ -11,31 +11,37 @@ from fog_node.ledger import State
 from fog_node.protocol.founding import ROLES
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.members import Member
-from fog_node.protocol.transactions import BOARD_KINDS, KINDS
+from fog_node.protocol.transactions import (
+    BOARD_KINDS,
+    KINDS,
+    RolloutApprove,
+    RolloutControl,
+    RolloutReport,
+)
 
-ALLOWED: dict[str, str | tuple[str, ...]] = {
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "rollout": ("trainer", "operator"),
+    "rollout-approve": ("trainer", "operator"),
+    "rollout-control": ("trainer", "operator"),
+    "rollout-report": ("gateway",),
     "label": ("operator", "trainer"),
-    "enrol": "operator",
-    "revoke": "operator",
-    "reinstate-device": "operator",
-    "test-report": "operator",
-    "incident": "gateway",
-    "clone": "gateway",
-    "release": "trainer",
-    "evidence": "validator",
-    "propose": "validator",
-    "approve": "validator",
-    "withdraw": "validator",
-    "request": "customer",
-    "response": "provider",
+    "enrol": ("operator",),
+    "revoke": ("operator",),
+    "reinstate-device": ("operator",),
+    "test-report": ("operator",),
+    "incident": ("gateway",),
+    "clone": ("gateway",),
+    "release": ("trainer",),
+    "evidence": ("validator",),
+    "propose": ("validator",),
+    "approve": ("validator",),
+    "withdraw": ("validator",),
+    "request": ("customer",),
+    "response": ("provider",),
 }
 SIGNER = SigningKey.from_secret(4242)
 BOARD = SigningKey.from_secret(4243)
 OTHER_BOARD = SigningKey.from_secret(4244)
-
-
-def _roles(allowed: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (allowed,) if isinstance(allowed, str) else allowed
 
 
 def transaction_of(consortium, kind: str, by: SigningKey, proposal):
@@ -60,6 +66,14 @@ def transaction_of(consortium, kind: str, by: SigningKey, proposal):
         "propose": lambda: consortium.propose(by, consortium.adding("new", "trainer"), sequence=1),
         "approve": lambda: consortium.approve(by, proposal, sequence=1),
         "withdraw": lambda: consortium.withdraw(by, proposal, sequence=1),
+        "rollout": lambda: consortium.rollout(by=by, sequence=1),
+        "rollout-approve": lambda: consortium.sign(by, RolloutApprove(proposal.id), 1),
+        "rollout-control": lambda: consortium.sign(
+            by, RolloutControl(proposal.id, "rollback", "why"), 1
+        ),
+        "rollout-report": lambda: consortium.sign(
+            by, RolloutReport(proposal.id, BOARD.kid, "refused", "why", 0), 1
+        ),
         "request": lambda: consortium.request(None, by=by, sequence=1),
         "response": lambda: consortium.response(bytes(32), by=by),
     }
@@ -73,7 +87,7 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize("role", [*ROLES, "none", "board"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_may_send_what(make_consortium, kind, role):
-    consortium = make_consortium()
+    consortium = make_consortium(staged_releases=int(kind.startswith("rollout")))
     if role != "board":
         roles = frozenset() if role == "none" else frozenset({role})
         member = Member("someone", SIGNER.public, roles)
@@ -84,6 +98,10 @@ def test_who_may_send_what(make_consortium, kind, role):
     first = consortium.validators[0]
     proposal = consortium.propose(first, consortium.adding("ulsan", "trainer"))
     enrolments = [consortium.enrol(BOARD)]
+    if kind.startswith("rollout"):
+        enrolments.append(consortium.release(1))
+    if kind.startswith("rollout-"):
+        proposal = consortium.rollout()
     if role == "board":
         enrolments.append(consortium.enrol(SIGNER))
     if kind == "reinstate-device":
@@ -100,7 +118,7 @@ def test_who_may_send_what(make_consortium, kind, role):
     transaction = transaction_of(consortium, kind, SIGNER, proposal)
     if kind == "withdraw" and role == "validator":
         transaction = consortium.withdraw(SIGNER, proposal, sequence=2)
-    may = role == "board" if kind in BOARD_KINDS else role in _roles(ALLOWED[kind])
+    may = role == "board" if kind in BOARD_KINDS else role in ALLOWED[kind]
     if may:
         state.apply(transaction, 5)
         return
