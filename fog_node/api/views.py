@@ -227,10 +227,8 @@ def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, A
         return report_body(body)
     if isinstance(body, Label):
         return label_body(body)
-    if (governance := governance_body(body)) is not None:
-        return governance
-    if (rollout := rollout_body(body)) is not None:
-        return rollout
+    if (shown := governance_body(body) or rollout_body(body)) is not None:
+        return shown
     assert isinstance(body, Evidence)
     return {"votes": [_vote(body.first), _vote(body.second)]}
 
