@@ -521,6 +521,8 @@ class TestDocumentation:
             "/v1/members",
             "/v1/signers/{kid}",
             "/v1/releases",
+            "/v1/rollouts",
+            "/v1/rollouts/{id}/boards",
             "/v1/blobs/{sha256}",
         } == paths
         for path, methods in description["paths"].items():
