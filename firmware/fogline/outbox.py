@@ -249,6 +249,14 @@ class Outbox:
         else:
             self._clean()
 
+    def reopen(self, next_number):
+        """Take back that what is below was dropped, down to `next_number`: it is not final.
+
+        None of it is here any more, so that a gap has to be signed: see `needs_gap`. The files
+        still say what they said; whoever starts anew before the gap is final finds out again.
+        """
+        self.dropped = min(self.dropped, next_number)
+
     def release(self, first, below):
         """Let go of the dead from `first` to `below`: what is worth it was signed anew."""
         self._released = (first, below)

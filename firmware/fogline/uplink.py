@@ -7,6 +7,9 @@ After the whole of it the next gateway in the list has its turn. Nothing is sent
 gateway's first receipt: it shows that the gateway is there, knows this board and counts as
 we do. Nor is anything sent while a gateway says that our key is quarantined or revoked; the next
 gateway is asked in its turn.
+
+A gateway's word is enough to drop what it says is final: there is nothing cheap to check it by.
+What it cannot do with a lie is stop the board, see `_is_incredible` and `_less_is_final`.
 """
 
 import asyncio
@@ -26,6 +29,10 @@ ASK_TIME_MS = 10_000
 ASK_TIME_AGAIN_MS = 3_600_000
 _STATUS_NAMES = ("active", "quarantined", "revoked")
 MODEL_PREFIX_BYTES = 8
+# Numbers that a flash can be behind, as where one of an earlier day came back; four fit into a gap.
+MAX_RAISE = 1 << 18
+# So often has each gateway had its turn in vain before one is believed that says less is final.
+LESS_ROUNDS = 3
 
 
 class Uplink:
@@ -72,6 +79,10 @@ class Uplink:
         self._status_told = None  # what the console was last told of where we stand
         self._waiting_ms = 0  # since when we wait for a receipt that says more
         self._repeated = False  # what has no receipt was sent again meanwhile
+        self._raised = False  # a receipt has told us of numbers beyond ours
+        self._less = 0  # the most that gateways call final which call less so than we do
+        self._turns = 0  # of gateways, since a receipt has said more
+        self._rounds = LESS_ROUNDS
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._topics = self._subscriptions()
@@ -203,6 +214,9 @@ class Uplink:
     def fail_over(self):
         """Leave the present gateway for the next in the list."""
         silent = self._config.gateways[self._at].name
+        self._turns += 1
+        if self._less and self._turns >= self._rounds * len(self._config.gateways):
+            self._less_is_final()
         self._at = (self._at + 1) % len(self._config.gateways)
         self._heard = False
         self._wait_anew()
@@ -257,10 +271,15 @@ class Uplink:
     def _take_receipt(self, gateway, payload):
         receipt = self._receipts.open(gateway, payload)
         final = receipt.next
+        if self._is_incredible(final):
+            raise EncodingError("receipt.next", f"{final} of {self._journal.next}")
         if gateway == self._config.gateways[self._at].name:
-            self._take_answer(receipt)
+            if self._take_answer(receipt) and self._less < final < self._journal.dropped:
+                self._less = final
+                self._turns = 0  # it may be catching up
             self._take_status(gateway, receipt.status)
         if final > self._journal.dropped:  # a gateway that lags behind says less
+            self._less = self._turns = 0
             self._journal.drop_below(final)
             self._wait_anew()
             # A dropped transaction must not be sent again: a later one swears that it is gone.
@@ -270,6 +289,31 @@ class Uplink:
         if final == self._journal.dropped and self._journal.outbox.needs_gap():
             self._keeper.lost()
         self._progress.set()
+
+    def _is_incredible(self, final):
+        """Whether a receipt speaks of numbers that we cannot have used.
+
+        Where flash was damaged, or is an older one, numbers above ours were used: the first receipt
+        of a start says so. More of them, and too high ones, are lies, and would lead farther than a
+        gap can bring the chain. A board that knows no number of its own believes what it hears.
+        """
+        above = final - self._journal.next
+        if above <= 0 or not self._journal.synced:
+            return False
+        if self._raised or above > MAX_RAISE:
+            return True
+        self._raised = True
+        return False
+
+    def _less_is_final(self):
+        """Believe that less is final than a gateway has told us: nothing moves otherwise.
+
+        What we dropped is lost then, and a gap gives its numbers up. If this is the lie, the chain
+        does not take the gap; the next receipt tells, and another gap begins where it says.
+        """
+        self._journal.outbox.reopen(self._less)
+        self._less = self._turns = 0
+        self._rounds *= 2  # two gateways that contradict each other must not wear out the flash
 
     def rearranged(self):
         """Other transactions wait than before: those that were given up are not sent again."""
@@ -282,15 +326,16 @@ class Uplink:
         """Take an answer to our latest status, whose nonce no older one repeats.
 
         It sets the clock, and shows that the files that run can do all that they must: a
-        receipt that waited at the broker for those before them would not.
+        receipt that waited at the broker for those before them would not. Gives whether it is one.
         """
         if receipt.nonce is None or receipt.nonce != self._nonce:
-            return
+            return False
         self._nonce = None
         self._firmware.confirm()
         gateway = cose.key_id(self._config.gateways[self._at].xy)
         if self._clock.heard(receipt.time_ms, gateway, self._announced_ms):
             console.say("time", now=self._clock.now_ms() // 1000, by=gateway.hex())
+        return True
 
     def _take_status(self, gateway, status):
         if status != self._status_told:

@@ -829,6 +829,151 @@ def test_a_receipt_raises_the_number_where_the_flash_was_lost():
     assert payload == {"from": 12, "reason": "not in flash any more"}
 
 
+def answered(bench, gateway, final):
+    """Have the present gateway answer the board's status with `final`."""
+    bench.connect()
+    bench.pump()
+    (nonce,) = [
+        cbor.decode(payload, 1024)["nonce"]
+        for topic, payload, _, _ in bench.client.published[-1:]
+        if topic == f"fogline/gw{gateway}/status/{KEY.kid.hex()}"
+    ]
+    bench.receipt(final, gateway=gateway, to=f"gw{gateway}", nonce=nonce)
+
+
+def mended(bench):
+    """Let the keeper sign the gap that is needed now; returns (number, from, watermark)."""
+    assert bench.keeper._lost.is_set()
+    bench.keeper.changed = bench.uplink.rearranged
+    asyncio.run(bench.keeper.mend())
+    bench.keeper._lost.clear()
+    (number,) = bench.pump()
+    kind, _, dropped, payload = decoded(bench.client.published[-1][1])
+    assert kind == cose.GAP
+    return number, payload["from"], dropped
+
+
+def turns_in_vain(bench, finals, rounds):
+    """Give each gateway its turns; each says that `finals` is final, and nothing moves."""
+    for _ in range(rounds):
+        for gateway, final in finals:
+            answered(bench, gateway, final)
+            bench.uplink.fail_over()
+
+
+def six_in_two_segments(gateways=2):
+    """Numbers 1 to 4 go from flash when they are dropped; 5 and 6 stay."""
+    bench = Bench(4, gateways)
+    bench.journal.outbox.rotate()
+    for sequence in (5, 6):
+        data = cose.sign1(Quick(), cose.PACK, b"%d" % sequence, CHAIN_ID, sequence, 1)
+        bench.journal.append(sequence, data, None)
+    return bench
+
+
+def sent_contents(bench):
+    """What is sent now, by its content."""
+    count = len(bench.pump())
+    return [cose.split(data)[1] for _, data, _, _ in bench.client.published[-count:]]
+
+
+@clean
+def test_a_gateway_that_lied_too_high_does_not_stop_the_board():
+    bench = six_in_two_segments()
+    answered(bench, 1, 5)  # the chain has none of them
+    assert bench.journal.dropped == 5
+    bench.uplink.fail_over()
+    turns_in_vain(bench, ((2, 1), (1, 5)), uplink.LESS_ROUNDS - 1)
+    assert bench.journal.dropped == 5
+    # The last turn that it is given: the liar does not repeat itself.
+    turns_in_vain(bench, ((2, 1), (1, 1)), 1)
+    answered(bench, 2, 1)
+    assert (bench.journal.dropped, bench.journal.next) == (1, 7)
+    # What is lost is said to be; what is still here is signed anew behind it.
+    assert mended(bench) == (7, 1, 1)
+    bench.receipt(8, gateway=2, to="gw2")
+    assert sent_contents(bench) == [b"5", b"6"]
+
+
+@clean
+def test_a_gateway_that_goes_on_lying_is_outlived_by_one_that_does_not():
+    bench = six_in_two_segments()
+    answered(bench, 1, 5)
+    bench.uplink.fail_over()
+    turns_in_vain(bench, ((2, 1), (1, 5)), uplink.LESS_ROUNDS)
+    answered(bench, 2, 1)
+    assert mended(bench) == (7, 1, 1)
+    # The liar's turn again, while the chain takes the gap.
+    bench.uplink.fail_over()
+    answered(bench, 1, 5)
+    assert bench.journal.dropped == 5
+    bench.uplink.fail_over()
+    answered(bench, 2, 8)
+    assert sent_contents(bench) == [b"5", b"6"]
+
+
+@clean
+def test_what_is_still_in_flash_is_sent_after_all():
+    bench = Bench(6)
+    answered(bench, 1, 5)
+    bench.uplink.fail_over()
+    turns_in_vain(bench, ((2, 1), (1, 5)), uplink.LESS_ROUNDS)
+    answered(bench, 2, 1)
+    assert bench.pump() == [1, 2, 3, 4, 5, 6]
+
+
+@clean
+def test_numbers_that_the_board_cannot_have_used_are_believed_once_and_within_bounds():
+    bench = Bench(3)
+    for far in (1 << 62, 4 + uplink.MAX_RAISE + 1):
+        answered(bench, 1, far)
+        assert bench.pump() == []  # such a gateway is not spoken with
+        assert (bench.journal.dropped, bench.journal.next) == (1, 4)
+    answered(bench, 1, 50)
+    after = bench.journal.next
+    assert after > 50 + 1024
+    asyncio.run(bench.keeper.mend())
+    for again in (after + 2, after + 60_000):
+        answered(bench, 1, again)
+        assert (bench.journal.dropped, bench.journal.next) == (50, after + 1)
+    assert [event for event, _ in events].count("ignored") == 4
+    # The chain waits for 2. No number is signed twice on the way back.
+    bench.uplink.fail_over()
+    turns_in_vain(bench, ((2, 2), (1, 50)), uplink.LESS_ROUNDS)
+    answered(bench, 2, 2)
+    assert mended(bench) == (after + 1, 2, 2)
+    assert after + 1 - 2 <= 1 << 20
+
+
+@clean
+def test_a_gateway_that_is_catching_up_is_waited_for():
+    bench = Bench(6)
+    answered(bench, 1, 5)
+    bench.uplink.fail_over()
+    for final in (1, 1, 2, 2, 3, 3, 4, 4):
+        turns_in_vain(bench, ((2, final), (1, 5)), 1)
+        assert bench.journal.dropped == 5
+    answered(bench, 2, 5)
+    assert bench.pump() == [5, 6]
+
+
+@clean
+def test_a_lie_too_low_costs_a_gap_and_nothing_else():
+    bench = six_in_two_segments(gateways=1)
+    answered(bench, 1, 5)
+    bench.uplink.fail_over()
+    turns_in_vain(bench, ((1, 2),), uplink.LESS_ROUNDS)
+    answered(bench, 1, 2)
+    assert mended(bench) == (7, 2, 2)
+    # The chain was at 5 all the time, and takes no gap from 2.
+    answered(bench, 1, 5)
+    number, first, dropped = mended(bench)
+    assert (first, dropped) == (5, 5)
+    assert number > 7
+    bench.receipt(number + 1)
+    assert sent_contents(bench) == [b"5", b"6"]
+
+
 @clean
 def test_nothing_is_sent_behind_a_gap_before_its_receipt():
     bench = Bench(6)
