@@ -16,6 +16,7 @@ from support.processes import Mosquitto
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 400
+EMULATED = ("qemu-arm", "qemu-rv32")
 FORGERIES = {"bad_signature", "tampered", "replayed", "unknown_device"}
 
 
@@ -46,8 +47,14 @@ def demo(report: Path, *arguments: str) -> dict[str, Any]:
     return summary
 
 
-def test_the_loop_closes_on_the_simulated_test_bed_over_serial_lines(tmp_path: Path) -> None:
-    arguments = ("--dir", str(tmp_path / "demo"), "--transport", "serial", "--chaos")
+def test_the_loop_closes_on_the_simulated_test_bed_over_serial_lines(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With boards of both kinds: the last one is a bare machine, either one by the seed."""
+    target = EMULATED[request.config.net_seed % len(EMULATED)]
+    print(f"seed {request.config.net_seed}: {target}")
+    folder = tmp_path / "demo"
+    arguments = ("--dir", str(folder), "--transport", "serial", "--target", target, "--chaos")
     summary = demo(tmp_path / "demo.json", *arguments)
     assert summary["chaos"]["line"] == "every cable pulled out and put back"
     assert summary["chaos"]["recovered"]
@@ -55,6 +62,18 @@ def test_the_loop_closes_on_the_simulated_test_bed_over_serial_lines(tmp_path: P
     assert summary["boards"] == 4
     assert (summary["validators"], summary["quorum"]) == (5, 3)
     assert summary["model"]["f1_int8"] > 0
+    # The emulated board has done its part: it judged, and nothing of its own is missing.
+    said = [json.loads(line) for line in events(folder / "logs" / "board-4.log")]
+    done = said[-1]
+    assert done["event"] == "done"
+    assert done["stats"]["inferences"] > 0
+    assert done["stats"]["packs"] == sum(one["event"] == "pack" for one in said) > 0
+    assert (folder / "boards" / "board-4" / "machine").is_dir()
+
+
+def events(log: Path) -> list[str]:
+    """The lines of a board's log that are its console's, and not MicroPython's own."""
+    return [line for line in log.read_text().splitlines() if line.startswith("{")]
 
 
 @pytest.fixture
