@@ -41,7 +41,7 @@ def suite_runs(request):
     if not runs:
         with ThreadPoolExecutor(len(TARGETS)) as pool:
             runs.update(zip(TARGETS, pool.map(run, TARGETS), strict=True))
-        lines = matrix(list(runs.values()))
+        lines = suite.matrix(list(runs.values()))
         summary.say(request.config, "the firmware's tests on every target", lines)
     return runs
 
@@ -50,15 +50,3 @@ def suite_runs(request):
 def suite_run(request, suite_runs):
     """What came of them on one target."""
     return suite_runs[request.param]
-
-
-def matrix(runs):
-    """The lines of a table of all modules on all targets, and what each target is."""
-    for row in suite.matrix(runs):
-        module = f"{row.pop('module'):24}"
-        yield module + "".join(f"{name} {cell:24}" for name, cell in row.items())
-    for run in runs:
-        yield (
-            f"{run.target}: {run.about.machine}, {run.about.implementation} {run.about.version}, "
-            f"{run.about.heap_bytes or 'unbounded'} bytes of heap, {run.seconds:.0f} s"
-        )

@@ -4,7 +4,7 @@ import pytest
 
 from tools.errors import UsageError
 from tools.hil import suite
-from tools.hil.target import TargetError
+from tools.hil.target import About, TargetError
 from tools.hil.targets import open_target
 
 
@@ -43,3 +43,26 @@ def test_a_target_that_is_not_there_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("FOGLINE_MICROPYTHON", "/bin/true")
     with pytest.raises(TargetError, match="FOGLINE_MICROPYTHON"):
         open_target("unix")
+
+
+def test_the_matrix_says_what_ran_where_and_what_ran_nowhere():
+    def run_of(target, heap_bytes, *results):
+        about = About("micropython", "1.27.0", f"{target} machine", heap_bytes, None, 6)
+        return suite.Run(target, about, "", [suite.Result("test_a", *one) for one in results], 3.2)
+
+    one = run_of("one", 1000, ("test_x", "passed", 1000), ("test_y", "skipped"))
+    two = run_of(
+        "another", None, ("test_x", "failed", None, None, None, "no"), ("test_y", "passed")
+    )
+    lines = suite.matrix([one, two])
+    assert lines == [
+        "        one             another",
+        "test_a  1/2, 1 skipped  1/2, 1 failed",
+        "all     1/2, 1 skipped  1/2, 1 failed",
+        "one: one machine, micropython 1.27.0, 1000 bytes of heap, 3 s",
+        "another: another machine, micropython 1.27.0, unbounded heap, 3 s",
+        "every test ran on one of these targets at least",
+    ]
+    assert suite.matrix([one])[-1] == "on none of these targets: test_a.test_y"
+    large = run_of("one", 1000, ("test_x", "passed", 9000), ("test_y", "memory", 1000))
+    assert suite.matrix([large])[1] == "test_a  1/2, 1 memory, 1 in a larger heap"

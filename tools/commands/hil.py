@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +30,7 @@ from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
 
 if TYPE_CHECKING:
+    from tools.hil.suite import Result
     from tools.hil.target import Target
 
 app = new_app("Run the firmware's tests on boards, real and emulated.")
@@ -110,7 +112,7 @@ def hil_run(
                 highlight=False,
                 markup=False,
             )
-            runs.append(suite.run(opened, wanted, sha256, _tell))
+            runs.append(suite.run(opened, wanted, sha256, partial(_tell, opened.name)))
         finally:
             opened.close()
     result = {
@@ -122,10 +124,8 @@ def hil_run(
     }
     if json_file is not None:
         write_out(json_file, (json.dumps(result, indent=1) + "\n").encode())
-    report({"passed": suite.matrix(runs)}, None)
-    nowhere = suite.not_run_anywhere(runs)
-    if nowhere:
-        console.print(f"ran on no target asked for: {', '.join(nowhere)}", highlight=False)
+    for line in suite.matrix(runs):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     bad = [one.target for one in runs if not one.good]
     if bad:
         raise ToolError(f"tests failed on {', '.join(bad)}; the lines above say which and why")
@@ -257,14 +257,13 @@ def hil_show(
             console.print(f"{result:8}{name}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _tell(one: object) -> None:
-    from tools.hil.suite import Result
-
-    assert isinstance(one, Result)
-    heap = f"{one.before_bytes} -> {one.after_bytes}" if one.before_bytes is not None else ""
-    line = f"{one.result:8}{one.module}.{one.test}  {heap}"
-    if one.heap_bytes is not None and heap:
-        line += f" of {one.heap_bytes}"
+def _tell(target: str, one: Result) -> None:
+    line = f"{target}  {one.result:7} {one.module}.{one.test}"
+    if one.before_bytes is not None and one.heap_bytes is not None:
+        line += f"  {one.before_bytes} -> {one.after_bytes} of {one.heap_bytes}"
+    if one.why and one.result == "skipped":
+        line += f"  {one.why}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if one.result == "failed" or (one.result == "skipped" and one.why):
-        console.print(f"        {one.why}", highlight=False, markup=False, soft_wrap=True)
+    if one.why and one.result in ("failed", "memory"):
+        text = textwrap.indent(one.why.rstrip(), "    ")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)

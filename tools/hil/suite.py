@@ -160,25 +160,17 @@ def run(
     """Run modules on a target. Raises TargetError when it stops answering."""
     started = time.monotonic()
     done = Run(target.name, target.about(), firmware_sha256)
-    wanted = list(wanted)
-    able = []
-    for module in wanted:
-        runnable = []
-        for test in module.tests:
-            missing = module.lacks(test, target.capabilities)
-            if missing:
-                why = f"needs {', '.join(missing)}"
-                _keep(done, Result(module.name, test, "skipped", why=why), tell)
-            else:
-                runnable.append(test)
-        if runnable:
-            able.append(replace(module, tests=tuple(runnable)))
-    files = {**firmware_for(done.about), **tests_for(done.about, [m.name for m in able])}
-    target.put(files)
+    parts = [_split(module, target.capabilities) for module in wanted]
+    names = [able.name for able, _ in parts if able.tests]
+    target.put({**firmware_for(done.about), **tests_for(done.about, names)})
     heap = done.about.heap_bytes
     again: list[Module] = []
     grows = isinstance(target, _HasLargeHeap)
-    for module in able:
+    for module, skipped in parts:
+        for one in skipped:
+            _keep(done, one, tell)
+        if not module.tests:
+            continue
         if grows and Capability.LARGE_HEAP in module.needs:
             again.append(module)
             continue
@@ -201,6 +193,18 @@ def run(
         target.with_heap(None)
     done.seconds = time.monotonic() - started
     return done
+
+
+def _split(module: Module, capabilities: frozenset[str]) -> tuple[Module, list[Result]]:
+    """What of a module can run, and the rest with what it lacks."""
+    lacking = {test: module.lacks(test, capabilities) for test in module.tests}
+    skipped = [
+        Result(module.name, test, "skipped", why=f"needs {', '.join(missing)}")
+        for test, missing in lacking.items()
+        if missing
+    ]
+    able = tuple(test for test, missing in lacking.items() if not missing)
+    return replace(module, tests=able), skipped
 
 
 def _keep(done: Run, one: Result, tell: Callable[[Result], None]) -> None:
@@ -253,21 +257,46 @@ def _run_module(target: Target, module: Module, heap: int | None) -> list[Result
     ]
 
 
-def matrix(runs: Sequence[Run]) -> list[dict[str, object]]:
-    """Give one row per module: how many tests passed on each target, of how many."""
-    rows: list[dict[str, object]] = []
-    names = dict.fromkeys(one.module for run_ in runs for one in run_.results)
-    for name in sorted(names):
-        row: dict[str, object] = {"module": name}
-        for run_ in runs:
-            mine = [one.result for one in run_.results if one.module == name]
-            text = f"{mine.count('passed')}/{len(mine)}"
-            for other in ("failed", "memory", "skipped"):
-                if mine.count(other):
-                    text += f", {mine.count(other)} {other}"
-            row[run_.target] = text
-        rows.append(row)
-    return rows
+def matrix(runs: Sequence[Run]) -> list[str]:
+    """Give lines of a table: how many tests of each module passed on each target, of how many.
+
+    Below it, what each target is, and whether every test ran on one of them.
+    """
+    names = sorted({one.module for run_ in runs for one in run_.results})
+    rows = [["", *(run_.target for run_ in runs)]]
+    rows += [[name, *(_cell(run_, name) for run_ in runs)] for name in names]
+    rows.append(["all", *(_cell(run_, None) for run_ in runs)])
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    lines = [
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    for run_ in runs:
+        about = run_.about
+        heap = "unbounded" if about.heap_bytes is None else f"{about.heap_bytes} bytes of"
+        lines.append(
+            f"{run_.target}: {about.machine}, {about.implementation} {about.version}, {heap} heap, "
+            f"{run_.seconds:.0f} s"
+        )
+    nowhere = not_run_anywhere(runs)
+    if nowhere:
+        lines.append(f"on none of these targets: {', '.join(nowhere)}")
+    else:
+        lines.append("every test ran on one of these targets at least")
+    return lines
+
+
+def _cell(run_: Run, module: str | None) -> str:
+    """How a module's tests went on a target; all tests' if none is named."""
+    mine = [one for one in run_.results if module in (None, one.module)]
+    results = [one.result for one in mine]
+    text = f"{results.count('passed')}/{len(mine)}"
+    for other in ("failed", "memory", "skipped"):
+        if results.count(other):
+            text += f", {results.count(other)} {other}"
+    usual = run_.about.heap_bytes
+    larger = sum(one.heap_bytes not in (None, usual) for one in mine)
+    return text + (f", {larger} in a larger heap" if larger else "")
 
 
 def not_run_anywhere(runs: Sequence[Run]) -> list[str]:
