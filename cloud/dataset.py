@@ -5,15 +5,19 @@
     transactions/<heights>.parquet                            every transaction, chain order
     verdicts/<heights>.parquet                                what the boards' models said
     faults/<heights>.parquet                                  which sensors failed, once per pack
+    labels/<heights>.parquet                                  what engineers said, chain order
+    starts/<heights>.parquet                                  when boards' clocks began
+    releases/<heights>.parquet                                which models and firmware
 
 A row of a board that did not know the time has `boot` and `up_s` instead: which start of the board
 it was, and how long it had been up. Once the board has said when that start was, `time` follows
-(and `corrected` is true), here or when the data set is read; before, such rows are left out of what
-is read, and stand under the day of their block.
+(and `corrected` is true), here or when the data set is read (from `starts`, `time` + `up_s`);
+before, such rows are left out of what is read, and stand under the day of their block.
 
 A file is named by the first and last height of the blocks it was made of. Files above the height
 in `state.json` are left over from a crash: they are not read, and removed before the next write,
-so that nothing is ever there twice.
+so that nothing is ever there twice. What is read depends on the blocks alone, not on how they came
+to be in files.
 """
 
 from __future__ import annotations
@@ -22,11 +26,11 @@ import fcntl
 import json
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -34,75 +38,24 @@ import pyarrow.parquet as pq
 
 from fog_node.protocol.block import Block
 from fog_node.protocol.clocks import Start
+from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import kid_hex
-from fog_node.protocol.merkle import root
-from fog_node.protocol.senml import Pack, Reading
-from fog_node.protocol.transactions import DatasetReference, PackBody, Transaction
+from fog_node.protocol.labels import Image, PackSpan, Target, TimeSpan
+from fog_node.protocol.transactions import Release
 
 from .chain_view import ChainView, EnrolledDevice
+from .dataset_tables import channel_column, complete, partition, tables
 from .errors import DatasetError
+from .labels import Labels, SealedLabel
 from .readings import Readings
 from .recording import read_csv
 
-FORMAT = 2
+FORMAT = 3
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
 MAX_STATE_BYTES = 256 * 1024 * 1024
 _SUFFIX = ".parquet"
-_SECONDS_PER_DAY = 86_400
 _COLLECT_ANEW = "remove the directory and collect anew; nothing is lost, the chain has it all"
-
-_ROW_FIELDS = {
-    "device": pa.string(),
-    "device_type": pa.string(),
-    "sequence": pa.int64(),
-    "row": pa.int32(),
-    "height": pa.int64(),
-    "transaction": pa.string(),
-    "time": pa.float64(),
-    "corrected": pa.bool_(),
-    "boot": pa.int64(),
-    "up_s": pa.float64(),
-}
-_TRANSACTIONS = pa.schema(
-    {
-        "id": pa.string(),
-        "height": pa.int64(),
-        "index": pa.int32(),
-        "kind": pa.string(),
-        "signer": pa.string(),
-        "sequence": pa.int64(),
-    }
-)
-_VERDICTS = pa.schema(
-    {
-        "device": pa.string(),
-        "sequence": pa.int64(),
-        "time": pa.float64(),
-        "corrected": pa.bool_(),
-        "boot": pa.int64(),
-        "up_s": pa.float64(),
-        "score": pa.int64(),
-        "anomaly": pa.bool_(),
-        "output": pa.string(),
-        "model": pa.string(),
-        "height": pa.int64(),
-    }
-)
-
-_FAULTS = pa.schema(
-    {
-        "device": pa.string(),
-        "sequence": pa.int64(),
-        "time": pa.float64(),
-        "corrected": pa.bool_(),
-        "boot": pa.int64(),
-        "up_s": pa.float64(),
-        "sensor": pa.string(),
-        "code": pa.string(),
-        "height": pa.int64(),
-    }
-)
 
 
 class SealedFault(NamedTuple):
@@ -140,6 +93,42 @@ class SealedVerdict(NamedTuple):
     output: bytes
     model: bytes
     height: int
+
+
+class SealedPack(NamedTuple):
+    """A pack as the chain has it.
+
+    Attributes:
+        id: of the transaction.
+        height, place: of its block, and its place in that, from 1.
+        block_time: s since 1970.
+        device: key id; `sequence`, its number.
+        rows: how many it has.
+    """
+
+    id: bytes
+    height: int
+    place: int
+    block_time: float
+    device: bytes
+    sequence: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class SealedRelease:
+    """A release as it is on the chain.
+
+    Attributes:
+        id: of the transaction.
+        height: of the block.
+        member: name of who released it.
+    """
+
+    id: bytes
+    height: int
+    member: str
+    release: Release
 
 
 class Dataset:
@@ -194,13 +183,14 @@ class Dataset:
                 f"{self._directory}: is of the chain {self._view.chain_id.hex()}",
                 "use another directory for another consortium",
             )
+        before = {} if self._view is None else self._view.devices
         name = f"{heights[0]:010d}-{heights[-1]:010d}{_SUFFIX}"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._remove_leftovers()
                 self._is_clean = False
-                for folder, table in _tables(blocks, view.devices):
+                for folder, table in tables(blocks, before, view):
                     _save(self._directory / folder / name, _parquet(table))
                 _save(self._directory / STATE_FILE, _encode_view(view))
         except OSError as error:
@@ -211,12 +201,15 @@ class Dataset:
         self._is_clean = True
         self._view = view
 
-    def readings(self, device_type: str, device: bytes | None = None) -> dict[bytes, Readings]:
+    def readings(
+        self, device_type: str, device: bytes | None = None, height: int | None = None
+    ) -> dict[bytes, Readings]:
         """Sealed readings of each board of a type, in the board's own order.
 
         Args:
             device_type: as enrolled.
             device: key id, where only one board is wanted.
+            height: as they were known after this block; None: after the latest one.
 
         Returns:
             Key id to readings; boards without any are left out.
@@ -224,75 +217,81 @@ class Dataset:
         Raises:
             DatasetError: no such type or board, or a damaged file.
         """
-        devices = self._of_type(device_type)
+        devices = self.of_type(device_type)
         if device is not None:
-            if device not in devices:
-                raise DatasetError(
-                    f"{self._directory}: {kid_hex(device)} is no {device_type} up to block "
-                    f"{self.height}",
-                    "check the key id, or collect later blocks",
-                )
-            devices = {device: devices[device]}
-        folder = f"readings/{_partition('device_type', device_type)}"
-        table = self._read(folder, set(map(kid_hex, devices)))
+            devices = self.among(devices, (device,), device_type)
+        folder = f"readings/{partition('device_type', device_type)}"
+        table = self._read(folder, set(map(kid_hex, devices)), height=height)
         if table is None:
             return {}
+        starts = self._starts(devices, height)
         found = {}
         kids = np.array(table["device"].to_pylist(), np.str_)
         for kid, enrolled in devices.items():
             rows = np.flatnonzero(kids == kid_hex(kid))
             if len(rows):
-                readings = _as_readings(table.take(rows), enrolled)
+                readings = _as_readings(table.take(rows), enrolled, starts[kid])
                 if len(readings):
                     found[kid] = readings
         return found
 
     def verdicts(self, device_type: str) -> list[SealedVerdict]:
         """Verdicts of all boards of a type, in chain order; raises DatasetError."""
-        devices = self._of_type(device_type)
-        table = self._read("verdicts", set(map(kid_hex, devices)))
-        found = []
-        for row in [] if table is None else table.to_pylist():
-            _complete(row, devices[bytes.fromhex(row["device"])].starts)
-            if row["time"] is not None:
-                found.append(_as_verdict(row))
-        return found
+        return [_as_verdict(row) for row in self._timed("verdicts", device_type)]
 
     def faults(self, device_type: str) -> list[SealedFault]:
         """Sensors that failed on boards of a type, in chain order; raises DatasetError."""
-        devices = self._of_type(device_type)
-        table = self._read("faults", set(map(kid_hex, devices)))
+        return [
+            SealedFault(
+                bytes.fromhex(row["device"]),
+                row["time"],
+                row["sensor"],
+                row["code"],
+                row["height"],
+            )
+            for row in self._timed("faults", device_type)
+        ]
+
+    def packs(self, devices: Collection[bytes], height: int | None = None) -> list[SealedPack]:
+        """Packs of these boards up to a block, in chain order; raises DatasetError."""
+        table = self._read("transactions", set(map(kid_hex, devices)), "signer", height)
+        return [
+            SealedPack(
+                id=bytes.fromhex(row["id"]),
+                height=row["height"],
+                place=row["index"],
+                block_time=row["block_time"],
+                device=bytes.fromhex(row["signer"]),
+                sequence=row["sequence"],
+                rows=row["rows"],
+            )
+            for row in ([] if table is None else table.to_pylist())
+            if row["kind"] == "pack"
+        ]
+
+    def labels(self, height: int | None = None) -> Labels:
+        """What engineers have said up to a block; raises DatasetError."""
+        table = self._read("labels", height=height)
+        return Labels([_as_label(row) for row in ([] if table is None else table.to_pylist())])
+
+    def releases(self) -> list[SealedRelease]:
+        """Releases of models and firmware, in chain order; raises DatasetError."""
+        table = self._read("releases")
         found = []
         for row in [] if table is None else table.to_pylist():
-            device = bytes.fromhex(row["device"])
-            _complete(row, devices[device].starts)
-            if row["time"] is not None:
-                found.append(
-                    SealedFault(device, row["time"], row["sensor"], row["code"], row["height"])
-                )
+            try:
+                release = Release.decode(row["payload"])
+            except ProtocolError as error:
+                raise DatasetError(
+                    f"{self._directory}: release {row['id']} is damaged ({error})", _COLLECT_ANEW
+                ) from error
+            found.append(
+                SealedRelease(bytes.fromhex(row["id"]), row["height"], row["member"], release)
+            )
         return found
 
-    def reference(self, device_type: str) -> DatasetReference:
-        """What a release says of its data: all packs of a type, up to this height.
-
-        Raises:
-            DatasetError: no such type, no pack of it, or a damaged file.
-        """
-        table = self._read("transactions", set(map(kid_hex, self._of_type(device_type))), "signer")
-        packs = [row for row in table.to_pylist() if row["kind"] == "pack"] if table else []
-        if not packs:
-            raise DatasetError(
-                f"{self._directory}: holds no readings of {device_type} up to block {self.height}",
-                "collect later blocks, when its boards have sent some",
-            )
-        return DatasetReference(
-            root=root([bytes.fromhex(pack["id"]) for pack in packs]),
-            count=len(packs),
-            first=packs[0]["height"],
-            last=packs[-1]["height"],
-        )
-
-    def _of_type(self, device_type: str) -> dict[bytes, EnrolledDevice]:
+    def of_type(self, device_type: str) -> dict[bytes, EnrolledDevice]:
+        """Boards of a type by key id, in the order of their enrolment; raises DatasetError."""
         found = {device.kid: device for device in self.devices() if device.type == device_type}
         if not found:
             known = ", ".join(sorted({device.type for device in self.devices()})) or "none"
@@ -302,18 +301,81 @@ class Dataset:
             )
         return found
 
-    def _read(self, folder: str, wanted: Collection[str], column: str = "device") -> Any:
-        """Read the rows in whose `column` is one of `wanted`, in the order of heights."""
+    def among(
+        self, devices: Mapping[bytes, EnrolledDevice], wanted: Collection[bytes], device_type: str
+    ) -> dict[bytes, EnrolledDevice]:
+        """Those of `devices` that are wanted; DatasetError where one is not among them."""
+        for kid in wanted:
+            if kid not in devices:
+                raise DatasetError(
+                    f"{self._directory}: {kid_hex(kid)} is no {device_type} up to block "
+                    f"{self.height}",
+                    "check the key id, or collect later blocks",
+                )
+        return {kid: device for kid, device in devices.items() if kid in wanted}
+
+    def _timed(self, folder: str, device_type: str) -> Iterator[dict[str, Any]]:
+        """Rows of boards of a type, in chain order, but those whose time is not known."""
+        devices = self.of_type(device_type)
+        table = self._read(folder, set(map(kid_hex, devices)))
+        starts = self._starts(devices, None)
+        for row in [] if table is None else table.to_pylist():
+            complete(row, starts[bytes.fromhex(row["device"])])
+            if row["time"] is not None:
+                yield row
+
+    def _starts(
+        self, devices: Collection[bytes], height: int | None
+    ) -> defaultdict[bytes, list[Start]]:
+        """All starts that boards have told of up to a block."""
+        found: defaultdict[bytes, list[Start]] = defaultdict(list)
+        table = self._read("starts", set(map(kid_hex, devices)), height=height)
+        for row in [] if table is None else table.to_pylist():
+            by = row["by"]
+            found[bytes.fromhex(row["device"])].append(
+                Start(
+                    row["boot"],
+                    round(row["time"] * 1000),
+                    int(by) if len(by) == 1 else bytes.fromhex(by),
+                    row["sequence"],
+                )
+            )
+        return found
+
+    def _read(
+        self,
+        folder: str,
+        wanted: Collection[str] | None = None,
+        column: str = "device",
+        height: int | None = None,
+    ) -> Any:
+        """Read rows in the order of heights.
+
+        Args:
+            folder: of the table.
+            wanted: only rows in whose `column` is one of these; None: all rows.
+            column: see `wanted`.
+            height: only rows up to this block.
+        """
+        last = self.height if height is None else min(height, self.height)
         paths = [
             path
             for path in sorted(self._directory.glob(f"{folder}/**/*{_SUFFIX}"))
-            if _heights(path)[1] <= self.height
+            if _heights(path)[1] <= self.height and _heights(path)[0] <= last
         ]
+        filters: list[Any] = [("height", "<=", last)]
+        if wanted is not None:
+            filters.append((column, "in", set(wanted)))
         parts = []
         for path in sorted(paths, key=_heights):
             try:
                 parts.append(
-                    pq.read_table(path, partitioning=None, filters=[(column, "in", set(wanted))])
+                    pq.read_table(
+                        path,
+                        partitioning=None,
+                        filters=filters,
+                        page_checksum_verification=True,
+                    )
                 )
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{path}: cannot be read ({error})", _COLLECT_ANEW) from error
@@ -357,170 +419,21 @@ def _heights(path: Path) -> tuple[int, int]:
         ) from None
 
 
-def _partition(key: str, value: str) -> str:
-    # A device type may hold any printable character, a slash among them.
-    return f"{key}={quote(value, safe='')}"
-
-
-def _channel_column(name: str) -> str:
-    """Column of a channel: its name, unless that is taken; two channels never share one."""
-    return f"channel:{name}" if name in _ROW_FIELDS or name.startswith("channel:") else name
-
-
-def _day(time: float) -> str:
-    return str(np.datetime64(int(time // _SECONDS_PER_DAY), "D"))
-
-
-def _tables(
-    blocks: Sequence[Block], devices: dict[bytes, EnrolledDevice]
-) -> Iterator[tuple[str, Any]]:
-    """Give each table that the blocks make, with its folder."""
-    listed: list[dict[str, Any]] = []
-    judged: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    partitions: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for block in blocks:
-        for index, transaction in enumerate(block.transactions, start=1):
-            listed.append(
-                {
-                    "id": transaction.id.hex(),
-                    "height": block.height,
-                    "index": index,
-                    "kind": transaction.kind,
-                    "signer": kid_hex(transaction.signer),
-                    "sequence": transaction.sequence,
-                }
-            )
-            if isinstance(transaction.body, PackBody):
-                pack = transaction.body.pack
-                device = devices[transaction.signer]
-                for row in _rows(transaction, pack, block.height, device):
-                    _complete(row, device.starts)
-                    day = block.coinbase.time / 1000 if row["time"] is None else row["time"]
-                    partitions[device.type, _day(day)].append(row)
-                for verdict in _judged(transaction, pack, block.height):
-                    _complete(verdict, device.starts)
-                    judged.append(verdict)
-                for fault in _failed(transaction, pack, block.height):
-                    _complete(fault, device.starts)
-                    failed.append(fault)
-    for (device_type, day), rows in partitions.items():
-        folder = f"readings/{_partition('device_type', device_type)}/{_partition('day', day)}"
-        channels = {
-            _channel_column(name): pa.float32()
-            for device in devices.values()
-            if device.type == device_type
-            for name in device.channels
-        }
-        schema = pa.schema(_ROW_FIELDS | channels)
-        yield folder, pa.Table.from_pylist(rows, schema=schema)
-    if judged:
-        yield "verdicts", pa.Table.from_pylist(judged, schema=_VERDICTS)
-    if failed:
-        yield "faults", pa.Table.from_pylist(failed, schema=_FAULTS)
-    if listed:
-        yield "transactions", pa.Table.from_pylist(listed, schema=_TRANSACTIONS)
-
-
-def _rows(
-    transaction: Transaction, pack: Pack, height: int, device: EnrolledDevice
-) -> Iterator[dict[str, Any]]:
-    for index, (time, readings) in enumerate(_by_time(pack.readings)):
-        row = {
-            "device": kid_hex(device.kid),
-            "device_type": device.type,
-            "sequence": transaction.sequence,
-            "row": index,
-            "height": height,
-            "transaction": transaction.id.hex(),
-            **_when(pack, time),
-        }
-        for reading in readings:
-            if reading.name not in device.channels:
-                raise DatasetError(
-                    f"block {height}: {kid_hex(device.kid)} sends {reading.name!r}, which is "
-                    "not enrolled",
-                    "do not trust the consortium's validators: their rules forbid such a block",
-                )
-            row[_channel_column(reading.name)] = reading.value
-        yield row
-
-
-def _by_time(readings: Sequence[Reading]) -> Iterator[tuple[float, list[Reading]]]:
-    row: list[Reading] = []
-    for reading in readings:
-        if row and reading.time != row[0].time:
-            yield row[0].time, row
-            row = []
-        row.append(reading)
-    if row:
-        yield row[0].time, row
-
-
-def _when(pack: Pack, time: float) -> dict[str, Any]:
-    """Columns that say when something of a pack was, as far as the pack knows it."""
-    if pack.clock is None or pack.has_time:
-        return {"time": time, "corrected": False, "boot": None, "up_s": None}
-    up_s = pack.clock.up_ms / 1000 + time
-    return {"time": None, "corrected": False, "boot": pack.clock.boot, "up_s": up_s}
-
-
-def _complete(row: dict[str, Any], starts: Sequence[Start]) -> None:
-    """Give a row the time that it lacks, where the board has said when it had started."""
-    if row["time"] is not None:
-        return
-    for start in starts:
-        if start.boot == row["boot"] and start.sequence > row["sequence"]:
-            row["time"] = start.time / 1000 + row["up_s"]
-            row["corrected"] = True
-            return
-
-
-def _judged(transaction: Transaction, pack: Pack, height: int) -> list[dict[str, Any]]:
-    model = "" if pack.model is None else pack.model.hex()
-    return [
-        {
-            "device": kid_hex(pack.device),
-            "sequence": transaction.sequence,
-            **_when(pack, verdict.time),
-            "score": verdict.score,
-            "anomaly": verdict.anomaly,
-            "output": verdict.output.hex(),
-            "model": model,
-            "height": height,
-        }
-        for verdict in pack.verdicts
-    ]
-
-
-def _failed(transaction: Transaction, pack: Pack, height: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "device": kid_hex(pack.device),
-            "sequence": transaction.sequence,
-            **_when(pack, fault.time),
-            "sensor": fault.sensor,
-            "code": fault.code,
-            "height": height,
-        }
-        for fault in pack.faults
-    ]
-
-
-def _as_readings(table: Any, device: EnrolledDevice) -> Readings:
+def _as_readings(table: Any, device: EnrolledDevice, starts: Sequence[Start]) -> Readings:
     """Rows in the board's order, without those whose time is not known (yet)."""
     sequence = table["sequence"].to_numpy()
-    times = table["time"].to_numpy().astype(np.float64)  # NaN where there is none
-    corrected = table["corrected"].to_numpy().astype(np.bool_)
-    if np.isnan(times).any():
-        boots = table["boot"].to_numpy()
-        for start in device.starts:
-            at = np.isnan(times) & (boots == start.boot) & (sequence < start.sequence)
-            times[at] = start.time / 1000 + table["up_s"].to_numpy()[at]
-            corrected |= at
+    times = table["time"].to_numpy().astype(np.float64)
+    # What was corrected when it was written may not have been known at the height in question.
+    boots = table["boot"].to_numpy().astype(np.float64)  # NaN where the board knew the time
+    times[~np.isnan(boots)] = np.nan
+    corrected = np.zeros(len(times), np.bool_)
+    for start in starts:
+        at = np.isnan(times) & (boots == start.boot) & (sequence < start.sequence)
+        times[at] = start.time / 1000 + table["up_s"].to_numpy()[at]
+        corrected |= at
     order = np.lexsort((table["row"].to_numpy(), sequence))
     order = order[~np.isnan(times[order])]
-    columns = [table[_channel_column(name)].to_numpy() for name in device.channels]
+    columns = [table[channel_column(name)].to_numpy() for name in device.channels]
     return Readings(
         times=times[order],
         values=np.stack(columns, axis=1).astype(np.float32, copy=False)[order],
@@ -543,9 +456,29 @@ def _as_verdict(row: dict[str, Any]) -> SealedVerdict:
     )
 
 
+def _as_label(row: dict[str, Any]) -> SealedLabel:
+    target: Target
+    if row["image"] is not None:
+        target = Image(bytes.fromhex(row["image"]))
+    elif row["from_ms"] is not None:
+        target = TimeSpan(bytes.fromhex(row["device"]), row["from_ms"], row["until_ms"])
+    else:
+        target = PackSpan(bytes.fromhex(row["device"]), row["first"], row["last"])
+    return SealedLabel(
+        transaction=bytes.fromhex(row["transaction"]),
+        position=row["position"],
+        height=row["height"],
+        member=row["member"],
+        target=target,
+        value=row["value"],
+        note=row["note"],
+        said=row["said"],
+    )
+
+
 def _parquet(table: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -593,4 +526,13 @@ def _save(path: Path, data: bytes) -> None:
             os.close(descriptor)
 
 
-__all__ = ["Dataset", "EnrolledDevice", "Readings", "SealedFault", "SealedVerdict", "read_csv"]
+__all__ = [
+    "Dataset",
+    "EnrolledDevice",
+    "Readings",
+    "SealedFault",
+    "SealedPack",
+    "SealedRelease",
+    "SealedVerdict",
+    "read_csv",
+]

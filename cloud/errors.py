@@ -4,9 +4,11 @@ CloudError
 ├── ChainError        a block that a node gave does not hold
 ├── DatasetError      the data set cannot be read or written, or lacks what was asked for
 ├── ExportError       a model cannot be run by the boards it is for
+├── LabelError        a file of labels is not as it must be
 ├── ModelError        a trained model's directory is not one, or another task's
 ├── RecordingError    a CSV recording is not as it must be
 ├── ReleaseError      a model cannot be released as it is
+├── StalledError      a node says that it has more blocks, and gives none
 └── TrainingError     there is too little, or nothing fit, to train on
 """
 
@@ -49,6 +51,14 @@ class DatasetError(CloudError):
 
 class ExportError(CloudError):
     """A trained model is not one that boards can run."""
+
+
+class LabelError(CloudError):
+    """A file of labels, or an image that one is to be of, is not as it must be."""
+
+
+class StalledError(CloudError):
+    """A node says that it has more blocks than it gives."""
 
 
 class TrainingError(CloudError):

@@ -23,6 +23,8 @@ class Readings:
             not say. Sealed readings have none.
         corrected: bool [n], whether the board did not know a row's time when it signed it, and
             said later when it had started; None where that was never so.
+        excluded: bool [n], whether an engineer's sealed label says that the row is not normal, so
+            that what is to learn normal operation must not learn from it; None without labels.
     """
 
     times: npt.NDArray[np.float64] = field(repr=False)
@@ -32,10 +34,28 @@ class Readings:
     sealed: bool
     labels: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
     corrected: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    excluded: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.times)
+
+    def rows(self, wanted: npt.NDArray[np.bool_]) -> Readings:
+        """These rows alone; `wanted` is bool [n]."""
+
+        def part(values: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+            return None if values is None else values[wanted]
+
+        return Readings(
+            self.times[wanted],
+            self.values[wanted],
+            self.channels,
+            self.sequence[wanted],
+            self.sealed,
+            part(self.labels),
+            part(self.corrected),
+            part(self.excluded),
+        )
 
     @property
     def times_ms(self) -> npt.NDArray[np.int64]:

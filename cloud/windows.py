@@ -62,18 +62,28 @@ def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> Floa
     Returns:
         The windows; `segment` numbers the rehearsals.
 
+    Windows with an excluded row are left out, and rehearsals that would calibrate on one.
+
     What a board calibrated on long ago has drifted by the time it judges; a model must see
     fresh and old calibrations of the same data.
     """
     whole = _whole_rows(readings)
+    excluded = None if readings.excluded is None else readings.excluded[whole]
     shortest = cutting.calibrate + cutting.window
     longest = cutting.calibrate + span
     runs = [
         (begin, min(end, begin + longest))
         for start, end in segments(readings.times_ms[whole], cutting.max_gap_s)
         for begin in range(start, end - shortest + 1, step)
+        if excluded is None or not excluded[begin : begin + cutting.calibrate].any()
     ]
-    return _windows(readings, whole, runs, cutting)
+    windows = _windows(readings, whole, runs, cutting)
+    if excluded is None or not len(windows.last):
+        return windows
+    counted = np.concatenate([[0], np.cumsum(excluded)])
+    stop = np.searchsorted(whole, windows.last) + 1
+    kept = counted[stop] == counted[stop - cutting.window]
+    return FloatWindows(windows.values[kept], windows.last[kept], windows.segment[kept])
 
 
 def _whole_rows(readings: Readings) -> npt.NDArray[np.int64]:

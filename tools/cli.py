@@ -15,6 +15,7 @@ from tools.commands import (
     evaluate,
     fog,
     hil,
+    label,
     model,
     predict,
     proof,
@@ -29,7 +30,20 @@ EXIT_USAGE = 2
 
 app = new_app("Readings signed on boards, sealed by a consortium, judged by models it can check.")
 app.command("demo")(demo.demo)
-for group in (consortium, fog, device, train, predict, evaluate, model, request, proof, hil, bench):
+for group in (
+    consortium,
+    fog,
+    device,
+    train,
+    predict,
+    evaluate,
+    model,
+    label,
+    request,
+    proof,
+    hil,
+    bench,
+):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

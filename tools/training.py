@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +14,26 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from cloud.collect import collect
+from cloud.collect import catch_up
 from cloud.dataset import Dataset
+from cloud.errors import DatasetError
+from cloud.label_files import read_time
+from cloud.lineage import Lineage, trace
+from cloud.selection import Query, Selection, select
+from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
-from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.keys import SigningKey, parse_kid
+from tools.errors import UsageError
 from tools.nodes import Nodes
 from tools.submit import submit
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training job: data set, boards, and where the model goes."""
+    """A training job: data set, which of it, and where the model goes."""
 
     data: Path
-    device_type: str
+    query: Query
     out: Path
     quick: bool
     seed: int
@@ -33,23 +41,77 @@ class Job:
 
 @dataclass(frozen=True)
 class Check:
-    """An evaluation: data set, boards, model, and what to hold it against."""
+    """An evaluation: data set, which of it, model, and what to hold it against.
+
+    Attributes:
+        labels: JSON of rows; None: what engineers have sealed, where the query asks for labels.
+    """
 
     data: Path
-    device_type: str
+    query: Query
     model: Path
     labels: Path | None
     plots: Path | None
 
 
+@dataclass(frozen=True)
+class Release:
+    """Which release is meant; None: whose name alone tells, and the latest version."""
+
+    name: str
+    device_type: str | None = None
+    version: int | None = None
+
+
+def query(
+    device_type: str,
+    devices: Sequence[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    *,
+    with_labels: bool = True,
+) -> Query:
+    """A query as it was typed; raises UsageError."""
+    try:
+        kids = tuple(sorted({parse_kid(kid) for kid in devices})) if devices else None
+        first, last = (
+            None if text is None else read_time(text, name)
+            for text, name in ((since, "since"), (until, "until"))
+        )
+    except (ProtocolError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    if first is not None and last is not None and first > last:
+        raise UsageError("--until: is before --since")
+    return Query(device_type, kids, first, last, with_labels)
+
+
 async def update(nodes: Nodes, founding: Founding, directory: Path) -> Dataset:
-    """Collect what a node has and the data set lacks; raises CloudError, ClientError."""
+    """Collect what the nodes have and the data set lacks; raises CloudError, ClientError."""
     dataset = await asyncio.to_thread(Dataset.open, directory)
-    async with nodes.client() as client:
-        height = (await client.status()).height
-        if height > dataset.height:
-            async with contextlib.aclosing(client.stream(dataset.height + 1)) as source:
-                await collect(source, founding, dataset, until_height=height)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client) for client in nodes.clients()]
+        await catch_up(clients, founding, dataset)
+    return dataset
+
+
+async def opened(nodes: Nodes, founding: Founding, directory: Path, *, offline: bool) -> Dataset:
+    """Open a data set, and bring it up to date unless no node is to be asked.
+
+    Raises:
+        CloudError: of another consortium, empty, or cannot be read or written.
+        ClientError: no node answers.
+    """
+    if not offline:
+        return await update(nodes, founding, directory)
+    dataset = await asyncio.to_thread(Dataset.open, directory)
+    if dataset.view is None:
+        raise DatasetError(f"{directory}: holds no data set", "collect one: leave --offline out")
+    if dataset.view.chain_id != founding.chain_id:
+        raise DatasetError(
+            f"{directory}: is of the chain {dataset.view.chain_id.hex()}, the founding file of "
+            f"{founding.chain_id.hex()}",
+            "give the founding file that it was begun with",
+        )
     return dataset
 
 
@@ -58,6 +120,7 @@ async def train_anomaly(
 ) -> dict[str, Any]:
     """Collect, train, and say what came of it; progress goes to `console`."""
     dataset = await update(nodes, founding, job.data)
+    selection = await asyncio.to_thread(select, dataset, job.query)
     from cloud.train import anomaly
 
     with Progress(console=console, transient=True) as bar:
@@ -70,15 +133,23 @@ async def train_anomaly(
 
         result = await asyncio.to_thread(
             anomaly.train,
-            dataset.readings(job.device_type),
-            job.device_type,
+            selection.readings,
+            job.query.device_type,
             job.out,
-            dataset=dataset.reference(job.device_type),
+            dataset=selection.reference,
             quick=job.quick,
             seed=job.seed,
             progress=show,
         )
-    return result.report
+    return result.report | {
+        "transactions": selection.reference.count,
+        "dataset_root": selection.reference.root.hex(),
+        "left_out_by_labels": sum(
+            int(rows.excluded.sum())
+            for rows in selection.readings.values()
+            if rows.excluded is not None
+        ),
+    }
 
 
 async def evaluate_anomaly(nodes: Nodes, founding: Founding, check: Check) -> dict[str, Any]:
@@ -86,9 +157,52 @@ async def evaluate_anomaly(nodes: Nodes, founding: Founding, check: Check) -> di
     dataset = await update(nodes, founding, check.data)
     from cloud import evaluate
 
-    labels = evaluate.load_labels(check.labels) if check.labels else {}
-    return await asyncio.to_thread(
-        evaluate.evaluate, dataset, check.device_type, check.model, labels, check.plots
+    def judge() -> dict[str, Any]:
+        if check.labels is not None:
+            labels, said = evaluate.load_labels(check.labels), str(check.labels)
+        else:
+            selection = select(dataset, check.query)
+            labels = {
+                kid: selection.labels.truth(kid, rows) for kid, rows in selection.readings.items()
+            }
+            said = _labels_used(selection)
+        device_type = check.query.device_type
+        found = evaluate.evaluate(dataset, device_type, check.model, labels, check.plots)
+        return found | {"labels": said}
+
+    return await asyncio.to_thread(judge)
+
+
+async def lineage(
+    nodes: Nodes | None, founding: Founding, directory: Path | None, wanted: Release
+) -> Lineage:
+    """What a released model was trained on, as the chain has it.
+
+    Args:
+        nodes: are asked for what the data set lacks; None: none is.
+        founding: of the consortium.
+        directory: of a data set; None: one that is not kept.
+        wanted: which release.
+    """
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))
+        # Where no node is to be asked, `Nodes()` is not.
+        dataset = await opened(nodes or Nodes(), founding, directory, offline=nodes is None)
+        return await asyncio.to_thread(
+            trace, dataset, wanted.name, wanted.device_type, wanted.version
+        )
+
+
+def _labels_used(selection: Selection) -> str:
+    reference = selection.reference.query
+    if reference is None or reference.labels is None:
+        return "none"
+    rows = [selection.labels.of_rows(kid, r) for kid, r in selection.readings.items()]
+    disputed = sum(int((each.normal & each.anomalous).sum()) for each in rows)
+    return (
+        f"{reference.labels.count} sealed transactions, root {reference.labels.root.hex()}; "
+        f"{disputed} rows are disputed and not scored"
     )
 
 

@@ -60,6 +60,21 @@ DatasetDirectory = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Data set; what it lacks is collected.")
 ]
 DeviceType = Annotated[str, typer.Option("--device-type", help="Type of the boards, as enrolled.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="KID", help="Only this board; repeatable."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Rows from then on: ISO 8601, or s since 1970."),
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Rows until then.")]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="Look at nothing that engineers have said.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Ask no node for what the data set lacks.")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look, in two minutes or less.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Recordings = Annotated[Path, typer.Option("--data", metavar="PATH", help="See above.")]

@@ -16,6 +16,7 @@ from tools.commands.common import (
     FoundingFile,
     JsonFile,
     MemberDirectory,
+    NoLabels,
     Quick,
     Recordings,
     Seed,
@@ -36,8 +37,12 @@ def evaluate_anomaly(
     data: DatasetDirectory,
     device_type: DeviceType,
     labels: Annotated[
-        Path | None, typer.Option(help='JSON {"key id": {"s since 1970": true}} of rows.')
+        Path | None,
+        typer.Option(
+            help='JSON {"key id": {"s since 1970": true}} of rows, instead of sealed labels.'
+        ),
     ] = None,
+    no_labels: NoLabels = False,
     plots: Annotated[Path | None, typer.Option(help="Directory for plots.")] = None,
     api: Api = None,
     member: MemberDirectory = None,
@@ -46,15 +51,16 @@ def evaluate_anomaly(
     """Repeat the boards' sealed verdicts with LiteRT, and score them where there are labels.
 
     Example: fogline evaluate anomaly --founding founding.cbor --data dataset --device-type pump
-    --model model --labels labels.json
+    --model model
     """
     from tools import training
 
+    query = training.query(device_type, with_labels=not no_labels)
     result = run(
         training.evaluate_anomaly(
             Nodes.of(api, member),
             consortiums.load_founding(founding),
-            training.Check(data, device_type, model, labels, plots),
+            training.Check(data, query, model, labels, plots),
         )
     )
     report(result, json_file)

@@ -16,10 +16,12 @@ from tools.commands.common import (
     new_app,
     report,
     run,
+    write_out,
 )
+from tools.errors import ToolError
 from tools.nodes import Nodes
 
-app = new_app("Release models to boards.")
+app = new_app("Release models to boards, and see what they were trained on.")
 
 
 @app.command("release")
@@ -55,6 +57,53 @@ def model_release(
         )
     )
     report(result, json_file)
+
+
+@app.command("lineage")
+def model_lineage(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    founding: FoundingFile,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Data set that was collected, as it is, or brought up to date where --api is "
+            "given, too. Without it, the whole chain is followed, and nothing is kept.",
+        ),
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Which; else the latest.")] = None,
+    device_type: Annotated[
+        str | None, typer.Option(help="Whose boards it is for, where several have that name.")
+    ] = None,
+    transactions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write each transaction here, as CSV.")
+    ] = None,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what a model was trained on, from the chain, and whether its release says the same.
+
+    The release's query is put again, and the Merkle root of what it finds is compared. Exit 1, with
+    what differs, unless all of it fits and is sealed.
+
+    Example: fogline model lineage anomaly --founding founding.cbor --data dataset
+    """
+    from tools import training
+
+    found = run(
+        training.lineage(
+            None if data is not None and not api else Nodes.of(api, member),
+            consortiums.load_founding(founding),
+            data,
+            training.Release(name, device_type, version),
+        )
+    )
+    report(found.report(), json_file)
+    if transactions is not None:
+        write_out(transactions, found.transactions().encode())
+    if not found.is_sealed:
+        raise ToolError(found.why())
 
 
 @app.command("list")

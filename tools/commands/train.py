@@ -12,13 +12,17 @@ from tools import recorded
 from tools.commands.common import (
     Api,
     DatasetDirectory,
+    Devices,
     DeviceType,
     FoundingFile,
     JsonFile,
     MemberDirectory,
+    NoLabels,
     Quick,
     Recordings,
     Seed,
+    Since,
+    Until,
     errors,
     new_app,
     report,
@@ -35,6 +39,10 @@ def train_anomaly(
     out: Annotated[Path, typer.Option(help="Directory for model, report and plots.")],
     data: DatasetDirectory,
     device_type: DeviceType,
+    device: Devices = None,
+    since: Since = None,
+    until: Until = None,
+    no_labels: NoLabels = False,
     api: Api = None,
     member: MemberDirectory = None,
     quick: Quick = False,
@@ -43,16 +51,19 @@ def train_anomaly(
 ) -> None:
     """Collect what is sealed, and train an anomaly detector that boards run.
 
+    Rows that a sealed label calls anything but normal are not learned from.
+
     Example: fogline train anomaly --founding founding.cbor --data dataset --device-type pump
     --out model --quick
     """
     from tools import training
 
+    query = training.query(device_type, device, since, until, with_labels=not no_labels)
     result = run(
         training.train_anomaly(
             Nodes.of(api, member),
             consortiums.load_founding(founding),
-            training.Job(data, device_type, out, quick, seed),
+            training.Job(data, query, out, quick, seed),
             errors,
         )
     )

@@ -12,6 +12,7 @@ import pytest
 from cloud.collect import collect
 from cloud.dataset import Dataset
 from cloud.errors import ChainError, DatasetError
+from cloud.selection import Query, select
 from fog_node.client import SealedBlock
 from fog_node.protocol import block as blocks
 from fog_node.protocol import cbor, votes
@@ -54,7 +55,7 @@ async def test_it_stops_and_resumes(pumps, tmp_path):
     for height in (1, 2, 3):
         dataset = await gather(pumps, tmp_path, first=height, until_height=height)
         assert dataset.height == height
-    assert dataset.reference(PUMP).count == 3
+    assert select(dataset, Query(PUMP)).reference.count == 3
     assert (await gather(pumps, tmp_path, first=1, until_height=2)).height == 3
 
 
@@ -64,7 +65,7 @@ async def test_small_batches_make_the_same_data_set(pumps, tmp_path, monkeypatch
     told: list[int] = []
     parts = await gather(pumps, tmp_path / "parts", progress=told.append)
     assert told == [1, 2, 3]
-    assert parts.reference(PUMP) == whole.reference(PUMP)
+    assert select(parts, Query(PUMP)).reference == select(whole, Query(PUMP)).reference
     assert parts.view == whole.view
 
 

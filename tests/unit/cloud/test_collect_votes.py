@@ -10,6 +10,7 @@ from support.small_chain import DEVICE_TYPE, START_MS, SmallChain
 from cloud.collect import collect
 from cloud.dataset import Dataset
 from cloud.errors import ChainError
+from cloud.selection import Query, select
 from fog_node.client import SealedBlock
 from fog_node.protocol.cose import parse_sign1
 from fog_node.protocol.governance import (
@@ -22,6 +23,7 @@ from fog_node.protocol.governance import (
     prove_key,
 )
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Label, Labelled, PackSpan
 from fog_node.protocol.senml import Clock
 from fog_node.protocol.transactions import Gap
 
@@ -121,6 +123,28 @@ def decide(chain, *changes):
     proposal = chain.sign(chain.validators[0], Propose(changes, "", until))
     chain.seal(proposal)
     chain.seal(*(chain.sign(key, Approve(proposal.id)) for key in chain.validators[1:3]))
+
+
+async def test_labels_under_an_old_and_a_new_key_are_of_one_member(chain, tmp_path):
+    """What the ledger takes is found in the data set; the new key corrects the old one."""
+    chain.enrol(BOARD)
+    chain.seal(chain.pack(BOARD, 1))
+    span = PackSpan(BOARD.kid, 1, 1)
+    chain.seal(chain.sign(chain.trainer, Label((Labelled(span, "anomaly"),), "", START_MS)))
+    first = await gather(chain, tmp_path / "data")
+    rows = select(first, Query(DEVICE_TYPE)).readings[BOARD.kid]
+    assert rows.excluded.tolist() == [True, True]
+    fresh, proof = new_key(chain, 502, "trainer")
+    chain.decide(RotateKey(chain.trainer.kid, fresh.public, "trainer", proof))
+    chain.seal(chain.sign(fresh, Label((Labelled(span, "normal"),), "", START_MS)))
+    dataset = await gather(chain, tmp_path / "data", first.height + 1)
+    assert [label.member for label in dataset.labels().all] == ["trainer", "trainer"]
+    assert dataset.labels().standing() == ["superseded", "stands"]
+    rows = select(dataset, Query(DEVICE_TYPE)).readings[BOARD.kid]
+    assert rows.excluded.tolist() == [False, False]
+    as_then = select(dataset, Query(DEVICE_TYPE, height=first.height))
+    assert as_then.reference == select(first, Query(DEVICE_TYPE)).reference
+    assert as_then.readings[BOARD.kid].excluded.tolist() == [True, True]
 
 
 async def test_the_votes_of_who_was_removed_do_not_count(chain, tmp_path):

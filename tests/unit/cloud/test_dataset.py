@@ -12,6 +12,7 @@ import pytest
 from cloud.chain_view import ChainView
 from cloud.dataset import Dataset, read_csv
 from cloud.errors import DatasetError, RecordingError
+from cloud.selection import Query, select
 from fog_node.protocol import senml
 from fog_node.protocol.block import parse_block
 from fog_node.protocol.merkle import root
@@ -84,7 +85,7 @@ def test_verdicts_and_reference(pumps, dataset):
         for transaction in parse_block(piece.block).transactions
         if transaction.kind == "pack"
     ]
-    reference = dataset.reference(PUMP)
+    reference = select(dataset, Query(PUMP)).reference
     assert reference.root == root(packs)
     assert (reference.count, reference.first, reference.last) == (3, 2, 3)
 
@@ -108,7 +109,7 @@ def test_failed_sensors_are_kept_and_change_no_reading(pumps, tmp_path):
     assert len(readings[first.kid]) == 5
     assert len(readings[second.kid]) == 1
     assert np.isnan(readings[first.kid].values[-1, 0])
-    assert dataset.reference(PUMP).count == 5
+    assert select(dataset, Query(PUMP)).reference.count == 5
 
 
 @pytest.mark.parametrize("last", [2, 3])
@@ -130,7 +131,7 @@ def test_a_crash_before_the_state_is_written_leaves_nothing_double(
     for height in (2, 3):
         reopened.append(*checked(pumps, height, height, reopened.view))
     assert len(reopened.readings(PUMP)[pumps.board.kid]) == 4
-    assert reopened.reference(PUMP).count == 3
+    assert select(reopened, Query(PUMP)).reference.count == 3
     assert len(reopened.verdicts(PUMP)) == 1
 
 
@@ -171,7 +172,7 @@ def test_what_is_not_there_is_named(pumps, dataset, tmp_path):
     assert enrolled_only.readings(PUMP) == {}
     assert [device.type for device in enrolled_only.devices()] == [PUMP, PUMP]
     with pytest.raises(DatasetError, match="no readings"):
-        enrolled_only.reference(PUMP)
+        select(enrolled_only, Query(PUMP))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 2}', '{"format": 1}'])
@@ -187,7 +188,7 @@ def test_a_damaged_file_is_named(pumps, dataset, tmp_path):
     damaged = next((tmp_path / "data" / "transactions").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:-20])
     with pytest.raises(DatasetError, match=damaged.name):
-        dataset.reference(PUMP)
+        select(dataset, Query(PUMP))
 
 
 def write_csv(tmp_path: Path, *lines: str) -> Path:
