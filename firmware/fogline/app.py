@@ -19,7 +19,7 @@ from .own_files import OwnFiles
 from .sampler import Sampler
 from .stats import Stats
 from .tasks import first
-from .uplink import Uplink
+from .uplink import ID_BYTES, MAX_REASON_CHARS, Uplink
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
@@ -94,10 +94,14 @@ async def _run(settings, wire):
     keeper.finish()
     stats = Stats()
 
-    def report(state, version, digest, reason):
+    def report(state, version, digest, reason, bundle=None):
         sha256 = digest and digest.hex()
         console.say("model", state=state, version=version, sha256=sha256, reason=reason)
         sampler.model_changed()
+        if state == "rejected":
+            bundle = digest
+        if bundle:
+            uplink.outcome = [bundle[:ID_BYTES], state, reason[:MAX_REASON_CHARS]]
         uplink.announce()
 
     firmware, keys = _make_firmware(flash, settings)

@@ -162,10 +162,11 @@ class Updater:
         chain_id: SHA-256 of the founding file.
         device_type: what the board is enrolled as.
         channels: names of the values in a row.
-        report: function(state, version, digest, reason). `state` is "downloading", "active",
-            "rejected" or "rolled_back". For the first and third, version and digest are the
-            bundle's as announced (version 0: not announced since the start); else they are
-            the version and the SHA-256 of the .tflite that judges now, 0 and None if none does.
+        report: function(state, version, digest, reason, bundle=None). `state` is "downloading",
+            "active", "rejected" or "rolled_back". For the first and third, version and digest are
+            the bundle's as announced (version 0: not announced since the start); else they are
+            the version and the SHA-256 of the .tflite that judges now, 0 and None if none does;
+            `bundle` is the SHA-256 of the bundle that was given up.
         judge: the Judge of the active model, where it was loaded before.
 
     Attributes:
@@ -267,6 +268,7 @@ class Updater:
         state = self._state
         self.judge = None
         gc.collect()
+        bundle = state.bundle
         previous = state.previous if state.trial else None
         if state.trial:
             state.refuse(state.bundle)
@@ -283,7 +285,7 @@ class Updater:
             if previous:
                 self._activate()
         finally:
-            self._report("rolled_back", self.version, self.digest, reason)
+            self._report("rolled_back", self.version, self.digest, reason, bundle)
         self._offer_waiting()
 
     # The download -------------------------------------------------------------------------
@@ -316,7 +318,10 @@ class Updater:
     def _offer(self, digest, size, version):
         """Begin to download a release, unless it is known or cannot be taken."""
         state = self._state
-        if digest == state.bundle or digest in state.refused:
+        if digest == state.bundle:
+            return
+        if digest in state.refused:
+            self._report("rejected", version, digest, "refused before")
             return
         if self._download.is_of(digest):
             self._version = version

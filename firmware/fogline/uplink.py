@@ -28,7 +28,8 @@ TICK_MS = 250
 ASK_TIME_MS = 10_000
 ASK_TIME_AGAIN_MS = 3_600_000
 _STATUS_NAMES = ("active", "quarantined", "revoked")
-MODEL_PREFIX_BYTES = 8
+ID_BYTES = 8  # of a SHA-256, in a status
+MAX_REASON_CHARS = 80
 # Numbers that a flash can be behind, as where one of an earlier day came back; four fit into a gap.
 MAX_RAISE = 1 << 18
 # So often has each gateway had its turn in vain before one is believed that says less is final.
@@ -71,6 +72,7 @@ class Uplink:
         self._under_way = []  # numbers sent on this connection that have no receipt yet
         self._behind = 0  # nothing is sent before a receipt for this number: a gap
         self._closing = False
+        self.outcome = None  # [bundle, state, reason] of one given up, to be told in a status
         self._ended = None
         self._connections = 0
         self._announced_ms = 0  # by the clock's `up_ms`
@@ -368,6 +370,7 @@ class Uplink:
                     ("receipt", "receipt", self._kid),
                     ("blob", "blob", self._kid),
                     ("release", "release", self._config.device_type),
+                    ("release", "offer", self._kid),
                     ("firmware", "release", self._firmware.device_type),
                 )
             )
@@ -413,13 +416,15 @@ class Uplink:
 
     def _status(self, state, nonce=None):
         digest = self._updater.digest
-        model = digest and digest[:MODEL_PREFIX_BYTES]
-        return cbor.encode(
-            {
-                "state": state,
-                "next": self._journal.next,
-                "model": model,
-                "firmware": VERSION,
-                "nonce": nonce,
-            }
-        )
+        model = digest and digest[:ID_BYTES]
+        fields = {
+            "state": state,
+            "next": self._journal.next,
+            "model": model,
+            "firmware": VERSION,
+            "nonce": nonce,
+        }
+        if nonce is not None and self.outcome is not None:
+            # Once: a gateway that offers the bundle again is told again.
+            fields["update"], self.outcome = self.outcome, None
+        return cbor.encode(fields)

@@ -673,6 +673,39 @@ def test_nothing_is_sent_before_the_gateway_is_heard():
 
 
 @clean
+def test_what_became_of_a_bundle_is_told_once_and_fits_a_status():
+    bench = Bench(0)
+    told = [b"\xff" * uplink.ID_BYTES, "rolled_back", "r" * uplink.MAX_REASON_CHARS]
+    bench.uplink.outcome = told
+    bench.connect()
+    bench.pump()
+    bench.uplink.announce()
+    bench.pump()
+    first, second = [message[1] for message in bench.client.published]
+    assert len(first) < 220  # the gateway takes 256, and numbers grow
+    assert cbor.decode(first, 256)["update"] == told
+    assert "update" not in cbor.decode(second, 256)
+
+
+class Announced(Updater):
+    def __init__(self):
+        self.payloads = []
+
+    def announce(self, payload):
+        self.payloads.append(payload)
+
+
+@clean
+def test_a_release_may_be_announced_to_the_type_or_to_this_board():
+    bench = Bench(0)
+    bench.uplink._updater = heard = Announced()
+    bench.connect()
+    for topic in ("release/water-circulation", "offer/" + KEY.kid.hex(), "offer/" + "0" * 16):
+        bench.uplink.message("fogline/gw1/" + topic, topic.encode())
+    assert len(heard.payloads) == 2, heard.payloads
+
+
+@clean
 def test_the_window_is_bounded_and_receipts_move_it():
     bench = Bench(uplink.WINDOW + 20)
     bench.connect()

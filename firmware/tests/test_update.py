@@ -117,6 +117,7 @@ class Board:
 
     def __init__(self, flash):
         self.reports = []
+        self.given_up = None  # the bundle that was rolled back
         self.updater = Updater(
             flash,
             [bytes.fromhex(RELEASES["release_key"])],
@@ -128,8 +129,9 @@ class Board:
         self.time_ms = 0
         self.updater.start()
 
-    def _report(self, state, version, digest, reason):
+    def _report(self, state, version, digest, reason, bundle=None):
         self.reports.append((state, version, digest, reason))
+        self.given_up = bundle or self.given_up
 
     def states(self):
         return [report[0] for report in self.reports]
@@ -329,11 +331,10 @@ def test_bad_releases_are_refused_for_good():
         assert reason.startswith(code), reason
         assert board.updater.version == 1
         board.judge(1)
-        count = len(board.reports)
         for known in (board, Board(flash)):
             known.announce(data, 2)
             assert known.updater.next_request() is None
-        assert len(board.reports) == count
+            assert known.reports[-1] == ("rejected", 2, digest, "refused before")
 
 
 def test_versions_only_rise():
@@ -443,6 +444,7 @@ def test_a_model_that_fails_on_trial_is_rolled_back():
     assert board.states()[-2:] == ["active", "rolled_back"]
     assert board.reports[-1][1] == 1
     assert "broken" in board.reports[-1][3]
+    assert board.given_up == hashlib.sha256(BUNDLES["v2"]).digest()
     board.judge(1)
     again = Board(flash)
     assert again.updater.version == 1

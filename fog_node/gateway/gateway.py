@@ -14,28 +14,24 @@ from pathlib import Path
 from fog_node.blobs import BlobStore
 from fog_node.ledger import Ledger
 from fog_node.protocol.block import Block
-from fog_node.protocol.cbor import decode
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.receipt import NONCE_BYTES
-from fog_node.protocol.transactions import Incident, Transaction
-from fog_node.protocol.validate import octets, text_map
+from fog_node.protocol.transactions import Incident, RolloutReport, Transaction
 
 from .admission import Admission, Message, Outcome
 from .incidents import Incidents
 from .intake import Intake
 from .mqtt import REDELIVERY_GRACE_S, Broker, MqttLine
+from .offers import Offers
 from .quarantine import Quarantine
 from .receipts import Receipts
 from .releases import Releases
 from .serial_line import Kind, PortCounts, SerialLine, SerialSettings
 from .serial_port import SerialPort
+from .statuses import parse_status
 from .topics import GET, STATUS, FromBoard, Topics
 
 log = logging.getLogger(__name__)
-
-MAX_STATUS_BYTES = 256
-_STATUS_KEYS = {"state", "next", "model", "firmware", "nonce"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,8 @@ class GatewayParts:
         ledger: of the node.
         blobs: of the node.
         quarantine: directory for refused messages.
-        submit: signs an incident as the member and admits it; called in the event loop, must
-            not block or raise.
+        submit: signs an incident or a report as the member and admits it; called in the event
+            loop, must not block or raise.
         admitted: takes what was admitted, to pass it on to the other nodes; called in the
             event loop, must not block or raise.
         cloned: takes two messages of one board with one number; as `admitted`.
@@ -88,7 +84,7 @@ class GatewayParts:
     ledger: Ledger
     blobs: BlobStore
     quarantine: Path
-    submit: Callable[[Incident], None]
+    submit: Callable[[Incident | RolloutReport], None]
     admitted: Callable[[Sequence[Transaction]], None]
     cloned: Callable[[Transaction, Transaction], None]
     is_current: Callable[[], bool] = lambda: True
@@ -134,6 +130,9 @@ class Gateway:
         self._releases = Releases(
             parts.ledger, parts.blobs, self._announce, self._send_chunk, time.monotonic
         )
+        self._offers = Offers(
+            parts.ledger, parts.blobs, self._send_offer, parts.submit, time.monotonic, _now_ms
+        )
         self._outcomes: Counter[str] = Counter()
         self._unreadable = 0
 
@@ -154,10 +153,12 @@ class Gateway:
         """A block is final here: call in the event loop, once the ledger has taken it."""
         self._receipts.committed(block)
         self._releases.refresh()
+        self._offers.refresh()
 
     def bundle_arrived(self) -> None:
         """A bundle was stored: call in the event loop."""
         self._releases.refresh()
+        self._offers.bundle_arrived()
 
     def counts(self) -> GatewayCounts:
         """What it has done so far."""
@@ -188,6 +189,12 @@ class Gateway:
         elif self._mqtt is not None:
             self._mqtt.publish(self._topics.blob(board), data, latest=False)
 
+    def _send_offer(self, board: bytes, data: bytes) -> None:
+        if self._serial.has(board):
+            self._serial.send(board, Kind.RELEASE, data)
+        elif self._mqtt is not None:
+            self._mqtt.publish(self._topics.offer(board), data)
+
     def _announce(self, device_type: str, data: bytes) -> None:
         self._serial.announce(device_type, data)
         if self._mqtt is not None:
@@ -207,6 +214,7 @@ class Gateway:
         """It has gone."""
         if port.board is not None:
             self._receipts.offline(port.board)
+            self._offers.gone(port.board)
 
     def connected(self) -> None:
         """The broker is there."""
@@ -215,6 +223,7 @@ class Gateway:
     def disconnected(self) -> None:
         """The broker is gone; when it is back, it tells again who is online."""
         self._receipts.forget_presence(self._serial.boards)
+        self._offers.forget(self._serial.boards)
 
     def received(
         self, kind: FromBoard, board: bytes | None, data: bytes, redelivered: bool
@@ -237,11 +246,13 @@ class Gateway:
 
     def _told(self, board: bytes, data: bytes) -> None:
         """Take a board's status; raises ProtocolError."""
-        nonce = _read_status(data)
-        if nonce is None:
+        status = parse_status(data)
+        if status is None:
             self._receipts.offline(board)
+            self._offers.gone(board)
         else:
-            self._receipts.online(board, nonce)
+            self._receipts.online(board, status.nonce)
+            self._offers.here(board, status)
 
     # What the intake calls
 
@@ -259,16 +270,6 @@ class Gateway:
                     self._receipts.asked(outcome.device)
             elif outcome.refusal is not None and self._incidents.report(outcome.refusal):
                 self._executor.submit(self._quarantine.keep, outcome.refusal)
-
-
-def _read_status(data: bytes) -> bytes | None:
-    """Return the nonce of a board that says it is online, None of one that is not any more."""
-    value = text_map(decode(data, MAX_STATUS_BYTES, "status"), _STATUS_KEYS, "status")
-    if value["state"] == "online":
-        return octets(value["nonce"], "status.nonce", NONCE_BYTES)
-    if value["state"] != "offline":
-        raise ProtocolError("status.state", "is neither online nor offline")
-    return None
 
 
 def _now_ms() -> int:

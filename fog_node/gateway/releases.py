@@ -1,4 +1,4 @@
-"""Releases: tells boards of the newest bundle for their type and hands it out in chunks."""
+"""Releases: tells boards of what all of their type may run, and hands bundles out in chunks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fog_node.blobs import BlobError, BlobStore
-from fog_node.ledger import Ledger, ReleaseRecord
+from fog_node.ledger import Ledger, Offered, ReleaseRecord, age
 from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.merkle import HASH_BYTES
 from fog_node.protocol.transactions import Release
 from fog_node.protocol.validate import array, octets, uint
 
 from .limits import Buckets, Rate
+from .offers import announcement
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,10 @@ class Releases:
 
     def refresh(self) -> None:
         """Announce what is new: after a block, and when a bundle has arrived."""
-        for device_type, announcement in self._announcements().items():
-            if self._announced.get(device_type) != announcement:
-                self._announced[device_type] = announcement
-                self._announce(device_type, announcement)
+        for device_type, data in self._announcements().items():
+            if self._announced.get(device_type) != data:
+                self._announced[device_type] = data
+                self._announce(device_type, data)
 
     def announce_all(self) -> None:
         """Announce everything: the broker may have forgotten."""
@@ -128,30 +129,24 @@ class Releases:
             self._send(request.board, encode([request.sha256, request.offset, total, data]))
 
     def _announcements(self) -> dict[str, bytes]:
+        state = self._ledger.state
         newest: dict[str, ReleaseRecord] = {}
-        for record in self._ledger.state.releases.values():
+        for record in state.releases.values():
             device_type = record.release.device_type
-            if not self._blobs.has(record.release.bundle) or _NOT_IN_TOPICS & set(device_type):
+            if device_type in state.offers or not self._blobs.has(record.release.bundle):
                 continue
             known = newest.get(device_type)
-            if known is None or _age(record) > _age(known):
+            if known is None or age(record) > age(known):
                 newest[device_type] = record
-        return {name: _announcement(record.release) for name, record in newest.items()}
-
-
-def _age(record: ReleaseRecord) -> tuple[int, int, str]:
-    return record.height, record.release.version, record.release.name
-
-
-def _announcement(release: Release) -> bytes:
-    return encode(
-        {
-            "bundle": release.bundle,
-            "size": release.size,
-            "name": release.name,
-            "version": release.version,
+        for_all: dict[str, Release | Offered] = {n: r.release for n, r in newest.items()}
+        for name, offer in state.offers.items():
+            if offer.stable is not None and self._blobs.has(offer.stable.bundle):
+                for_all[name] = offer.stable
+        return {
+            name: announcement(release)
+            for name, release in for_all.items()
+            if not _NOT_IN_TOPICS & set(name)
         }
-    )
 
 
 def _parse_request(board: bytes, data: bytes) -> Request:

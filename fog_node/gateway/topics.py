@@ -50,6 +50,10 @@ class Topics:
         """Where the newest release for a device type is announced, retained."""
         return f"{self._base}/release/{device_type}"
 
+    def offer(self, kid: bytes) -> str:
+        """Where a board is told of a release that is not for all of its type."""
+        return f"{self._base}/offer/{kid_hex(kid)}"
+
     def blob(self, kid: bytes) -> str:
         """Where the chunks that a board asked for go."""
         return f"{self._base}/blob/{kid_hex(kid)}"

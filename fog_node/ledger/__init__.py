@@ -7,7 +7,7 @@ from .ledger import Admission, Committed, Ledger, Snapshot
 from .mempool import Limits
 from .records import Device, ReleaseRecord
 from .rollout_records import BoardRecord, Offered, OfferRecord
-from .rollouts import newest
+from .rollouts import age
 from .state import State
 from .store import Fork, Place
 from .validation import MAX_FUTURE_MS, MAX_SEQUENCE_AHEAD, check_proposal
@@ -30,6 +30,6 @@ __all__ = [
     "ReleaseRecord",
     "Snapshot",
     "State",
+    "age",
     "check_proposal",
-    "newest",
 ]

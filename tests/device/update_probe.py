@@ -29,7 +29,7 @@ def main(directory, vectors, *wanted):
         bytes.fromhex(releases["chain_id"]),
         "test",
         releases["channels"],
-        lambda state, version, digest, reason: say(state, version, reason),
+        lambda state, version, digest, reason, bundle=None: say(state, version, reason),
     )
     updater.start()
     say("started", updater.version)

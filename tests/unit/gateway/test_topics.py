@@ -45,4 +45,5 @@ def test_other_topics_are_not_ours(topics, topic):
 def test_answers_go_where_boards_listen(topics):
     assert topics.receipt(KID) == "fogline/seoul/receipt/0123456789abcdef"
     assert topics.blob(KID) == "fogline/seoul/blob/0123456789abcdef"
+    assert topics.offer(KID) == "fogline/seoul/offer/0123456789abcdef"
     assert topics.release("water-circulation") == "fogline/seoul/release/water-circulation"
