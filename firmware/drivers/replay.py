@@ -1,25 +1,33 @@
 """Plays recorded CSV files as if the sensors were there.
 
 A file has a header, `;` between cells, a column `datetime` (`YYYY-MM-DD HH:MM:SS`, UTC) and
-the columns of `water_circulation.CSV_COLUMNS`. Any other column, labels among them, is never
-read. An empty cell is a sensor that gave nothing. A row that cannot be read is reported and
+the columns of `water_circulation.CSV_COLUMNS`, or one of each channel's own name where `channels`
+says which they are. Any other column, labels among them, is never read. An empty cell is a sensor that gave nothing. A row that cannot be read is reported and
 skipped. Files are streamed: memory does not depend on their length.
 
     {"name": "replay", "script": [
-        {"path": "normal.csv", "first": 0, "count": null}, {"wait": "model"}, ...]}
+        {"path": "normal.csv", "first": 0, "count": null}, {"wait": "model"}, ...],
+        "channels": [["coolant", "Cel", -40, 215], ...]}
 
-`first` and `count` (null: to the end) count the rows below the header, unreadable ones too.
+`first` and `count` (null: to the end) count the rows below the header, unreadable ones too. A file
+may grow: a board that has played all of it goes on with what is new when it starts again.
 """
 
-from fogline.checks import check_integer, check_map, check_text
-from fogline.errors import DriverError
+from fogline.checks import check_integer, check_list, check_map, check_number, check_text
+from fogline.errors import ConfigError, DriverError
 
-from .base import WAIT_MODEL, check_position, check_script
+from .base import WAIT_MODEL, Channel, check_position, check_script
 from .water_circulation import CHANNELS, CSV_COLUMNS
 
 MAX_LINE_BYTES = 1024
 MAX_PATH_CHARS = 255
 MAX_ROWS = 1_000_000_000
+MAX_CHANNELS = 32
+MAX_NAME_CHARS = 32
+MAX_UNIT_CHARS = 16
+MAX_VALUE = 1e9
+# RFC 8428 section 4.5.1.
+_NAME_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-:./_"
 BLOCK_BYTES = 512
 # RFC 8428 section 4.5.3: a time below 2^28 s would be relative to now.
 MIN_TIME_S = 1 << 28
@@ -35,7 +43,11 @@ class Driver:
     faults = ()
 
     def __init__(self, options, report):
-        check_map("config.driver", options, ("name", "script"))
+        check_map("config.driver", options, ("name", "script"), ("channels",))
+        self._names = CSV_COLUMNS
+        if "channels" in options:
+            self.channels = _channels(options["channels"])
+            self._names = tuple(channel.name for channel in self.channels)
         self._script = options["script"]
         check_script(self._script, ("path",), ("first", "count"))
         for index, item in enumerate(self._script):
@@ -55,7 +67,7 @@ class Driver:
         for item in self._script:
             if "path" in item:
                 lines = _Lines(item["path"])
-                _read_header(lines)
+                _read_header(lines, self._names)
                 lines.close()
 
     def sample(self):
@@ -93,7 +105,7 @@ class Driver:
 
     def _begin(self, work, row, offset):
         self._lines = _Lines(work["path"])
-        self._width, self._time_column, self._columns = _read_header(self._lines)
+        self._width, self._time_column, self._columns = _read_header(self._lines, self._names)
         if row:
             self._lines.seek(offset)
             return
@@ -184,11 +196,30 @@ def _parse_number(cell):
     return float(text)
 
 
-def _read_header(lines):
+def _channels(value):
+    """Read the option `channels`: [[name, unit, minimum, maximum], ...]."""
+    where = "config.driver.channels"
+    check_list(where, value, 1, MAX_CHANNELS)
+    channels = []
+    for index, item in enumerate(value):
+        at = f"{where}[{index}]"
+        check_list(at, item, 4, 4)
+        name, unit, minimum, maximum = item
+        check_text(at + ".name", name, MAX_NAME_CHARS, _NAME_CHARS)
+        check_text(at + ".unit", unit, MAX_UNIT_CHARS)
+        check_number(at + ".minimum", minimum, -MAX_VALUE, MAX_VALUE)
+        check_number(at + ".maximum", maximum, minimum, MAX_VALUE)
+        if any(name == other.name for other in channels) or name == "datetime":
+            raise ConfigError(at + ".name", "is another column's, too")
+        channels.append(Channel(name, unit, float(minimum), float(maximum)))
+    return tuple(channels)
+
+
+def _read_header(lines, channels):
     """Return (columns, index of datetime, index of each channel)."""
     line = lines.next()
     names = line.split(b";") if line is not None and len(line) <= MAX_LINE_BYTES else []
-    columns = [_column(lines.path, names, name) for name in CSV_COLUMNS]
+    columns = [_column(lines.path, names, name) for name in channels]
     return len(names), _column(lines.path, names, "datetime"), columns
 
 

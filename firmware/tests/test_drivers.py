@@ -151,6 +151,48 @@ def test_replay_says_that_a_part_is_empty():
 
 
 @removed
+def test_replay_takes_other_channels_than_those_of_the_test_bed():
+    write("coolant;label;datetime;speed", "80.5;x;2020-03-09 10:14:33;7")
+    channels = [["speed", "km/h", 0, 255], ["coolant", "Cel", -40, 215]]
+    driver = drivers.create(
+        {"name": "replay", "script": [{"path": CSV}], "channels": channels}, None
+    )
+    driver.open(None)
+    assert [list(channel) for channel in driver.channels] == channels
+    assert driver.sample() == (FIRST_S * 1000, [7.0, 80.5])
+
+
+def test_replay_refuses_channels_that_are_none():
+    good = ["speed", "km/h", 0, 255]
+    bad = (
+        [],
+        [good, good],
+        [good[:3]],
+        [["speed;", "km/h", 0, 255]],
+        [["datetime", "km/h", 0, 255]],
+        [["speed", "", 0, 255]],
+        [["speed", "km/h", 255, 0]],
+        [["speed", "km/h", "0", 255]],
+    )
+    for channels in bad:
+        options = {"name": "replay", "script": [{"path": CSV}], "channels": channels}
+        assert refused_setting(options).startswith("config.driver.channels")
+
+
+@removed
+def test_replay_goes_on_with_what_is_new_in_a_file_that_has_grown():
+    write(HEADER, row(33), row(34))
+    driver = replay([{"path": CSV}])
+    driver.sample()
+    driver.sample()
+    position = driver.position
+    assert driver.sample() is None
+    write(HEADER, row(33), row(34), row(35))
+    rest = everything(replay([{"path": CSV}], None, position))
+    assert [item[0] // 1000 - FIRST_S + 33 for item, _ in rest] == [35]
+
+
+@removed
 def test_replay_refuses_a_file_before_it_starts():
     for header in (HEADER.replace("Voltage", "Volt"), HEADER + ";Voltage", ""):
         write(header, row(33))
