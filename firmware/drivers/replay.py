@@ -1,9 +1,10 @@
 """Plays recorded CSV files as if the sensors were there.
 
 A file has a header, `;` between cells, a column `datetime` (`YYYY-MM-DD HH:MM:SS`, UTC) and
-the columns of `water_circulation.CSV_COLUMNS`, or one of each channel's own name where `channels`
-says which they are. Any other column, labels among them, is never read. An empty cell is a sensor that gave nothing. A row that cannot be read is reported and
-skipped. Files are streamed: memory does not depend on their length.
+the columns of `water_circulation.CSV_COLUMNS`, or, where `channels` says which they are, a
+column of each channel's name. Any other column, labels among them, is never read. An empty cell
+is a sensor that gave nothing. A row that cannot be read is reported and skipped. Files are
+streamed: memory does not depend on their length.
 
     {"name": "replay", "script": [
         {"path": "normal.csv", "first": 0, "count": null}, {"wait": "model"}, ...],

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,35 @@ VALIDATORS = ("seoul", "busan", "daegu", "jeju", "city-government")
 OPERATOR = "headquarters"
 TRAINER = "data-science"
 REGULATOR = "regulator"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who is in a consortium.
+
+    Attributes:
+        members: roles by name; validators in the order in which they are numbered.
+        trainer: whose releases the boards trust.
+    """
+
+    members: Mapping[str, frozenset[str]]
+    trainer: str
+
+    @property
+    def validators(self) -> tuple[str, ...]:
+        """Names of those who run a fog node."""
+        return tuple(name for name, roles in self.members.items() if "validator" in roles)
+
+
+CAST = Cast(
+    dict.fromkeys(VALIDATORS, consortiums.VALIDATOR_ROLES)
+    | {
+        OPERATOR: frozenset({"operator", "customer"}),
+        TRAINER: frozenset({"trainer"}),
+        REGULATOR: frozenset({"regulator"}),
+    },
+    TRAINER,
+)
 # About 30 ms of one core with a SIMD kernel: five miners must leave room on two cores.
 PARAMETERS = Parameters(
     block_interval_ms=500,
@@ -63,7 +92,12 @@ class Fleet:
     """Everything that runs beside the demo itself."""
 
     def __init__(
-        self, directory: Path, external: ExternalBroker | None, transport: Transport, devices: int
+        self,
+        directory: Path,
+        external: ExternalBroker | None,
+        transport: Transport,
+        devices: int,
+        cast: Cast = CAST,
     ) -> None:
         """Found the consortium and prepare the processes.
 
@@ -72,16 +106,15 @@ class Fleet:
             external: a broker that runs already, for boards on MQTT.
             transport: how boards reach their gateways.
             devices: how many boards there will be.
+            cast: who is in the consortium.
         """
         self.directory = directory
         self.transport = transport
+        self.validators = cast.validators
+        self._cast = cast
         self._devices = devices
-        members: dict[str, frozenset[str]] = dict.fromkeys(VALIDATORS, consortiums.VALIDATOR_ROLES)
-        members[OPERATOR] = frozenset({"operator", "customer"})
-        members[TRAINER] = frozenset({"trainer"})
-        members[REGULATOR] = frozenset({"regulator"})
         self.consortium = consortiums.create(
-            directory / "consortium", "fogline demo", members, parameters=PARAMETERS
+            directory / "consortium", "fogline demo", cast.members, parameters=PARAMETERS
         )
         self.founding = self.consortium.founding
         self.broker_child: Child | None = None
@@ -92,7 +125,7 @@ class Fleet:
             self.broker = BrokerAddress(
                 external.host, external.port, external.ca, external.username, external.password_file
             )
-        self.apis = {name: f"http://127.0.0.1:{free_port()}" for name in VALIDATORS}
+        self.apis = {name: f"http://127.0.0.1:{free_port()}" for name in self.validators}
         self.nodes = self._make_nodes()
         self.boards: list[Board] = []
 
@@ -103,13 +136,13 @@ class Fleet:
         command = [sys.executable, "-m", "tools.demo.broker", "--port", str(port)]
         command += ["--certificate", str(own / "tls.crt"), "--key", str(own / "tls.key")]
         root = Path(__file__).resolve().parents[2]
-        self.broker_child = Child("broker", command, self._log("broker"), cwd=root)
+        self.broker_child = Child("broker", command, self.log_file("broker"), cwd=root)
         return BrokerAddress("localhost", port, self.consortium.authority_certificate)
 
     def _make_nodes(self) -> dict[str, Child]:
-        ports = {name: free_port() for name in VALIDATORS}
+        ports = {name: free_port() for name in self.validators}
         nodes = {}
-        for name in VALIDATORS:
+        for name in self.validators:
             own = self.directory / "nodes" / name
             configuration, _ = fog.init(
                 own,
@@ -130,7 +163,7 @@ class Fleet:
             command = [sys.executable, "-m", "tools.cli", "fog", "run"]
             command += ["--config", str(configuration)]
             root = Path(__file__).resolve().parents[2]
-            nodes[name] = Child(name, command, self._log(name), cwd=root)
+            nodes[name] = Child(name, command, self.log_file(name), cwd=root)
         return nodes
 
     def _mqtt_section(self) -> dict[str, Any]:
@@ -148,7 +181,7 @@ class Fleet:
     def _serial_section(self, name: str) -> dict[str, Any]:
         if self.transport != "serial":
             return {}
-        boards = range(VALIDATORS.index(name), self._devices, len(VALIDATORS))
+        boards = range(self.validators.index(name), self._devices, len(self.validators))
         ports = [*(self._port(index) for index in boards), self._attackers_port(name)]
         return {"ports": [str(port) for port in ports]}
 
@@ -168,40 +201,39 @@ class Fleet:
     def make_boards(self, scenario: Scenario, rate_hz: float, target: str) -> None:
         """Write the boards' flash and let each make its key; the last one is a `target`."""
         micropython = find_micropython()
-        gateways = [
-            {"name": m.name, "key": m.key.xy.hex()}
-            for m in self.founding.members
-            if "gateway" in m.roles
-        ]
-        trainer = next(m for m in self.founding.members if m.name == TRAINER)
-        authority = self._broker_authority()
         for index, plan in enumerate(scenario.boards):
             name = f"board-{index + 1}"
-            turn = index % len(gateways)
-            board = Board(name, self.directory / "boards" / name, micropython, self._log(name))
+            turn = index % len(self.validators)
+            board = Board(name, self.directory / "boards" / name, micropython, self.log_file(name))
             if self.transport == "serial":
                 board.device = self._port(index)
             if index == len(scenario.boards) - 1:
                 board.target = target
-            board.configure(
-                {
-                    "chain_id": self.founding.chain_id.hex(),
-                    "device_type": DEVICE_TYPE,
-                    "board": board.target,
-                    "enterprise_number": self.founding.parameters.enterprise_number,
-                    "gateways": gateways[turn:] + gateways[:turn],
-                    **self._link_section(),
-                    "release_keys": [trainer.key.xy.hex()],
-                    "driver": plan.driver,
-                    "pack_rows": PACK_ROWS,
-                    "rate_hz": rate_hz,
-                    "outbox_bytes": 262144,
-                    "gateway_timeout_s": 10,
-                },
-                authority,
-            )
+            gateways = self.validators[turn:] + self.validators[:turn]
+            settings = self.settings(board, DEVICE_TYPE, gateways, plan.driver)
+            board.configure(settings | {"rate_hz": rate_hz}, self.broker_authority())
             self.boards.append(board)
             board.provision()
+
+    def settings(
+        self, board: Board, device_type: str, gateways: Sequence[str], driver: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What a board.json holds, for a board of this fleet; gateways in fail-over order."""
+        keys = {member.name: member.key.xy.hex() for member in self.founding.members}
+        return {
+            "chain_id": self.founding.chain_id.hex(),
+            "device_type": device_type,
+            "board": board.target,
+            "enterprise_number": self.founding.parameters.enterprise_number,
+            "gateways": [{"name": name, "key": keys[name]} for name in gateways],
+            **self._link_section(),
+            "release_keys": [keys[self._cast.trainer]],
+            "driver": driver,
+            "pack_rows": PACK_ROWS,
+            "rate_hz": 0.0,
+            "outbox_bytes": 262144,
+            "gateway_timeout_s": 10,
+        }
 
     def _link_section(self) -> dict[str, Any]:
         """How a board reaches its gateway, as board.json has it."""
@@ -218,7 +250,8 @@ class Fleet:
         }
         return {"mqtt": mqtt}
 
-    def _broker_authority(self) -> bytes:
+    def broker_authority(self) -> bytes:
+        """Certificate of the authority that boards check the broker by, DER."""
         if self.broker is None or self.broker.ca is None:
             return self.founding.authority
         certificate = x509.load_pem_x509_certificate(self.broker.ca.read_bytes())
@@ -226,7 +259,7 @@ class Fleet:
 
     def gateway_of(self, board: Board) -> str:
         """Name of the gateway that a board talks to first."""
-        return VALIDATORS[self.boards.index(board) % len(VALIDATORS)]
+        return self.validators[self.boards.index(board) % len(self.validators)]
 
     async def start(self) -> None:
         """Start broker and nodes and wait until the nodes answer."""
@@ -234,7 +267,7 @@ class Fleet:
             await self.broker_child.start()
         for node in self.nodes.values():
             await node.start()
-        for name in VALIDATORS:
+        for name in self.validators:
             await self.wait_ready(name)
 
     async def wait_ready(self, name: str) -> None:
@@ -285,5 +318,6 @@ class Fleet:
         """Delete the working folder."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _log(self, name: str) -> Path:
+    def log_file(self, name: str) -> Path:
+        """Where a process of this name writes."""
         return self.directory / "logs" / f"{name}.log"

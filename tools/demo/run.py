@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,33 +16,28 @@ from typing import Any
 from rich.console import Console
 
 from fog_node.api.models import Status
-from fog_node.client import Client, ClientError
-from fog_node.protocol.transactions import Enrol, Transaction
+from fog_node.client import Client
+from fog_node.protocol.transactions import Enrol
 from tools.errors import ToolError
 from tools.submit import submit
 
 from . import scenario as scenarios
 from .attacks import forge
-from .chain_watch import ChainWatch
 from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet, Transport
-from .processes import Child
+from .play import COMMAND_TIMEOUT_S, SETTLE_TIMEOUT_S, Play
 from .summary import FORGERIES, commit_latency_ms, committed, failures, inference
 from .view import View, bar
 
 DEFAULT_DEVICES = 4
 MAX_DEVICES = 32
 STREAM_TIMEOUT_S = 600.0
-SETTLE_TIMEOUT_S = 60.0
 TRAIN_TIMEOUT_S = 600.0
-COMMAND_TIMEOUT_S = 60.0
 # How long a validator and the broker stay dead under --chaos.
 OUTAGE_S = 3.0
-# The proof and the API calls go to a node that --chaos leaves alone.
-STEADY = VALIDATORS[4]
+# Not the node that proofs and API calls go to.
 VICTIM = VALIDATORS[0]
 TESTBED_SEED = 7
 MODEL_NAME = "anomaly"
-POLL_HEADS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,46 +90,26 @@ async def run(options: Options, console: Console) -> dict[str, Any]:
         return await Demo(options, scenario, directory, view).run()
 
 
-class Demo:
+class Demo(Play):
     """One run, step by step."""
 
     def __init__(
         self, options: Options, scenario: scenarios.Scenario, directory: Path, view: View
     ) -> None:
+        fleet = Fleet(directory, options.broker, options.transport, options.devices)
+        super().__init__(directory, view, fleet)
         self._options = options
         self._scenario = scenario
-        self._directory = directory
-        self._view = view
-        self._fleet = Fleet(directory, options.broker, options.transport, options.devices)
-        self._watch = ChainWatch(self._fleet.founding)
         self._chaos: dict[str, Any] = {}
-        self._heads: dict[str, int] = {}
         self._streaming_s = 0.0
-        self._began = time.monotonic()
 
     async def run(self) -> dict[str, Any]:
         """All steps; the processes are ended whatever happens."""
-        view, fleet = self._view, self._fleet
-        view.watch(self._figures)
-        view.step(f"readings: {self._scenario.source}")
-        ticker = asyncio.create_task(self._tick())
-        poller = asyncio.create_task(self._poll_heads())
-        follower: asyncio.Task[None] | None = None
-        try:
-            broker = "a broker and " if fleet.broker_child else ""
-            view.step(f"starting {broker}{len(VALIDATORS)} fog nodes")
-            await fleet.start()
-            async with Client([fleet.apis[STEADY], fleet.apis[VALIDATORS[3]]]) as client:
-                follower = asyncio.create_task(self._watch.follow(client))
-                return await self._steps(client, follower)
-        finally:
-            ticker.cancel()
-            poller.cancel()
-            if follower is not None:
-                follower.cancel()
-            await fleet.stop()
+        self._view.step(f"readings: {self._scenario.source}")
+        async with self._running() as client:
+            return await self._steps(client)
 
-    async def _steps(self, client: Client, follower: asyncio.Task[None]) -> dict[str, Any]:
+    async def _steps(self, client: Client) -> dict[str, Any]:
         view, fleet = self._view, self._fleet
         view.step(f"{self._options.devices} boards make their keys and are enrolled")
         await asyncio.to_thread(
@@ -150,7 +123,6 @@ class Demo:
         await self._wait(
             "all boards wait for a model and have receipts for all they signed",
             lambda: all(b.waiting and len(b.signed) < b.receipted for b in fleet.boards),
-            follower,
             STREAM_TIMEOUT_S,
         )
         self._streaming_s += time.monotonic() - began
@@ -162,16 +134,14 @@ class Demo:
         await self._wait(
             "the boards judge their readings",
             lambda: all(b.verdict_us or b.done for b in fleet.boards),
-            follower,
             STREAM_TIMEOUT_S,
         )
-        await self._attack(follower)
+        await self._attack()
         if self._options.chaos:
-            await self._make_chaos(follower)
+            await self._make_chaos()
         await self._wait(
             "all boards are done",
             lambda: all(b.done is not None for b in fleet.boards),
-            follower,
             STREAM_TIMEOUT_S,
         )
         await self._wait(
@@ -180,14 +150,14 @@ class Demo:
                 self._watch.seen.get((b.key.kid, n)) for b in fleet.boards if b.key
                 for n in b.signed
             ),
-            follower,
             SETTLE_TIMEOUT_S,
         )  # fmt: skip
         self._streaming_s += time.monotonic() - began
         view.step("boards are done; heads and states of all nodes are compared")
-        statuses = await self._settle(follower)
+        statuses = await self._settle()
         view.step("a proof is written, checked in another process, and checked with a flipped bit")
-        proof = await self._prove()
+        packs = [pack for packs in self._watch.packs.values() for pack in packs]
+        proof = await self._prove(secrets.choice(packs))
         view.step("verdicts are compared with LiteRT and with the labels")
         judged = await self._judge()
         return self._summary(statuses, trained, proof, judged)
@@ -212,7 +182,7 @@ class Demo:
         report = self._directory / "train.json"
         command = ["train", "anomaly", "--quick", "--seed", str(self._options.seed)]
         command += ["--founding", str(fleet.consortium.founding_file)]
-        command += ["--api", fleet.apis[STEADY], "--data", str(self._directory / "dataset")]
+        command += ["--api", fleet.apis[self._steady], "--data", str(self._directory / "dataset")]
         command += ["--device-type", DEVICE_TYPE, "--out", str(out), "--json", str(report)]
         await self._command("train", command, TRAIN_TIMEOUT_S)
         trained: dict[str, Any] = json.loads(report.read_text())
@@ -223,10 +193,10 @@ class Demo:
         command = ["model", "release", str(self._directory / "model"), "--name", MODEL_NAME]
         command += ["--founding", str(fleet.consortium.founding_file)]
         command += ["--key", str(fleet.consortium.member_directory(TRAINER) / "signing.key")]
-        command += ["--api", fleet.apis[STEADY]]
+        command += ["--api", fleet.apis[self._steady]]
         await self._command("release", command, COMMAND_TIMEOUT_S)
 
-    async def _attack(self, follower: asyncio.Task[None]) -> None:
+    async def _attack(self) -> None:
         board = self._fleet.boards[0]
         assert board.key is not None
         kid = board.key.kid
@@ -238,7 +208,6 @@ class Demo:
         await self._wait(
             "a board has dropped what it has receipts for",
             lambda: dropped() > 1,
-            follower,
             SETTLE_TIMEOUT_S,
         )
         self._view.step(f"four forgeries in the name of {board.name}")
@@ -249,11 +218,10 @@ class Demo:
             await self._wait(
                 f"the forgery is on the chain as {cause}",
                 lambda cause=cause: self._watch.incidents[cause] > 0,
-                follower,
                 SETTLE_TIMEOUT_S,
             )
 
-    async def _make_chaos(self, follower: asyncio.Task[None]) -> None:
+    async def _make_chaos(self) -> None:
         fleet = self._fleet
         height = self._watch.height
         victim = fleet.nodes[VICTIM]
@@ -278,7 +246,6 @@ class Demo:
             await self._wait(
                 "blocks become final again",
                 lambda: self._watch.height > height,
-                follower,
                 SETTLE_TIMEOUT_S,
             )
         self._chaos = {
@@ -293,56 +260,6 @@ class Demo:
             return "every cable pulled out and put back"
         return "broker killed and started again" if self._fleet.broker_child else "left alone"
 
-    async def _settle(self, follower: asyncio.Task[None]) -> list[Status]:
-        statuses: list[Status] = []
-
-        async def settled() -> bool:
-            statuses[:] = [await self._status(name) for name in VALIDATORS]
-            heads = {status.head for status in statuses}
-            waiting = sum(status.waiting for status in statuses)
-            return len(heads) == 1 and not waiting
-
-        with contextlib.suppress(ToolError):  # the summary says what is not equal
-            await self._wait("all heads are equal", settled, follower, SETTLE_TIMEOUT_S)
-        height = max((status.height for status in statuses), default=0)
-        await self._wait(
-            "all blocks were counted",
-            lambda: self._watch.height >= height,
-            follower,
-            SETTLE_TIMEOUT_S,
-        )
-        return statuses
-
-    async def _status(self, name: str) -> Status:
-        async with Client([self._fleet.apis[name]]) as client:
-            return await client.status()
-
-    async def _prove(self) -> dict[str, Any]:
-        """Get and check a proof by the commands, the check with the two files alone."""
-        packs = [pack for packs in self._watch.packs.values() for pack in packs]
-        chosen: Transaction = secrets.choice(packs)
-        folder = self._directory / "proof"
-        folder.mkdir()
-        proof = folder / "reading.proof"
-        command = ["proof", "get", chosen.id.hex(), "--api", self._fleet.apis[STEADY]]
-        await self._command("proof", [*command, "--out", str(proof)], COMMAND_TIMEOUT_S)
-        (folder / "founding.cbor").write_bytes(self._fleet.founding.raw)
-        verify = ["proof", "verify", "reading.proof", "--founding", "founding.cbor"]
-        verified = await self._exit_code("proof", verify, folder) == 0
-        data = bytearray(proof.read_bytes())
-        position = secrets.randbelow(len(data) * 8)
-        data[position // 8] ^= 1 << position % 8
-        (folder / "flipped.proof").write_bytes(data)
-        verify[2] = "flipped.proof"
-        refused = await self._exit_code("proof", verify, folder) == 1
-        return {
-            "transaction": chosen.id.hex(),
-            "bytes": len(data),
-            "flipped_bit": position,
-            "verified": verified,
-            "tampered_refused": refused,
-        }
-
     async def _judge(self) -> dict[str, Any]:
         """Repeat every sealed verdict with LiteRT, and score both against the labels."""
         labels = {
@@ -356,65 +273,12 @@ class Demo:
         fleet = self._fleet
         command = ["evaluate", "anomaly", "--model", str(self._directory / "model")]
         command += ["--founding", str(fleet.consortium.founding_file)]
-        command += ["--api", fleet.apis[STEADY], "--data", str(self._directory / "dataset")]
+        command += ["--api", fleet.apis[self._steady], "--data", str(self._directory / "dataset")]
         command += ["--device-type", DEVICE_TYPE]
         command += ["--labels", str(label_file), "--json", str(report)]
         await self._command("evaluate", command, TRAIN_TIMEOUT_S)
         judged: dict[str, Any] = json.loads(report.read_text())
         return judged
-
-    async def _command(self, name: str, arguments: list[str], timeout_s: float) -> None:
-        child = self._child(name, arguments, self._directory)
-        await child.start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                code = await child.wait()
-        except TimeoutError as error:
-            await child.kill()
-            raise ToolError(f"fogline {name}: took more than {timeout_s:.0f} s") from error
-        if code != 0:
-            raise ToolError(f"fogline {' '.join(arguments)}: exit {code}:\n{child.tail()}")
-
-    async def _exit_code(self, name: str, arguments: list[str], cwd: Path) -> int:
-        child = self._child(name, arguments, cwd)
-        await child.start()
-        async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            return await child.wait()
-
-    def _child(self, name: str, arguments: list[str], cwd: Path) -> Child:
-        command = [sys.executable, "-m", "tools.cli", *arguments]
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        log = self._directory / "logs" / f"{name}.log"
-        return Child(name, command, log, cwd=cwd, environment={"PYTHONPATH": path})
-
-    async def _wait(
-        self, what: str, condition: Any, follower: asyncio.Task[None], timeout_s: float
-    ) -> None:
-        def checked() -> Any:
-            if follower.done():
-                follower.result()
-            problems = [p for board in self._fleet.boards for p in board.problems]
-            if problems:
-                raise ToolError("; ".join(problems))
-            return condition()
-
-        await self._fleet.wait_for(what, checked, timeout_s)
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            self._view.tick()
-
-    async def _poll_heads(self) -> None:
-        """Ask each node for its height, for the view only."""
-        while True:
-            for name in VALIDATORS:
-                try:
-                    self._heads[name] = (await self._status(name)).height
-                except ClientError:
-                    self._heads.pop(name, None)
-            await asyncio.sleep(POLL_HEADS_S)
 
     def _figures(self) -> Mapping[str, str]:
         boards, watch = self._fleet.boards, self._watch
@@ -422,9 +286,8 @@ class Demo:
         judged = sum(len(board.verdict_us) for board in boards)
         read = sum(board.rows for board in boards)
         sealed = sum(len(packs) for packs in watch.packs.values())
-        heads = (f"{name} {self._heads.get(name, 'down')}" for name in VALIDATORS)
         return {
-            "nodes and heads": " | ".join(heads),
+            "nodes and heads": self._shown_heads(),
             "blocks": str(watch.height),
             "packs signed": str(sum(board.packs for board in boards)),
             "packs sealed": str(sealed),
