@@ -32,14 +32,32 @@ class Target(StrEnum):
     QEMU_RV32 = "qemu-rv32"
 
 
+class Scenario(StrEnum):
+    """What the boards are at."""
+
+    TESTBED = "testbed"
+    VEHICLES = "vehicles"
+
+
 def demo(
+    scenario: Annotated[
+        Scenario,
+        typer.Option(help="Water-circulation test beds, or a car maker's plants and its fleet."),
+    ] = Scenario.TESTBED,
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="Working folder, kept; else a temporary one.")
+        Path | None,
+        typer.Option("--dir", "--keep", help="Working folder, kept; else a temporary one."),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, max=32, help="How many boards.")] = 4,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, max=60, help="How many boards, or cars.  [default: 4, or 24]"),
+    ] = None,
+    weeks: Annotated[
+        int | None, typer.Option(min=3, max=12, help="Of the cars.  [default: 4]")
+    ] = None,
     replay: Annotated[
         Path | None,
-        typer.Option(help="Folder of SKAB-format CSV recordings; else a simulated test bed."),
+        typer.Option(help="Folder of CSV recordings, SKAB's or carOBD's format; else simulated."),
     ] = None,
     broker: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running broker; else an own one.")
@@ -74,12 +92,26 @@ def demo(
     """Run the whole loop on this machine: boards, five fog nodes, training, verdicts, proofs.
 
     Example: fogline demo --replay ./skab --chaos --json demo.json
+
+    Example: fogline demo --scenario vehicles --keep ./fleet; then open fleet/report.html
     """
+    if scenario is Scenario.VEHICLES:
+        if chaos or rate or broker is not None or transport is not Transport.MQTT:
+            raise UsageError("--chaos, --rate, --broker, --transport: go with --scenario testbed")
+        if target is not Target.UNIX:
+            raise UsageError("--target: goes with --scenario testbed")
+        _vehicles(directory, devices, weeks, replay, seed, json_file)
+        return
+    if weeks is not None:
+        raise UsageError("--weeks: goes with --scenario vehicles")
     from fog_node.config import split_address
     from tools.demo.fleet import ExternalBroker
-    from tools.demo.run import Options
+    from tools.demo.run import DEFAULT_DEVICES, MAX_DEVICES, Options
     from tools.demo.run import run as run_demo
 
+    devices = DEFAULT_DEVICES if devices is None else devices
+    if devices > MAX_DEVICES:
+        raise UsageError(f"--devices {devices}: at most {MAX_DEVICES} test beds")
     external = None
     if broker is not None:
         try:
@@ -100,6 +132,25 @@ def demo(
         directory, devices, replay, external, chaos, rate, seed, transport.value, target.value
     )
     summary = run(run_demo(options, console))
+    report(summary, json_file)
+    if summary["failures"]:
+        raise ToolError("the demo does not hold: " + "; ".join(summary["failures"]))
+
+
+def _vehicles(
+    directory: Path | None,
+    cars: int | None,
+    weeks: int | None,
+    replay: Path | None,
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    from tools.demo.vehicles.plan import DEFAULT_CARS, DEFAULT_WEEKS
+    from tools.demo.vehicles.run import Options
+    from tools.demo.vehicles.run import run as run_vehicles
+
+    options = Options(directory, cars or DEFAULT_CARS, weeks or DEFAULT_WEEKS, replay, seed)
+    summary = run(run_vehicles(options, console))
     report(summary, json_file)
     if summary["failures"]:
         raise ToolError("the demo does not hold: " + "; ".join(summary["failures"]))

@@ -73,6 +73,7 @@ class Board:
         signed: moment (monotonic s) at which it said it had signed a number, by number.
         verdict_us: time of each inference, microseconds, measured on the board.
         model: state of its model, as last said.
+        status: what its gateway's receipts say of its key.
         waiting, done: whether it waits for a model; its closing statistics.
         device: the gateway's end of its serial cable; None for a board on MQTT.
         target: what it is: `unix`, MicroPython's unix port, or a machine under QEMU.
@@ -94,6 +95,7 @@ class Board:
     receipted: int = 1
     verdict_us: list[int] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
+    status: str = "active"
     waiting: bool = False
     done: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
@@ -224,6 +226,8 @@ class Board:
                 self.model = event
                 if event.get("state") in ("rejected", "rolled_back"):
                     self.problems.append(f"{self.name}: model {event}")
+            case "status":
+                self.status = str(event["status"])
             case "waiting":
                 self.waiting = event.get("reason") == "model"
             case "refused":

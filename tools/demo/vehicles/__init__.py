@@ -1,0 +1,1 @@
+"""`fogline demo --scenario vehicles`: a car maker, its plants, its fleet, and the roads it uses."""

@@ -1,0 +1,433 @@
+"""The car maker's weeks: cars are built, drive and upload, and headquarters learns from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fog_node.client import Client, RefusedError
+from fog_node.protocol.transactions import Enrol, ReinstateDevice, sign_transaction
+from tools import requests
+from tools.demo.fleet import Fleet
+from tools.demo.play import SETTLE_TIMEOUT_S, Play
+from tools.demo.processes import free_port
+from tools.demo.summary import committed
+from tools.demo.view import View, bar
+from tools.errors import ToolError
+from tools.nodes import Nodes
+from tools.submit import submit, wait_final
+
+from . import falsify, infrastructure, logs, promises
+from .cast import CAST, CITY, GOVERNMENT, HEADQUARTERS, PLANTS, ROADS
+from .garage import Garage, LoggingBoard
+from .gate import Gate
+from .plan import Plan, make_plan
+
+WEEK_TIMEOUT_S = 240.0
+ANSWER_HOURS = 24.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes:
+        directory: working folder, which is kept; None for a temporary one, which is not.
+        cars: of the fleet.
+        weeks: how many are lived through.
+        replay: folder of carOBD recordings; None: simulated cars.
+        sites: how many boards stand at the roads.
+        seed: of the fleet, its faults and the learning.
+    """
+
+    directory: Path | None
+    cars: int
+    weeks: int
+    replay: Path | None
+    seed: int
+    sites: int = len(infrastructure.SITES)
+
+
+async def run(options: Options, console: Console) -> dict[str, Any]:
+    """Run it and return the summary; `summary["failures"]` is empty if all held.
+
+    Raises:
+        ToolError: something could not be started or did not come about.
+    """
+    plan = make_plan(options.cars, options.weeks, options.seed)
+    clips = logs.SIMULATED if options.replay is None else logs.read_clips(options.replay)
+    with contextlib.ExitStack() as stack:
+        if options.directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))
+        else:
+            directory = options.directory
+            if directory.exists() and any(directory.iterdir()):
+                raise ToolError(f"--dir {directory}: is not empty; name a new folder")
+        view = stack.enter_context(View(console))
+        return await Vehicles(options, plan, clips, directory, view).run()
+
+
+class Vehicles(Play):
+    """One run, step by step."""
+
+    def __init__(
+        self, options: Options, plan: Plan, clips: logs.Clips, directory: Path, view: View
+    ) -> None:
+        super().__init__(
+            directory, view, Fleet(directory, None, "mqtt", options.cars + options.sites, CAST)
+        )
+        self._options = options
+        self._plan = plan
+        self._clips = clips
+        self._logs = logs.Logs(plan, clips)
+        self._sites = infrastructure.sites(options.sites)
+        broker = self._fleet.broker
+        assert broker is not None
+        self._gate = Gate(free_port(), "127.0.0.1", broker.port)
+        self._week = 0
+        self._letters: dict[str, Any] = {}
+        self._pictures: list[dict[str, Any]] = []
+        self._falsified: list[falsify.Falsified] = []
+        self._quarantine: dict[str, Any] = {}
+
+    @property
+    def _boards(self) -> list[LoggingBoard]:
+        return [board for board in self._fleet.boards if isinstance(board, LoggingBoard)]
+
+    @property
+    def _cars(self) -> list[LoggingBoard]:
+        return self._boards[: len(self._plan.cars)]
+
+    @property
+    def _at_roads(self) -> list[LoggingBoard]:
+        return self._boards[len(self._plan.cars) :]
+
+    async def run(self) -> dict[str, Any]:
+        """All steps; the processes are ended whatever happens."""
+        self._view.step(f"readings: {self._clips.source}")
+        try:
+            async with self._running() as client:
+                return await self._steps(client)
+        finally:
+            await self._gate.shut()
+
+    async def _steps(self, client: Client) -> dict[str, Any]:
+        view, plan = self._view, self._plan
+        view.step(f"{len(plan.cars)} cars and {len(self._sites)} boards at the roads make keys")
+        await Garage(self._fleet, self._gate.port).build(plan.cars, self._sites)
+        await self._enrol(client)
+        view.step("headquarters asks the plants which lots are in which car")
+        await self._ask_for_build_sheets()
+        for week in range(1, plan.weeks + 1):
+            await self._live_a_week(week)
+            if week == plan.weeks - 1:
+                await self._falsify()
+        view.step("heads and states of all nodes are compared")
+        statuses = await self._settle()
+        return self._summary(statuses)
+
+    # The fleet ------------------------------------------------------------------------
+
+    async def _enrol(self, client: Client) -> None:
+        """Headquarters enrols the cars, each of its plant's type; and for the roads their boards.
+
+        All are sent before the first is final: each takes the member's next number.
+        """
+        key = self._fleet.consortium.signing_key(HEADQUARTERS)
+        number = (await client.signer(key.kid)).next
+        for at, board in enumerate(self._boards):
+            assert board.key is not None
+            is_car = board in self._cars
+            body = Enrol(
+                key=board.key,
+                owner=board.plant if is_car else CITY,
+                type=board.type,
+                board=board.target,
+                channels=board.channels,
+                time=_now_ms(),
+            )
+            latest = sign_transaction(key, body, self._fleet.founding.chain_id, number + at)
+            await client.submit(latest.raw)
+        await wait_final(client, latest)
+
+    async def _live_a_week(self, week: int) -> None:
+        """Cars drive and sign with no way out; then the way is open until all is final."""
+        view, cars = self._view, self._cars
+        self._week = week
+        view.step(f"week {week}: cars drive, and keep what they sign")
+        for car, board in zip(self._plan.cars, cars, strict=True):
+            board.append(self._logs.week(car, week))
+        for site, board in zip(self._sites, self._at_roads, strict=True):
+            board.append(infrastructure.site_week(site, week, self._options.seed))
+        for board in self._boards:
+            await board.start()
+        await self._wait(
+            f"every car has signed what it measured in week {week}",
+            lambda: all(car.rows == week * logs.ROWS_A_WEEK for car in cars),
+            WEEK_TIMEOUT_S,
+        )
+        kept = sum(len(car.signed) - sum(n < car.receipted for n in car.signed) for car in cars)
+        view.step(f"week {week} ends: cars upload the {kept} records that they have kept")
+        await self._gate.open()
+        held = self._quarantined_cars()
+        pictures = asyncio.create_task(self._take_pictures(week))
+        try:
+            await self._wait(
+                f"all boards but {len(held)} in quarantine have receipts for week {week}",
+                lambda: all(b.done is not None for b in self._boards if b not in held),
+                WEEK_TIMEOUT_S,
+            )
+            if held:
+                await self._reinstate(held[0])
+            await pictures
+        finally:
+            pictures.cancel()
+        await self._gate.shut()
+
+    def _quarantined_cars(self) -> list[LoggingBoard]:
+        clones = set(self._watch.clones)
+        return [car for car in self._cars if car.kid in clones]
+
+    async def _reinstate(self, car: LoggingBoard) -> None:
+        """The signalled car keeps its week until headquarters knows that the copy is gone."""
+        await self._wait(
+            f"{car.name} is told of its quarantine",
+            lambda: car.status == "quarantined",
+            WEEK_TIMEOUT_S,
+        )
+        kept = len([number for number in car.signed if number >= car.receipted])
+        self._view.step(f"{car.name} was told of its quarantine, and keeps {kept} records")
+        self._quarantine |= {"car": car.name, "signalled": True, "records_kept": kept}
+        async with self._client() as client:
+            body = ReinstateDevice(car.kid, "the copy of its flash was found", _now_ms())
+            key = self._fleet.consortium.signing_key(HEADQUARTERS)
+            await submit(client, key, body, self._fleet.founding)
+        await self._wait(
+            f"{car.name} is active again, and has receipts for all it kept",
+            lambda: car.status == "active" and car.done is not None,
+            WEEK_TIMEOUT_S,
+        )
+        self._quarantine["reinstated"] = True
+
+    # Letters ---------------------------------------------------------------------------
+
+    def _client(self) -> Client:
+        return Client([self._fleet.apis[self._steady]])
+
+    def _sender(self, member: str) -> requests.Sender:
+        node = member if member in self._fleet.apis else self._steady
+        return requests.Sender(
+            Nodes((self._fleet.apis[node],)),
+            self._fleet.founding,
+            self._fleet.consortium.signing_key(member),
+        )
+
+    async def _ask(self, member: str, provider: str | None, service: str, data: bytes) -> str:
+        sent = await requests.send(self._sender(member), service, provider, data, ANSWER_HOURS)
+        return str(sent["request"])
+
+    async def _answer(self, member: str, request: str, outcome: str, data: bytes) -> str:
+        sender = self._sender(member)
+        sent = await requests.answer(sender, bytes.fromhex(request), outcome, data)
+        return str(sent["response"])
+
+    async def _content(self, member: str, transaction: str) -> bytes:
+        """Get what came with a request or response, by its hash in the transaction."""
+        node = member if member in self._fleet.apis else self._steady
+        async with Client([self._fleet.apis[node]]) as client:
+            identity = bytes.fromhex(transaction)
+            view = await client.transaction(identity)
+            sha256 = bytes.fromhex(view.body["content"]["sha256"])
+            return await client.content(identity, sha256)
+
+    async def _ask_for_build_sheets(self) -> None:
+        asked = {
+            plant: await self._ask(HEADQUARTERS, plant, "build-sheet", b"all cars, all lots")
+            for plant in PLANTS
+        }
+        kids = {board.name: board.kid.hex() for board in self._cars}
+
+        def sheet(plant: str) -> bytes:
+            cars = {
+                car.name: {"kid": kids[car.name], "lots": dict(car.lots)}
+                for car in self._plan.cars
+                if car.plant == plant
+            }
+            return to_json({"plant": plant, "cars": cars})
+
+        answers = await asyncio.gather(
+            *(self._answer(plant, asked[plant], "done", sheet(plant)) for plant in PLANTS)
+        )
+        self._letters["build_sheets"] = dict(zip(PLANTS, answers, strict=True))
+
+    # The roads -------------------------------------------------------------------------
+
+    async def _take_pictures(self, week: int) -> None:
+        """The city asks for the week's pictures; they lie beside the chain, by their hash."""
+        cameras = [site for site in self._sites if site.type == infrastructure.CAMERA]
+        asked = await self._ask(CITY, ROADS, "camera-pictures", f"week {week}".encode())
+        for site in cameras:
+            moment, row = infrastructure.site_week(site, week, self._options.seed)[0]
+            shown = int(row["vehicles"])
+            title = f"{site.name} {moment.isoformat()}"
+            image = infrastructure.picture(site, week, shown, self._options.seed)
+            data = infrastructure.encode_png(image, title)
+            response = await self._answer(ROADS, asked, "done", data)
+            got = await self._content(CITY, response)
+            picture, said = infrastructure.decode_png(got)
+            self._pictures.append(
+                {
+                    "camera": site.name,
+                    "week": week,
+                    "response": response,
+                    "sha256": hashlib.sha256(got).hexdigest(),
+                    "bytes": len(got),
+                    "as_sent": got == data and said == title,
+                    "time": moment.timestamp(),
+                    "vehicles": infrastructure.count_vehicles(picture),
+                    "other_refused": await self._other_is_refused(response, got),
+                }
+            )
+            self._directory.joinpath("pictures").mkdir(exist_ok=True)
+            name = f"{site.name}-week-{week}.png"
+            self._directory.joinpath("pictures", name).write_bytes(got)
+
+    async def _other_is_refused(self, response: str, data: bytes) -> bool:
+        """Whether a node refuses another picture in the place of one that is on the chain."""
+        altered = bytearray(data)
+        altered[len(altered) // 2] ^= 1
+        async with self._client() as client:
+            try:
+                await client.put_content(bytes.fromhex(response), bytes(altered))
+            except RefusedError:
+                return True
+        return False
+
+    # Falsified records -----------------------------------------------------------------
+
+    async def _falsify(self) -> None:
+        """What the watermark covers is refused as replayed: it needs a week that was dropped."""
+        cars = self._cars
+        kids = [car.kid for car in cars]
+        first = {car.name: self._watch.packs[car.kid][0] for car in cars}
+        chain_id = self._fleet.founding.chain_id
+        a, b, c = (cars[index] for index in self._victims())
+        number = self._fleet.founding.parameters.enterprise_number
+        unknown, foreign = falsify.stranger(first[a.name], chain_id, number)
+        assert unknown not in kids
+        made = falsify.Falsified
+        self._falsified = [
+            made("odometer changed after signing", a.name, a.kid, "tampered",
+                 falsify.changed(first[a.name], "odometer", -3000.0)),
+            made("coolant temperature changed after signing", b.name, b.kid, "tampered",
+                 falsify.changed(first[b.name], "coolant", -20.0)),
+            made(f"a week of {b.name} in the name of another car", a.name, a.kid, "replayed",
+                 first[b.name].message.raw),
+            made("an earlier week sent again", b.name, b.kid, "replayed",
+                 first[b.name].message.raw),
+            made("a car that no plant has built", "unknown", unknown, "unknown_device", foreign),
+            made("a copy of the car's key signs another odometer", c.name, c.kid, "conflict",
+                 falsify.cloned(first[c.name], c.directory, chain_id, "odometer", -3000.0)),
+        ]  # fmt: skip
+        self._view.step(f"{len(self._falsified)} falsified records arrive")
+        for one in self._falsified:
+            owner = next((car for car in cars if car.kid == one.claimed), a)
+            await self._fleet.attack(owner.plant, one.claimed, one.message)
+        await self._wait(
+            "every falsified record is on the chain as an incident",
+            lambda: all(map(self._is_refused, self._falsified)),
+            SETTLE_TIMEOUT_S,
+        )
+        await self._wait(
+            f"{c.name} is quarantined", lambda: c.kid in self._watch.clones, SETTLE_TIMEOUT_S
+        )
+
+    def _victims(self) -> Sequence[int]:
+        """Three cars of three plants."""
+        return [
+            next(at for at, car in enumerate(self._plan.cars) if car.plant == plant)
+            for plant in PLANTS
+        ]
+
+    def _is_refused(self, one: falsify.Falsified) -> bool:
+        return any(
+            incident.digest == one.digest and incident.cause == one.cause
+            for incident in self._watch.reports
+        )
+
+    # Summary ---------------------------------------------------------------------------
+
+    def _figures(self) -> Mapping[str, str]:
+        boards, watch = self._boards, self._watch
+        rows = self._plan.weeks * len(self._plan.cars) * logs.ROWS_A_WEEK
+        read = sum(car.rows for car in self._cars)
+        return {
+            "nodes and heads": self._shown_heads(),
+            "blocks": str(watch.height),
+            "week": f"{self._week} of {self._plan.weeks}",
+            "records signed": str(sum(board.packs for board in boards)),
+            "records sealed": str(sum(len(packs) for packs in watch.packs.values())),
+            "refused": str(sum(watch.incidents.values())),
+            "progress": f"{bar(read, rows)} {read} of {rows} rows",
+        }
+
+    def _summary(self, statuses: Sequence[Any]) -> dict[str, Any]:
+        watch = self._watch
+        summary: dict[str, Any] = {
+            "scenario": "vehicles",
+            "source": self._clips.source,
+            "cars": len(self._cars),
+            "weeks": self._plan.weeks,
+            "validators": len(self._fleet.founding.validators),
+            "quorum": self._fleet.founding.quorum,
+            **committed(self._boards, watch),
+            "blocks": watch.height,
+            "heads_equal": len({status.head for status in statuses}) == 1,
+            "state_roots_equal": len({status.state_root for status in statuses}) == 1,
+            "falsified": [
+                {"what": one.what, "car": one.car, "cause": one.cause,
+                 "refused": self._is_refused(one)}
+                for one in self._falsified
+            ],
+            "quarantine": self._quarantine,
+            "infrastructure": self._roads_summary(),
+            "problems": [problem for board in self._boards for problem in board.problems],
+            "seconds": round(time.monotonic() - self._began, 1),
+        }  # fmt: skip
+        summary["failures"] = promises.broken(summary)
+        return summary
+
+    def _roads_summary(self) -> dict[str, Any]:
+        """How the government's validators have sealed what the roads say."""
+        members = {member.name: member.key.kid for member in self._fleet.founding.members}
+        government = {members[name] for name in GOVERNMENT}
+        packs = [pack for board in self._at_roads for pack in self._watch.packs.get(board.kid, [])]
+        heights = [self._watch.heights[pack.signer, pack.sequence] for pack in packs]
+        return {
+            "records": len(packs),
+            "expected": len(self._sites) * self._plan.weeks,
+            "gateways": list(GOVERNMENT),
+            "certificates_with_a_government_vote": sum(
+                bool(self._watch.voters[height] & government) for height in heights
+            ),
+            "pictures": self._pictures,
+        }
+
+
+def to_json(value: Any) -> bytes:
+    """What is sent as a letter: JSON for people and programs."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
