@@ -200,7 +200,7 @@ def _severity(car: Car, week: int) -> float:
     """From 0, nothing is wrong, towards 1."""
     if car.fault is None or week < car.fault.week:
         return 0.0
-    return min(1.0, 0.65 + 0.2 * (week - car.fault.week))
+    return min(1.0, 0.35 + 0.25 * (week - car.fault.week))
 
 
 def _overheat(rows: Sequence[Row], severity: float, chance: random.Random) -> None:
