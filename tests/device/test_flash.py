@@ -171,8 +171,12 @@ def test_a_port_that_is_not_there_or_of_no_known_kind(tmp_path, esp_images) -> N
     gone = str(tmp_path / "ttyUSB9")
     with pytest.raises(work.DeviceError, match="plug the board in"):
         flashing(esp_images, gone, asked="esp32-devkit")(gone, 0, whisper)
-    with pytest.raises(BoardError, match="what kind of board is there; give --board"):
+    with pytest.raises(work.DeviceError, match="plug the board in"):
         flashing(esp_images)(gone, 0, whisper)
+    there = tmp_path / "ttyUSB8"
+    there.touch()
+    with pytest.raises(BoardError, match=r"what kind of board is there; .*--board: esp32-c3, esp"):
+        flashing(esp_images)(str(there), 0, whisper)
     with pytest.raises(UsageError, match="--board unix: is no board that is flashed"):
         flashing(esp_images, asked="unix")
 

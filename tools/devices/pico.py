@@ -18,7 +18,7 @@ from tools.devices.drive import Drive, copy_image, find_drives, read_drive
 from tools.devices.errors import BoardError, CableError, ImageError, SilentError
 from tools.devices.identity import ask, which_board
 from tools.devices.images import Image, fitting
-from tools.devices.line import Line, open_line
+from tools.devices.line import USB_PREFIX, Line, open_line
 from tools.devices.progress import Tell
 from tools.devices.repl import Repl
 from tools.errors import ToolError
@@ -28,7 +28,6 @@ __all__ = ["Bootsel", "bootsel_on_usb", "flash_pico"]
 DRIVE_TIMEOUT_S = 25.0
 PICOTOOL_TIMEOUT_S = 180.0
 POLL_S = 0.1
-USB_PREFIX = "usb:"
 _SYSFS = Path("/sys/bus/usb/devices")
 _ADDRESS = re.compile(r"usb:(\d{1,3})-(\d{1,3})")
 

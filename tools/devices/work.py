@@ -5,7 +5,9 @@ Each step works on one board, may be repeated, and leaves a board that the same 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from tools.boards import Board, load_board
-from tools.devices.errors import BoardError, DeviceError
+from tools.devices.compiler import check_compiler
+from tools.devices.errors import BoardError, DeviceError, PortError
 from tools.devices.esp import flash_esp
 from tools.devices.fleet import Work
 from tools.devices.found import Found
 from tools.devices.identity import ask, which_board
 from tools.devices.images import Image
-from tools.devices.line import Line, open_line
+from tools.devices.line import USB_PREFIX, Line, open_line, unopened
 from tools.devices.listening import Listener
-from tools.devices.pico import USB_PREFIX, Bootsel, flash_pico
+from tools.devices.pico import Bootsel, flash_pico
 from tools.devices.progress import Tell, whisper
 from tools.devices.provision import provision
 from tools.devices.repl import Repl
@@ -41,8 +44,8 @@ def choose(found: Sequence[Found], ports: Sequence[str], *, everything: bool) ->
     """The ports to work on.
 
     Raises:
-        UsageError: nothing is plugged in, a port is named twice, or there are several boards and
-            nothing says which.
+        UsageError: a port is named twice, or there are several boards and nothing says which.
+        PortError: nothing is plugged in.
     """
     if ports and everything:
         raise UsageError("--all: leave --port out, or name the ports alone")
@@ -51,9 +54,10 @@ def choose(found: Sequence[Found], ports: Sequence[str], *, everything: bool) ->
     if ports:
         return list(ports)
     if not found:
-        raise UsageError(
-            "no board is plugged in that hardware/boards/ knows; use a cable that carries data, "
-            "hold BOOTSEL while plugging a Pico in, or name a port with --port"
+        raise PortError(
+            "no board is plugged in that hardware/boards/ knows",
+            "use a cable that carries data, hold BOOTSEL while plugging a Pico in, or name a port "
+            "with --port",
         )
     if len(found) > 1 and not everything:
         names = ", ".join(one.port for one in found)
@@ -125,7 +129,7 @@ def flashing(
         elif len(by_port.get(port, ())) == 1:
             (method,) = by_port[port]
         else:
-            raise BoardError(f"{port}: nothing says what kind of board is there", "give --board")
+            raise _unknown(port, sorted(methods))
         if method == "esptool":
             return flash_esp(port, images, boards, asked, attempt, tell, erase=erase)
         if erase:
@@ -138,6 +142,16 @@ def flashing(
     return work
 
 
+def _unknown(port: str, kinds: Sequence[str]) -> DeviceError:
+    """The error for a port of which nothing says what to do there."""
+    if "://" not in port and not Path(port).exists():
+        return unopened(port, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    return BoardError(
+        f"{port}: its USB id does not say what kind of board is there",
+        f"say which with --board: {', '.join(kinds)}",
+    )
+
+
 def provisioning(
     settings: Settings,
     boards: Mapping[str, Board],
@@ -148,7 +162,13 @@ def provisioning(
     lock: bool = False,
     open_: Open = open_line,
 ) -> Work:
-    """Make the work of provisioning boards with these settings; locked ones are started."""
+    """Make the work of provisioning boards with these settings; locked ones are started.
+
+    Raises ToolError where no board could be provisioned: no such kind, no firmware, no mpy-cross.
+    """
+    if asked is not None:
+        load_board(asked)
+    check_compiler(source)
 
     def work(port: str, _attempt: int, tell: Tell) -> dict[str, Any]:
         tell("asking")

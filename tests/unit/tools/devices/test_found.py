@@ -101,7 +101,7 @@ def test_the_ports_to_work_on() -> None:
     assert work.choose([one, two], ["tty9"], everything=False) == ["tty9"]
     with pytest.raises(UsageError, match=r"2 boards are plugged in \(tty1, tty2\); say --all"):
         work.choose([one, two], [], everything=False)
-    with pytest.raises(UsageError, match=r"no board is plugged in .*hold BOOTSEL"):
+    with pytest.raises(PortError, match=r"no board is plugged in .*hold BOOTSEL"):
         work.choose([], [], everything=True)
     with pytest.raises(UsageError, match="--all"):
         work.choose([one], ["tty1"], everything=True)

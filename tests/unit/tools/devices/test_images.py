@@ -50,6 +50,13 @@ def test_what_is_no_image_is_refused(image) -> None:
             image(data)
 
 
+def test_a_file_that_is_no_image_is_told_before_its_checksum(tmp_path) -> None:
+    path = tmp_path / "ESP32_GENERIC-1.bin"
+    path.write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(ImageError, match="neither an ESP32 image nor a UF2 file"):
+        images.load_image(path)
+
+
 def test_a_file_is_flashed_only_with_a_known_checksum(tmp_path, monkeypatch) -> None:
     data = esp_image("esp32", b"content")
     right = hashlib.sha256(data).hexdigest()
