@@ -166,7 +166,8 @@ async def publish(
         key, founding, model_dir, name, overruled_by: see `prepare`.
 
     Returns:
-        What was released; all boards of its type may install it now.
+        What was released. All boards of its type may install it now; where the consortium stages
+        releases, those that a rollout brings it to.
 
     Raises:
         ReleaseError: see `prepare`; or another release of this name came first, or it was
@@ -174,10 +175,20 @@ async def publish(
         ClientError: no node answers, or one refuses.
     """
     device_type = ModelCard.load(model_dir).device_type
-    latest = await _latest(client, device_type, name)
-    version = 1 if latest is None else latest[0] + 1
+    # Boards compare versions whatever the names are.
+    versions = [r.version for r in await client.releases() if r.device_type == device_type]
+    version = max(versions, default=0) + 1
     now_ms = time.time_ns() // 1_000_000
     prepared = prepare(model_dir, key, founding, name, version, now_ms, overruled_by)
+    await publish_prepared(client, submit, key, founding, prepared)
+    return prepared
+
+
+async def publish_prepared(
+    client: Client, submit: Submit, key: SigningKey, founding: Founding, prepared: Prepared
+) -> None:
+    """Put a signed release on the chain and its bundle on the nodes; see `publish`."""
+    name, version = prepared.release.name, prepared.release.version
     await submit(client, key, prepared.release, founding)
     # Nodes take a bundle only after the transaction that names it.
     await client.put_blob(prepared.bundle)
@@ -190,7 +201,6 @@ async def publish(
             "it waits at the node and may still become final: see whether blocks are made, and "
             "look at the releases before releasing again",
         ) from error
-    return prepared
 
 
 async def _wait_final(client: Client, release: Release) -> None:

@@ -221,6 +221,7 @@ async def release(
         prepared = await publish(
             client, partial(submit, wait=False), key, founding, model, name, overruled_by
         )
+        is_staged = (await client.consortium()).parameters.get("staged_releases")
     released = prepared.release
     return {
         "name": released.name,
@@ -230,4 +231,7 @@ async def release(
         "bytes": released.size,
         "trained_on": released.dataset.count,
         "dataset_root": released.dataset.root.hex(),
+        "offered": f"by a rollout: fogline model rollout {released.name}"
+        if is_staged
+        else "to all boards at once",
     }

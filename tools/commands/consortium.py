@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fog_node.protocol.founding import Parameters
 from tools import consortium as consortiums
 from tools.commands.common import (
     Api,
@@ -39,6 +40,14 @@ def consortium_create(
     quorum: Annotated[
         str, typer.Option(help="majority (more than 51 %) or two-thirds.")
     ] = "majority",
+    all_at_once: Annotated[
+        bool,
+        typer.Option(
+            "--all-at-once",
+            help="Models that a trainer releases are for all boards at once. Without it, a rollout "
+            "that a second member approves brings them (the parameter staged_releases is 1).",
+        ),
+    ] = False,
     host: Annotated[
         list[str] | None,
         typer.Option(help="Name or address under which nodes serve; repeatable."),
@@ -56,7 +65,10 @@ def consortium_create(
         if not equals or not roles:
             raise UsageError(f"--member {entry}: is not NAME=ROLE[,ROLE]")
         members[who] = members.get(who, frozenset()) | frozenset(roles.split(","))
-    founded = consortiums.create(directory, name, members, quorum_rule=quorum, hosts=host or ())
+    parameters = Parameters(staged_releases=0 if all_at_once else 1)
+    founded = consortiums.create(
+        directory, name, members, quorum_rule=quorum, parameters=parameters, hosts=host or ()
+    )
     report(consortiums.describe(founded.founding) | {"directory": str(directory)}, json_file)
 
 

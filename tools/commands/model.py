@@ -14,6 +14,7 @@ from tools.commands.common import (
     JsonFile,
     MemberDirectory,
     new_app,
+    numbers,
     report,
     run,
     write_out,
@@ -39,7 +40,10 @@ def model_release(
     member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Sign a model and release it to the boards of its device type.
+    """Sign a model and release it for the boards of its device type.
+
+    They may all install it then, at once; where the consortium stages releases (the parameter
+    staged_releases is 1), a rollout brings it to them: see `fogline model rollout`.
 
     Example: fogline model release model --name anomaly --founding founding.cbor
     --key lab/signing.key
@@ -104,6 +108,208 @@ def model_lineage(
         write_out(transactions, found.transactions().encode())
     if not found.is_sealed:
         raise ToolError(found.why())
+
+
+TrainerOrOperatorKey = Annotated[
+    Path,
+    typer.Option("--key", metavar="FILE", help="Signing key of a member, trainer or operator."),
+]
+Which = Annotated[
+    str, typer.Argument(metavar="TYPE|ID", help="Device type, or how the rollout's id begins.")
+]
+Reason = Annotated[str, typer.Option(help="Why; goes on the chain.")]
+
+
+@app.command("rollout")
+def model_rollout(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    founding: FoundingFile,
+    key: TrainerOrOperatorKey,
+    version: Annotated[int | None, typer.Option(min=1, help="Its version. [the latest]")] = None,
+    device_type: Annotated[
+        str | None, typer.Option(help="Whose boards, where several types have that name.")
+    ] = None,
+    groups: Annotated[
+        str, typer.Option(metavar="P,P,...", help="Percent of all boards, group by group.")
+    ] = "5,25,100",
+    first: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KID,...", help="A group of these boards before those; repeatable."),
+    ] = None,
+    success: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Percent of a group that must do well for the next."),
+    ] = 80,
+    error_threshold: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Percent of a group whose failure stops the rollout."),
+    ] = 20,
+    verdicts: Annotated[
+        int, typer.Option(min=1, help="Sealed verdicts after which a board has done well.")
+    ] = 16,
+    soak_s: Annotated[int, typer.Option(min=0, help="And so many seconds since the first.")] = 0,
+    anomalies: Annotated[
+        int,
+        typer.Option(min=0, max=100, help="A board with more percent of them has failed."),
+    ] = 50,
+    silent_s: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds of silence, after it was heard, that count as failure."),
+    ] = 7200,
+    note: Annotated[str, typer.Option(help="Why; goes on the chain.")] = "",
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Propose to bring a release to its boards, group by group. A second member approves it.
+
+    Makes the way back, too: what boards run now, signed again under a higher version, for they
+    refuse lower ones. That takes a trainer's key; an operator may propose once it is there.
+
+    Example: fogline model rollout anomaly --groups 5,25,100 --error-threshold 20
+    --founding founding.cbor --key lab/signing.key
+    """
+    from tools import rollouts
+
+    wishes = rollouts.Wishes(
+        name,
+        device_type,
+        version,
+        numbers("--groups", groups),
+        first or (),
+        success,
+        error_threshold,
+        verdicts,
+        soak_s,
+        anomalies,
+        silent_s,
+        note,
+    )
+    result = run(
+        rollouts.propose(
+            Nodes.of(api, member),
+            consortiums.load_founding(founding),
+            consortiums.load_key(key),
+            wishes,
+        )
+    )
+    report(result, json_file)
+
+
+@app.command("approve")
+def model_approve(
+    which: Which,
+    founding: FoundingFile,
+    key: TrainerOrOperatorKey,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Approve a rollout that another member proposed, after a look at its bundles: it begins.
+
+    Example: fogline model approve water-circulation --founding founding.cbor
+    --key plant/signing.key
+    """
+    from tools import rollouts
+
+    nodes, known = Nodes.of(api, member), consortiums.load_founding(founding)
+    signing = consortiums.load_key(key)
+    if not yes:
+        report(run(rollouts.preview(nodes, known, which)), None)
+        typer.confirm("approve this rollout?", abort=True)
+    report(run(rollouts.approve(nodes, known, signing, which)), json_file)
+
+
+@app.command("status")
+def model_status(
+    which: Annotated[
+        str | None, typer.Argument(metavar="[TYPE|ID]", help="Device type or rollout. [all]")
+    ] = None,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say what boards run and how rollouts go, group by group, with the boards that failed.
+
+    Example: fogline model status --api http://127.0.0.1:7480
+    """
+    from tools import rollouts
+
+    found = run(rollouts.status(Nodes.of(api, member), which))
+    if json_file is not None:
+        report({"device_types": found}, json_file, show=False)
+    report(found or {"rollouts": "none: releases are for all boards at once"}, None)
+
+
+def _control(
+    action: str,
+    which: str,
+    founding: Path,
+    key: Path,
+    reason: str,
+    nodes: Nodes,
+    json_file: Path | None,
+) -> None:
+    from tools import rollouts
+
+    known, signing = consortiums.load_founding(founding), consortiums.load_key(key)
+    report(run(rollouts.control(nodes, known, signing, which, action, reason)), json_file)
+
+
+@app.command("pause")
+def model_pause(
+    which: Which,
+    founding: FoundingFile,
+    key: TrainerOrOperatorKey,
+    reason: Reason = "",
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Begin no further group until `resume`; failures still stop the rollout.
+
+    Example: fogline model pause water-circulation --founding founding.cbor --key plant/signing.key
+    --reason "no staff at night"
+    """
+    _control("pause", which, founding, key, reason, Nodes.of(api, member), json_file)
+
+
+@app.command("resume")
+def model_resume(
+    which: Which,
+    founding: FoundingFile,
+    key: TrainerOrOperatorKey,
+    reason: Reason = "",
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Let a paused rollout go on.
+
+    Example: fogline model resume water-circulation --founding founding.cbor --key plant/signing.key
+    """
+    _control("resume", which, founding, key, reason, Nodes.of(api, member), json_file)
+
+
+@app.command("rollback")
+def model_rollback(
+    which: Which,
+    founding: FoundingFile,
+    key: TrainerOrOperatorKey,
+    reason: Reason = "",
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Stop a rollout, or take a finished one back: boards run again what they ran before.
+
+    One member is enough. A rollout that is only proposed is withdrawn.
+
+    Example: fogline model rollback water-circulation --founding founding.cbor
+    --key plant/signing.key --reason "false alarms in hall 2"
+    """
+    _control("rollback", which, founding, key, reason, Nodes.of(api, member), json_file)
 
 
 @app.command("list")

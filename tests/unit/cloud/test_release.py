@@ -224,7 +224,7 @@ def quick(monkeypatch):
     [
         ([], 1),
         ([("water-circulation", "anomaly", 7)], 8),
-        ([("water-circulation", "other", 7), ("fan", "anomaly", 9)], 1),
+        ([("water-circulation", "other", 7), ("fan", "anomaly", 9)], 8),
     ],
 )
 async def test_publish(world, model_dir, quick, latest, version):
