@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
@@ -22,6 +23,8 @@ from fog_node.ledger import Device, Ledger, State
 from fog_node.network.certificates import member_of
 from fog_node.protocol.governance import serial_bytes
 from fog_node.protocol.keys import kid_hex
+from fog_node.protocol.labels import Image
+from fog_node.protocol.predictions import Subject, Thing
 from fog_node.protocol.requests import Request as ServiceRequest
 from fog_node.protocol.requests import Response as ServiceResponse
 from fog_node.protocol.transactions import (
@@ -31,6 +34,7 @@ from fog_node.protocol.transactions import (
     Evidence,
     Incident,
     Label,
+    Prediction,
     Propose,
     ReinstateDevice,
     Revoke,
@@ -116,11 +120,19 @@ class Reader:
         if isinstance(body, Enrol):
             return body.owner == self.name
         if isinstance(body, Label):
-            return not body.names_images and all(self._owns(kid, ledger) for kid in body.devices)
+            return self._owns_all((item.target for item in body.labels), ledger)
+        if isinstance(body, Prediction):
+            return self._owns_all(body.targets, ledger)
         kid: bytes | None = transaction.signer
         if isinstance(body, Incident | Clone | TestReport | RolloutReport):
             kid = body.device
         return kid is not None and self._owns(kid, ledger)
+
+    def _owns_all(self, targets: Iterable[Subject], ledger: Ledger) -> bool:
+        return all(
+            not isinstance(target, Image | Thing) and self._owns(target.device, ledger)
+            for target in targets
+        )
 
     def _owns(self, kid: bytes, ledger: Ledger) -> bool:
         device = ledger.state.devices.get(kid)

@@ -13,13 +13,14 @@ from .times import iso
 def label_body(body: Label) -> dict[str, Any]:
     """Everything in it; `value` is null where the signer takes back what was said."""
     return {
-        "labels": [{**_target(item.target), "value": item.value} for item in body.labels],
+        "labels": [{**target_view(item.target), "value": item.value} for item in body.labels],
         "note": body.note,
         "time": iso(body.time),
     }
 
 
-def _target(target: Target) -> dict[str, Any]:
+def target_view(target: Target) -> dict[str, Any]:
+    """What is labelled, or judged."""
     match target:
         case Image(sha256):
             return {"image": sha256.hex()}

@@ -58,6 +58,8 @@ ListedKind = Literal[
     "rollout-approve",
     "rollout-control",
     "rollout-report",
+    "prediction",
+    "drift",
 ]
 
 router = APIRouter(tags=["transactions"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fog_node.ledger import (
@@ -29,12 +30,14 @@ from fog_node.protocol.transactions import (
     Alert,
     Body,
     Clone,
+    Drift,
     Enrol,
     Evidence,
     Gap,
     Incident,
     Label,
     PackBody,
+    Prediction,
     ReinstateDevice,
     Release,
     Request,
@@ -63,6 +66,7 @@ from .models import (
     StartView,
     TransactionView,
 )
+from .prediction_views import drift_body, prediction_body
 from .report_views import report_body
 from .rollout_views import rollout_body
 from .times import iso
@@ -158,6 +162,14 @@ def _view(
     )
 
 
+_SHOWN_ELSEWHERE: dict[type, Callable[[Any], dict[str, Any]]] = {
+    TestReport: report_body,
+    Label: label_body,
+    Prediction: prediction_body,
+    Drift: drift_body,
+}
+
+
 def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, Any]:
     if isinstance(body, PackBody):
         return _pack(body.pack, with_readings, timing)
@@ -223,10 +235,8 @@ def _body(body: Body, with_readings: bool, timing: Timing | None) -> dict[str, A
         }
     if isinstance(body, ReinstateDevice):
         return {"device": kid_hex(body.device), "reason": body.reason, "time": iso(body.time)}
-    if isinstance(body, TestReport):
-        return report_body(body)
-    if isinstance(body, Label):
-        return label_body(body)
+    if (view := _SHOWN_ELSEWHERE.get(type(body))) is not None:
+        return view(body)
     if (shown := governance_body(body) or rollout_body(body)) is not None:
         return shown
     assert isinstance(body, Evidence)

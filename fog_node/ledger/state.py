@@ -22,6 +22,7 @@ from fog_node.protocol.labels import Image, PackSpan
 from fog_node.protocol.member_records import Gone, MemberRecord
 from fog_node.protocol.membership import Membership
 from fog_node.protocol.merkle import leaf_hash
+from fog_node.protocol.predictions import Subject, Thing
 from fog_node.protocol.senml import Reading
 from fog_node.protocol.transactions import (
     Alert,
@@ -31,6 +32,7 @@ from fog_node.protocol.transactions import (
     Evidence,
     Label,
     PackBody,
+    Prediction,
     ReinstateDevice,
     Release,
     Request,
@@ -76,6 +78,8 @@ ROLES_OF_KIND = {
     "rollout-approve": ("trainer", "operator"),
     "rollout-control": ("trainer", "operator"),
     "rollout-report": ("gateway",),
+    "prediction": ("gateway", "trainer"),
+    "drift": ("gateway", "trainer"),
 }
 
 
@@ -463,7 +467,13 @@ class State:
             case TestReport() as report:
                 self._check_test_report(report)
             case Label() as label:
-                self._check_label(label)
+                self._check_targets(
+                    ("label.labels[{}].target", item.target) for item in label.labels
+                )
+            case Prediction() as prediction:
+                self._check_targets(
+                    ("prediction.verdicts[{}].subject", item) for item in prediction.targets
+                )
         return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
@@ -612,25 +622,6 @@ class State:
                 "ask one of /v1/members, or any with null",
             )
 
-    def _check_label(self, label: Label) -> None:
-        for index, item in enumerate(label.labels):
-            where, target = f"label.labels[{index}].target", item.target
-            if isinstance(target, Image):
-                continue
-            device = self._devices.get(target.device)
-            if device is None:
-                raise LedgerError(
-                    "rule",
-                    f"{where}.device: {target.device.hex()} is no device; label what an enrolled "
-                    "board has sent",
-                )
-            if isinstance(target, PackSpan) and target.last >= device.next:
-                raise LedgerError(
-                    "rule",
-                    f"{where}.last: is {target.last}, the latest number of {target.device.hex()} "
-                    f"on the chain is {device.next - 1}",
-                )
-
     def _check_test_report(self, report: TestReport) -> None:
         if report.device is not None and report.device not in self._devices:
             raise LedgerError(
@@ -654,6 +645,25 @@ class State:
                 f"test-report.release.bundle: is not that of version {named.version} of "
                 f"{named.name!r} for {named.device_type}",
             )
+
+    def _check_targets(self, targets: Iterable[tuple[str, Subject]]) -> None:
+        """Refuse boards that never were, and packs that are not final; `targets`: field, what."""
+        for index, (field, target) in enumerate(targets):
+            if isinstance(target, Image | Thing):
+                continue
+            where = field.format(index)
+            device = self._devices.get(target.device)
+            if device is None:
+                raise LedgerError(
+                    "rule",
+                    f"{where}.device: {target.device.hex()} is no device; name an enrolled board",
+                )
+            if isinstance(target, PackSpan) and target.last >= device.next:
+                raise LedgerError(
+                    "rule",
+                    f"{where}.last: is {target.last}, the latest number of {target.device.hex()} "
+                    f"on the chain is {device.next - 1}",
+                )
 
     def _put(self, record: Record | Gone) -> None:
         if isinstance(record, Device):

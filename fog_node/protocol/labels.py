@@ -103,11 +103,6 @@ class Label:
             item.target.device for item in self.labels if not isinstance(item.target, Image)
         )
 
-    @property
-    def names_images(self) -> bool:
-        """Whether any of it is of an image."""
-        return any(isinstance(item.target, Image) for item in self.labels)
-
     @classmethod
     def decode(cls, payload: bytes) -> Label:
         """Parse; raises EncodingError, FormatError."""
@@ -144,12 +139,13 @@ def label_value(value: Any, field: str) -> str:
 def _labelled(item: Any, where: str) -> Labelled:
     target, value = array(item, where, length=2)
     return Labelled(
-        _target(target, f"{where}.target"),
+        parse_target(target, f"{where}.target"),
         None if value is None else label_value(value, f"{where}.value"),
     )
 
 
-def _target(value: Any, where: str) -> Target:
+def parse_target(value: Any, where: str) -> Target:
+    """Read what a label is of; raises FormatError."""
     kind, *rest = array(value, where, at_most=4) or [None]
     if kind == "image" and len(rest) == 1:
         return Image(octets(rest[0], f"{where}.sha256", HASH_BYTES))

@@ -16,6 +16,7 @@ from .keys import KID_BYTES, PublicKey, SigningKey
 from .labels import Label
 from .manifest import FIRMWARE_PREFIX
 from .merkle import HASH_BYTES, leaf_hash
+from .predictions import Drift, Prediction
 from .requests import Request, Response
 from .rig_reports import TestReport
 from .rollouts import Rollout, RolloutApprove, RolloutControl, RolloutReport
@@ -564,6 +565,8 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
             RolloutApprove,
             RolloutControl,
             RolloutReport,
+            Prediction,
+            Drift,
         )
     },
 }
@@ -590,6 +593,8 @@ KINDS = (
     "rollout-approve",
     "rollout-control",
     "rollout-report",
+    "prediction",
+    "drift",
 )
 # What boards sign; the rest is for members.
 BOARD_KINDS = ("pack", "alert", "gap")
@@ -727,12 +732,14 @@ __all__ = [
     "ChannelTable",
     "Clone",
     "DatasetReference",
+    "Drift",
     "Enrol",
     "Evidence",
     "Gap",
     "Incident",
     "Label",
     "PackBody",
+    "Prediction",
     "Propose",
     "ReinstateDevice",
     "Release",

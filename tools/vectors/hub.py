@@ -27,6 +27,7 @@ from fog_node.protocol.founding import Founding, Member, Parameters
 from fog_node.protocol.keys import ORDER, SigningKey
 from fog_node.protocol.labels import Image, Labelled, PackSpan, TimeSpan
 from fog_node.protocol.merkle import root
+from fog_node.protocol.predictions import Measure, Thing, Verdict
 from fog_node.protocol.proof import (
     Proof,
     RangeClaim,
@@ -169,6 +170,8 @@ class World:
             "reinstate-device": sign(self.operator, reinstate, self.chain_id, 3),
             "test-report": sign(self.operator, self.test_report(), self.chain_id, 4),
             "label": sign(self.operator, self.label(), self.chain_id, 5),
+            "prediction": sign(gateway, self.prediction(), self.chain_id, 9),
+            "drift": sign(gateway, self.drift(), self.chain_id, 10),
             **self.rollout_transactions(),
         }
 
@@ -203,6 +206,35 @@ class World:
             "rollout-control": sign(self.operator, control, self.chain_id, 7),
             "rollout-report": sign(self.validators[0], report, self.chain_id, 5),
         }
+
+    def prediction(self) -> tx.Prediction:
+        """A verdict on each kind of subject."""
+        return tx.Prediction(
+            name="castings",
+            model=hashlib.sha256(b"model").digest(),
+            source=hashlib.sha256(b"table").digest(),
+            verdicts=(
+                Verdict(Image(hashlib.sha256(b"photograph").digest()), "defect", 0.9375),
+                Verdict(TimeSpan(self.board.kid, TIME_MS, TIME_MS + 59_999), "normal", 12.0),
+                Verdict(PackSpan(self.board.kid, 1, 1), None, -0.5),
+                Verdict(Thing("unit 7"), None, 83.25),
+            ),
+            time=TIME_MS + 60_000,
+        )
+
+    def drift(self) -> tx.Drift:
+        """One channel has moved, the other has not."""
+        return tx.Drift(
+            device_type="pump",
+            model=hashlib.sha256(b"model").digest(),
+            statistic="psi",
+            measures=(Measure("flow", 0.5, 0.25), Measure("verdicts", 0.0, 0.25)),
+            first=TIME_MS,
+            last=TIME_MS + 59_999,
+            action="retrain",
+            note="flow has moved",
+            time=TIME_MS + 60_000,
+        )
 
     def label(self) -> tx.Label:
         """A label of each kind of target, and one that is taken back."""
@@ -397,6 +429,54 @@ def _untimed(world: World) -> list[tuple[str, list[dict[int, Any]]]]:
         ("pack", with_clock(boot, up, base=TIME_S)),
         (f"pack[{at}]", with_clock(boot, up, {0: "clock/by", 2: 2}, base=TIME_S)),
     ]
+
+
+def _predictions_and_drift(
+    signed: dict[str, tx.Transaction], filled: Callable[..., bytes]
+) -> list[tuple[str, str, bytes]]:
+    """What models say, and what has moved, not as it must be said."""
+    said = cbor2.loads(signed["prediction"].message.payload)["verdicts"]
+    subject = said[0][0]
+    moved = cbor2.loads(signed["drift"].message.payload)["measures"]
+
+    def with_verdict(verdict: Any) -> bytes:
+        return filled("prediction", verdicts=[verdict])
+
+    return [
+        ("transaction", "prediction.name", filled("prediction", name="")),
+        ("transaction", "prediction.model", filled("prediction", model=bytes(31))),
+        ("transaction", "prediction.source", filled("prediction", source=bytes(31))),
+        ("transaction", "prediction.verdicts", filled("prediction", verdicts=[])),
+        ("transaction", "prediction.verdicts", filled("prediction", verdicts=[said[0]] * 129)),
+        ("transaction", "prediction.verdicts[0]", with_verdict(said[0][:2])),
+        ("transaction", "prediction.verdicts[0].subject", with_verdict([["row", 1], None, 0])),
+        ("transaction", "prediction.verdicts[0].subject.name",
+         with_verdict([["name", "n" * 65], None, 0])),
+        ("transaction", "prediction.verdicts[0].subject.sha256",
+         with_verdict([["image", bytes(31)], None, 0])),
+        ("transaction", "prediction.verdicts[0].said", with_verdict([subject, " ok", 0])),
+        ("transaction", "prediction.verdicts[0].score",
+         with_verdict([subject, None, float("nan")])),
+        ("transaction", "prediction.verdicts[0].score", with_verdict([subject, None, "1"])),
+        ("transaction", "prediction", filled("prediction", name="n" * 23 * 1024)),
+        ("transaction", "prediction.extra", filled("prediction", extra=1)),
+        ("transaction", "drift.device_type", filled("drift", device_type="")),
+        ("transaction", "drift.model", filled("drift", model=bytes(31))),
+        ("transaction", "drift.statistic", filled("drift", statistic="s" * 65)),
+        ("transaction", "drift.measures", filled("drift", measures=[])),
+        ("transaction", "drift.measures", filled("drift", measures=moved[::-1])),
+        ("transaction", "drift.measures",
+         filled("drift", measures=[[f"{i:03}", 0, 1] for i in range(65)])),
+        ("transaction", "drift.measures[0]", filled("drift", measures=[["flow", 0]])),
+        ("transaction", "drift.measures[0].value",
+         filled("drift", measures=[["flow", float("inf"), 1]])),
+        ("transaction", "drift.measures[0].limit", filled("drift", measures=[["flow", 0, None]])),
+        ("transaction", "drift.last", filled("drift", last=0)),
+        ("transaction", "drift.action", filled("drift", action="stop")),
+        ("transaction", "drift.note", filled("drift", note="n" * 201)),
+        ("transaction", "drift", filled("drift", note="n" * 23 * 1024)),
+        ("transaction", "drift.extra", filled("drift", extra=1)),
+    ]  # fmt: skip
 
 
 def _labels_and_data_sets(
@@ -674,6 +754,7 @@ def refusals() -> list[dict[str, str]]:
         ("transaction", "test-report.extra", filled("test-report", extra=1)),
         *_labels_and_data_sets(signed, filled),
         *(("transaction", field, data) for field, data in _rollouts(filled)),
+        *_predictions_and_drift(signed, filled),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),

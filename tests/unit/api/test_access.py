@@ -24,6 +24,7 @@ from fog_node.network.certificates import SERVER_NAME, client_context
 from fog_node.protocol.governance import RemoveMember
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, Label, Labelled, PackSpan, TimeSpan
+from fog_node.protocol.predictions import Drift, Measure, Prediction, Thing, Verdict
 from fog_node.protocol.requests import Content, Request, Response
 from fog_node.protocol.rig_reports import ReportedBoard
 from fog_node.protocol.transactions import Evidence
@@ -237,6 +238,29 @@ async def test_labels_are_open_to_the_boards_owner(consortium, client):
             await refusal(owner.transaction(hidden.id))
     async with client("operator") as operator:
         assert len((await operator.transactions(kind="label")).transactions) == len(made)
+
+
+async def test_predictions_are_open_to_the_boards_owner(consortium, client):
+    """As labels are; drift is of all boards of a type, and for who reads the chain."""
+    chain, ours = consortium.chain, consortium.board.kid
+    made = []
+    for subjects in ((TimeSpan(ours, 0, 9),), (TimeSpan(ours, 0, 9), Thing("unit 7"))):
+        verdicts = tuple(Verdict(subject, None, 0.5) for subject in subjects)
+        body = Prediction("castings", bytes(32), None, verdicts, START_MS)
+        made.append(chain.sign(chain.trainer, body))
+        consortium.world.seal(made[-1])
+    drift = Drift("pump", None, "psi", (Measure("flow", 1, 0.25),), 0, 9, "none", "", START_MS)
+    consortium.world.seal(chain.sign(chain.trainer, drift))
+    async with client("foundry") as owner:
+        views = (await owner.transactions(kind="prediction")).transactions
+        assert [view.id for view in views] == [made[0].id.hex()]
+        assert (await owner.transactions(kind="drift")).transactions == []
+    async with client("operator") as operator:
+        assert len((await operator.transactions(kind="prediction")).transactions) == len(made)
+        (view,) = (await operator.transactions(kind="drift")).transactions
+        assert view.body["measures"] == [
+            {"name": "flow", "value": 1.0, "limit": 0.25, "moved": True}
+        ]
 
 
 async def test_a_request_is_open_to_its_parties(consortium, client):

@@ -14,6 +14,7 @@ from fog_node.protocol.governance import (
 )
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Label, Labelled, TimeSpan
+from fog_node.protocol.predictions import Drift, Measure, Prediction, Verdict
 from fog_node.protocol.proof import parse_proof
 from fog_node.protocol.sealed_header import LightChain, SealedHeader
 from fog_node.protocol.votes import parse_certificate
@@ -196,6 +197,11 @@ class TestTransactions:
         world.seal(chain.sign(chain.operator, rig_report()))
         span = TimeSpan(board.kid, START_MS, START_MS + 9)
         world.seal(chain.sign(chain.trainer, Label((Labelled(span, "normal"),), "", START_MS)))
+        said = Prediction("a", bytes(32), None, (Verdict(span, None, 1.5),), START_MS)
+        world.seal(chain.sign(chain.trainer, said))
+        moved = (Measure("flow", 1.0, 0.5),)
+        drift = Drift("pump", None, "psi", moved, 0, 9, "retrain", "", START_MS)
+        world.seal(chain.sign(chain.trainer, drift))
         chain.revoke(board.kid)
         chain.decide(SetParameters((("stagger_ms", 9),)))
         for kind, keys in {
@@ -207,6 +213,8 @@ class TestTransactions:
             "propose": {"changes", "note", "until"},
             "approve": {"proposal"},
             "label": {"labels", "note", "time"},
+            "prediction": {"name", "model", "source", "verdicts", "time"},
+            "drift": {"device_type", "statistic", "measures", "action", "from", "until"},
             "test-report": {"firmware", "suite", "board", "counts", "tests", "report", "rig"},
         }.items():
             page = (await ok(http, "/v1/transactions", kind=kind)).json()

@@ -18,6 +18,7 @@ from fog_node.protocol.governance import Change
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, Labelled, Target
 from fog_node.protocol.merkle import root
+from fog_node.protocol.predictions import Measure, Subject, Verdict
 from fog_node.protocol.requests import Content
 from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.transactions import (
@@ -27,12 +28,14 @@ from fog_node.protocol.transactions import (
     Channel,
     Clone,
     DatasetReference,
+    Drift,
     Enrol,
     Evidence,
     Gap,
     Incident,
     Label,
     PackBody,
+    Prediction,
     ReinstateDevice,
     Release,
     Request,
@@ -203,6 +206,22 @@ class Consortium:
         self, by: SigningKey | None = None, sequence: int | None = None, **other: object
     ) -> Transaction:
         return self.sign(by or self.operator, rig_report(**other), sequence)
+
+    def prediction(
+        self, *subjects: Subject, by: SigningKey | None = None, sequence: int | None = None
+    ) -> Transaction:
+        """Of an image where no subjects are given."""
+        verdicts = tuple(
+            Verdict(subject, "defect", 0.5) for subject in subjects or (Image(bytes(32)),)
+        )
+        body = Prediction("castings", bytes(32), None, verdicts, START_MS)
+        return self.sign(by or self.trainer, body, sequence)
+
+    def drift(self, by: SigningKey | None = None, sequence: int | None = None) -> Transaction:
+        body = Drift(
+            "test", None, "psi", (Measure("flow", 1.0, 0.25),), 0, START_MS, "none", "", START_MS
+        )
+        return self.sign(by or self.trainer, body, sequence)
 
     def label(
         self,

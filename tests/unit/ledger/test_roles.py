@@ -38,6 +38,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "withdraw": ("validator",),
     "request": ("customer",),
     "response": ("provider",),
+    "prediction": ("gateway", "trainer"),
+    "drift": ("gateway", "trainer"),
 }
 SIGNER = SigningKey.from_secret(4242)
 BOARD = SigningKey.from_secret(4243)
@@ -55,6 +57,8 @@ def transaction_of(consortium, kind: str, by: SigningKey, proposal):
         "reinstate-device": lambda: consortium.reinstate(OTHER_BOARD.kid, by=by, sequence=1),
         "test-report": lambda: consortium.test_report(by=by, sequence=1),
         "label": lambda: consortium.label(by=by, sequence=1),
+        "prediction": lambda: consortium.prediction(by=by, sequence=1),
+        "drift": lambda: consortium.drift(by=by, sequence=1),
         "incident": lambda: consortium.incident(by, sequence=1),
         "clone": lambda: consortium.clone(
             by, consortium.pack(BOARD, 1), consortium.pack(BOARD, 1, value=9.0), sequence=1

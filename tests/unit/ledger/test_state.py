@@ -15,6 +15,7 @@ from fog_node.protocol import merkle
 from fog_node.protocol.dataset_reference import DatasetQuery
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, PackSpan, TimeSpan
+from fog_node.protocol.predictions import Thing
 from fog_node.protocol.rig_reports import ReleasedAs, ReportedBoard
 from fog_node.protocol.transactions import Alert, DatasetReference, Release
 
@@ -443,6 +444,29 @@ class TestLabels:
         error = refusal(state, consortium.label(PackSpan(device.kid, 1, 2), sequence=2))
         assert error.cause == "rule"
         assert "label.labels[0].target.last" in str(error)
+
+
+class TestPredictions:
+    def test_change_nothing_but_the_signers_number(self, consortium, state, device):
+        state.apply(consortium.enrol(device), HEIGHT)
+        after = state.copy()
+        subjects = (TimeSpan(device.kid, 0, 9), Image(bytes(32)), Thing("unit 7"))
+        after.apply(consortium.prediction(*subjects), HEIGHT)
+        after.apply(consortium.drift(), HEIGHT)
+        trainer = after.members[consortium.trainer.kid]
+        assert trainer.next == 3
+        assert after.changes().keys() == {trainer.entry_key}
+
+    def test_are_of_packs_that_are_final(self, consortium, state, device):
+        subjects = (Thing("unit 7"), PackSpan(device.kid, 1, 2))
+        error = refusal(state, consortium.prediction(*subjects, sequence=1))
+        assert error.cause == "rule"
+        assert "prediction.verdicts[1].subject.device" in str(error)
+        state.apply(consortium.enrol(device), HEIGHT)
+        state.apply(consortium.pack(device), HEIGHT)
+        error = refusal(state, consortium.prediction(*subjects, sequence=1))
+        assert "prediction.verdicts[1].subject.last" in str(error)
+        state.apply(consortium.prediction(PackSpan(device.kid, 1, 1), sequence=1), HEIGHT)
 
 
 def test_a_release_asks_for_what_was_there_before_it(consortium, state):
