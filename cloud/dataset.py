@@ -191,8 +191,8 @@ class Dataset:
                 self._remove_leftovers()
                 self._is_clean = False
                 for folder, table in tables(blocks, before, view):
-                    _save(self._directory / folder / name, _parquet(table))
-                _save(self._directory / STATE_FILE, _encode_view(view))
+                    save_file(self._directory / folder / name, _parquet(table))
+                save_file(self._directory / STATE_FILE, _encode_view(view))
         except OSError as error:
             raise DatasetError(
                 f"{self._directory}: cannot be written ({error.strerror})",
@@ -508,7 +508,7 @@ def _load_view(path: Path) -> ChainView | None:
     raise DatasetError(f"{path}: is not of format {FORMAT}", _COLLECT_ANEW)
 
 
-def _save(path: Path, data: bytes) -> None:
+def save_file(path: Path, data: bytes) -> None:
     """Put a file in place whole or not at all, and durably."""
     missing = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)

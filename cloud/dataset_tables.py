@@ -259,7 +259,7 @@ class _Parts:
             complete(row, starts)
         for row in rows:
             day = block.coinbase.time / 1000 if row["time"] is None else row["time"]
-            self._readings[device.type, _day(day)].append(row)
+            self._readings[device.type, day_of(day)].append(row)
         self._flat["verdicts"] += verdicts
         self._flat["faults"] += faults
         return rows
@@ -271,7 +271,8 @@ def _transactions(blocks: Sequence[Block]) -> Iterator[tuple[Transaction, Block]
             yield transaction, block
 
 
-def _day(time: float) -> str:
+def day_of(time: float) -> str:
+    """The UTC day of s since 1970, as folders are named by it."""
     return str(np.datetime64(int(time // _SECONDS_PER_DAY), "D"))
 
 

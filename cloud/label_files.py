@@ -108,6 +108,8 @@ def image_sha256(path: Path) -> bytes:
     """SHA-256 of an image; raises LabelError."""
     digest, size = hashlib.sha256(), 0
     try:
+        if path.exists() and not path.is_file():
+            raise LabelError(f"{path}: is no file", "give an image, or its SHA-256")
         with path.open("rb") as file:
             while chunk := file.read(1024 * 1024):
                 digest.update(chunk)

@@ -79,6 +79,18 @@ class RowLabels:
         disputed: npt.NDArray[np.bool_] = others.any(axis=0)
         return disputed
 
+    def words(self) -> list[str]:
+        """What is said of each row, by whom: `member: value; ...`; empty where nothing is."""
+        found = []
+        for row in self.said.T:
+            said = [
+                f"{member}: {self.values[what]}"
+                for member, what in zip(self.members, row, strict=True)
+                if what != _UNLABELLED
+            ]
+            found.append("; ".join(said))
+        return found
+
     def _is_said(self, wanted: list[bool]) -> npt.NDArray[np.bool_]:
         # The last place is for who says nothing.
         table = np.array([*wanted, False], np.bool_)

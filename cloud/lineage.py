@@ -133,6 +133,7 @@ def trace(
     except DatasetError as error:
         nothing = {"field": "query", "release": f"{reference.count} packs", "chain": error.problem}
         return Lineage(released, None, (nothing,))
+    assert selection.reference is not None
     return Lineage(released, selection, _differences(reference, selection.reference))
 
 

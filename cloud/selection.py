@@ -45,7 +45,7 @@ class Selection:
 
     Attributes:
         query: as it was put; its height is given.
-        reference: the transactions, as a release names them.
+        reference: the transactions, as a release names them; None of what is not sealed.
         packs: these transactions, in chain order.
         readings: rows of each board, by key id; `excluded` are those that somebody says are
             not normal.
@@ -53,7 +53,7 @@ class Selection:
     """
 
     query: Query
-    reference: DatasetReference
+    reference: DatasetReference | None
     packs: tuple[SealedPack, ...] = field(repr=False)
     readings: Mapping[bytes, Readings] = field(repr=False)
     labels: Labels = field(repr=False)
@@ -82,7 +82,7 @@ def select(dataset: Dataset, query: Query) -> Selection:
     readings = {
         kid: part
         for kid, rows in dataset.readings(query.device_type, height=height).items()
-        if kid in devices and len(part := _within(rows, query))
+        if kid in devices and len(part := within(rows, query))
     }
     packs = dataset.packs(devices, height)
     if query.since is not None or query.until is not None:
@@ -126,7 +126,8 @@ def _labels_of(dataset: Dataset, devices: set[bytes], height: int) -> Labels:
     )
 
 
-def _within(rows: Readings, query: Query) -> Readings:
+def within(rows: Readings, query: Query) -> Readings:
+    """The rows in a query's span of time."""
     if query.since is None and query.until is None:
         return rows
     times = rows.times_ms

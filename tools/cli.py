@@ -10,6 +10,7 @@ from fog_node.protocol.errors import ProtocolError
 from tools.commands import (
     bench,
     consortium,
+    data,
     demo,
     device,
     evaluate,
@@ -38,6 +39,7 @@ for group in (
     predict,
     evaluate,
     model,
+    data,
     label,
     request,
     proof,

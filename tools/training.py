@@ -17,6 +17,7 @@ from rich.progress import Progress
 from cloud.collect import catch_up
 from cloud.dataset import Dataset
 from cloud.errors import DatasetError
+from cloud.imported import SOURCE_FILE, Imported
 from cloud.label_files import read_time
 from cloud.lineage import Lineage, trace
 from cloud.selection import Query, Selection, select
@@ -115,12 +116,23 @@ async def opened(nodes: Nodes, founding: Founding, directory: Path, *, offline: 
     return dataset
 
 
-async def train_anomaly(
-    nodes: Nodes, founding: Founding, job: Job, console: Console
-) -> dict[str, Any]:
-    """Collect, train, and say what came of it; progress goes to `console`."""
+async def _selected(nodes: Nodes, founding: Founding | None, job: Job) -> Selection:
+    if (job.data / SOURCE_FILE).exists():
+        return await asyncio.to_thread(Imported.open(job.data).select, job.query)
+    if founding is None:
+        raise UsageError("--founding: is needed, unless --data was made by `fogline data import`")
     dataset = await update(nodes, founding, job.data)
-    selection = await asyncio.to_thread(select, dataset, job.query)
+    return await asyncio.to_thread(select, dataset, job.query)
+
+
+async def train_anomaly(
+    nodes: Nodes, founding: Founding | None, job: Job, console: Console
+) -> dict[str, Any]:
+    """Collect, train, and say what came of it; progress goes to `console`.
+
+    Readings that were imported are taken as they are: nothing is collected for them.
+    """
+    selection = await _selected(nodes, founding, job)
     from cloud.train import anomaly
 
     with Progress(console=console, transient=True) as bar:
@@ -141,9 +153,10 @@ async def train_anomaly(
             seed=job.seed,
             progress=show,
         )
+    reference = selection.reference
     return result.report | {
-        "transactions": selection.reference.count,
-        "dataset_root": selection.reference.root.hex(),
+        "transactions": 0 if reference is None else reference.count,
+        "dataset_root": None if reference is None else reference.root.hex(),
         "left_out_by_labels": sum(
             int(rows.excluded.sum())
             for rows in selection.readings.values()
@@ -195,13 +208,13 @@ async def lineage(
 
 
 def _labels_used(selection: Selection) -> str:
-    reference = selection.reference.query
-    if reference is None or reference.labels is None:
+    asked = None if selection.reference is None else selection.reference.query
+    if asked is None or asked.labels is None:
         return "none"
     rows = [selection.labels.of_rows(kid, r) for kid, r in selection.readings.items()]
     disputed = sum(int((each.normal & each.anomalous).sum()) for each in rows)
     return (
-        f"{reference.labels.count} sealed transactions, root {reference.labels.root.hex()}; "
+        f"{asked.labels.count} sealed transactions, root {asked.labels.root.hex()}; "
         f"{disputed} rows are disputed and not scored"
     )
 

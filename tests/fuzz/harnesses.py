@@ -27,6 +27,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from support.small_chain import SmallChain
 
 from cloud.errors import CloudError
+from cloud.label_files import bodies, read_labels
 from cloud.recording import CHANNEL_COLUMNS, read_csv
 from fog_node import config
 from fog_node.api.app import create_app
@@ -44,6 +45,7 @@ from fog_node.protocol.block import Block, parse_block, parse_coinbase
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding, parse_founding
 from fog_node.protocol.keys import PublicKey, SigningKey
+from fog_node.protocol.labels import Label
 from fog_node.protocol.manifest import Bundle, Manifest, encode_bundle, parse_bundle
 from fog_node.protocol.proof import parse_proof
 from fog_node.protocol.receipt import decode_receipt
@@ -300,6 +302,24 @@ def csv_seeds() -> list[bytes]:
         for second in range(5)
     )
     return [f"{header}\n{rows}\n".encode(), f"\ufeff{header}\r\n{rows}".encode()]
+
+
+def label_seeds() -> list[bytes]:
+    kid, header = BOARD.kid.hex(), "device,from,until,first,last,image,value,why"
+    rows = [
+        f"{kid},2026-01-01T00:00:00Z,1767225601.5,,,,anomaly,",
+        f'{kid},,,1,2,,valve closed,"as the log, says"',
+        f",,,,,{'ab' * 32},-,",
+        f"{kid},1,2,,,,,",
+    ]
+    return ["\n".join([header, *rows]).encode()]
+
+
+def read_label_file(path: Path) -> Any:
+    listed = read_labels(path)
+    for body in bodies(listed, "", 0):
+        Label.decode(body.encode())
+    return listed
 
 
 # Certificates
@@ -587,6 +607,12 @@ HARNESSES: tuple[Harness, ...] = (
         "config", config_seeds, from_file(config.load, "fog.toml"), errors=(ConfigurationError,)
     ),
     Harness("csv", csv_seeds, from_file(read_csv, "recording.csv"), errors=(CloudError,)),
+    Harness(
+        "csv-labels",
+        label_seeds,
+        from_file(read_label_file, "labels.csv"),
+        errors=(CloudError,),
+    ),
     Harness(
         "membership-request",
         request_seeds,

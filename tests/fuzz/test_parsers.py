@@ -18,12 +18,12 @@ from mutations import mutate
 from cloud.tables import MAX_CSV_BYTES
 
 ROUNDS = 400
-SLOW = {"http": 60, "admission": 150, "config": 150, "csv": 200}
+SLOW = {"http": 60, "admission": 150, "config": 150, "csv": 200, "csv-labels": 200}
 # What a parser may hold for a message: some objects for each byte, and its own tables.
 MEMORY_PER_BYTE = 400
 MEMORY_AT_LEAST = 2 * 1024 * 1024
 # Room for the largest file is made before it is read.
-MEMORY_OF_FILES = {"csv": MAX_CSV_BYTES}
+MEMORY_OF_FILES = {"csv": MAX_CSV_BYTES, "csv-labels": MAX_CSV_BYTES}
 
 
 @pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)

@@ -14,7 +14,6 @@ from tools.commands.common import (
     DatasetDirectory,
     Devices,
     DeviceType,
-    FoundingFile,
     JsonFile,
     MemberDirectory,
     NoLabels,
@@ -35,10 +34,13 @@ app = new_app("Train a model, on sealed readings or on recordings.")
 
 @app.command("anomaly")
 def train_anomaly(
-    founding: FoundingFile,
     out: Annotated[Path, typer.Option(help="Directory for model, report and plots.")],
     data: DatasetDirectory,
     device_type: DeviceType,
+    founding: Annotated[
+        Path | None,
+        typer.Option("--founding", metavar="FILE", help="The consortium's founding file."),
+    ] = None,
     device: Devices = None,
     since: Since = None,
     until: Until = None,
@@ -51,7 +53,8 @@ def train_anomaly(
 ) -> None:
     """Collect what is sealed, and train an anomaly detector that boards run.
 
-    Rows that a sealed label calls anything but normal are not learned from.
+    Rows that a sealed label calls anything but normal are not learned from. --data may also be what
+    `fogline data import` made, without --founding: the model is then not for release.
 
     Example: fogline train anomaly --founding founding.cbor --data dataset --device-type pump
     --out model --quick
@@ -62,7 +65,7 @@ def train_anomaly(
     result = run(
         training.train_anomaly(
             Nodes.of(api, member),
-            consortiums.load_founding(founding),
+            None if founding is None else consortiums.load_founding(founding),
             training.Job(data, query, out, quick, seed),
             errors,
         )

@@ -1,0 +1,93 @@
+"""Images put into folders by what engineers have sealed of them, as tasks on images read them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .errors import DatasetError
+from .label_files import image_sha256
+from .labels import Labels
+from .sources import IMAGE_SUFFIXES, MAX_FILES
+
+
+def sort_images(images: Path, labels: Labels, out: Path) -> dict[str, Any]:
+    """Copy the labelled images of a folder into a folder for each class.
+
+    Args:
+        images: folder with images at any depth.
+        labels: whatever has been sealed.
+        out: folder to make; must not be there, or be empty.
+
+    Returns:
+        How many of each class; how many have no label; of which the members disagree.
+
+    Raises:
+        DatasetError: no image is labelled, or `out` cannot be written.
+        LabelError: an image cannot be read.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise DatasetError(f"{out}: is not empty", "give another folder")
+    said = labels.of_images()
+    classes: Counter[str] = Counter()
+    disputed = []
+    unlabelled = doubles = 0
+    taken: set[bytes] = set()
+    for path in _images(images):
+        sha256 = image_sha256(path)
+        values = set(said.get(sha256, {}).values())
+        if not values:
+            unlabelled += 1
+        elif len(values) > 1:
+            of_path = {"image": str(path.relative_to(images)), "said": said[sha256]}
+            disputed.append(of_path)
+        elif sha256 in taken:
+            doubles += 1
+        else:
+            (value,) = values
+            taken.add(sha256)
+            classes[value] += 1
+            _copy(path, out / _folder(value), sha256)
+    if not classes:
+        raise DatasetError(
+            f"{images}: none of its images has a sealed label that all agree on",
+            "label some: fogline label add --image FILE --value CLASS",
+        )
+    return {
+        "images": dict(sorted(classes.items())),
+        "unlabelled": unlabelled,
+        "doubles": doubles,
+        "disputed": disputed,
+        "out": str(out),
+    }
+
+
+def _folder(value: str) -> str:
+    """A class's name as a folder's: any text may be one, and none may lead elsewhere."""
+    name = quote(value, safe=" ")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found or len(found) > MAX_FILES:
+        raise DatasetError(
+            f"{folder}: holds {len(found)} images, must hold 1 to {MAX_FILES}", "name another"
+        )
+    yield from found
+
+
+def _copy(path: Path, folder: Path, sha256: bytes) -> None:
+    # Two images may have one name; of one content there is one.
+    target = folder / f"{path.stem}-{sha256.hex()[:12]}{path.suffix.lower()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    except OSError as error:
+        raise DatasetError(
+            f"{target}: cannot be written ({error.strerror})", "check permissions and free space"
+        ) from error
