@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
+import cloud
 from cloud.dataset import Dataset
 from cloud.errors import LabelError, RecordingError
 from cloud.label_files import bodies, read_labels, read_time
@@ -15,9 +19,10 @@ from cloud.labels import Labels, SealedLabel
 from cloud.readings import Readings
 from cloud.selection import Query, select
 from cloud.windows import Cutting, cut, rehearse
+from fog_node.protocol import senml
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, Label, Labelled, PackSpan, TimeSpan
-from fog_node.protocol.transactions import MAX_PLAIN_BYTES, sign_transaction
+from fog_node.protocol.transactions import MAX_PLAIN_BYTES, PackBody, sign_transaction
 from tools.vectors.hub import TIME_MS, TIME_S
 
 from .test_dataset import checked
@@ -86,6 +91,44 @@ def test_labels_are_in_the_data_set_and_readings_are_as_they_were(pumps, tmp_pat
     blind = select(dataset, Query(PUMP, with_labels=False))
     assert all(readings.excluded is None for readings in blind.readings.values())
     assert blind.reference.root == selection.reference.root
+
+
+def test_the_readmes_queries_find_what_the_library_finds(pumps, tmp_path):
+    """As a data scientist puts them: labels of rows whose time came later are among them."""
+    board = pumps.board
+    clock = senml.Clock(-9, 3, 20_000, None)
+    rows_ = [(0, [("current", "A", 1.0)]), (1, [("current", "A", 2.0)])]
+    early = senml.encode_pack(32473, board.kid, -9, rows_, clock=clock)
+    pumps.seal(pumps.sign(board, PackBody.decode(early)))
+    now = senml.Clock(TIME_S + 100, 3, 50_000, bytes(8))
+    late = senml.encode_pack(32473, board.kid, TIME_S + 100, rows_, clock=now)
+    pumps.seal(pumps.sign(board, PackBody.decode(late)))
+    pumps.seal(
+        label(
+            pumps,
+            pumps.operator,
+            (TimeSpan(board.kid, (TIME_S + 61) * 1000, (TIME_S + 61) * 1000), "leak"),
+            (PackSpan(board.kid, 1, 1), "normal"),
+        )
+    )
+    directory = tmp_path / "dataset"
+    dataset = Dataset.open(directory)
+    for height in range(1, len(pumps.sealed) + 1):
+        dataset.append(*checked(pumps, height, height, dataset.view))
+    readme = (Path(cloud.__file__).parent / "README.md").read_text()
+    (block,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
+    totals, labelled = block.replace("'dataset/", f"'{directory}/").split(";\n")[:2]
+    assert {kid: count for kid, _, count in duckdb.sql(totals).fetchall()} == {
+        board.kid.hex(): 7, pumps.boards[1].kid.hex(): 1,
+    }  # fmt: skip
+    found = sorted(duckdb.sql(labelled).fetchall())
+    assert found == [
+        (board.kid.hex(), 1, float(TIME_S), "operator", "normal"),
+        (board.kid.hex(), 1, float(TIME_S + 1), "operator", "normal"),
+        (board.kid.hex(), 3, float(TIME_S + 61), "operator", "leak"),
+    ]
+    excluded = select(dataset, Query(PUMP)).readings[board.kid]
+    assert excluded.times[excluded.excluded].tolist() == [TIME_S + 61]
 
 
 def test_the_latest_label_of_a_member_counts_for_each_row():
