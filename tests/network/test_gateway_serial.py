@@ -14,6 +14,7 @@ from support.station import Station
 
 from fog_node.gateway.serial_line import SerialSettings
 from fog_node.protocol.keys import PublicKey
+from fog_node.protocol.rollouts import Group
 from fog_node.protocol.transactions import Enrol
 from tools.demo.attacks import plug_in
 
@@ -161,6 +162,27 @@ async def test_several_boards_at_once(bench):
         assert len(counts.serial) == 3
         assert all(port.noise == 0 for port in counts.serial.values())
     assert counts.messages.get("repeated", 0) == 0
+
+
+async def test_a_staged_release_reaches_its_group_and_a_refusal_is_sealed(bench, chain):
+    """The boards trust nobody's releases: the first one refuses it, the other never hears of it."""
+    chain.stage_releases()
+    first, other = [await bench.board(rows=100_000, rate_hz=20.0) for _ in range(2)]
+    async with Running(bench) as station:
+        release, data = chain.bundle(1, b"no model")
+        chain.seal(release)
+        station.blobs.put(data)
+        groups = (Group(None, (first.kid,), 100, 100), Group(100, (), 100, 100))
+        chain.rollout(release, b"no model", groups=groups)
+        event = await first.wait_event("model", state="rejected")
+        assert event["sha256"] == release.body.bundle.hex()
+
+        def status():
+            return chain.ledger.state.offers[DEVICE_TYPE].rollout.status
+
+        await station.until(lambda _: status() == "stopped")
+    assert chain.ledger.state.rollout_boards[first.kid].cause == "refused"
+    assert not [event for event in other.events if event.get("event") == "model"]
 
 
 async def test_noise_lost_doubled_and_altered_bytes(bench, seed):
