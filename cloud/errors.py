@@ -5,6 +5,7 @@ CloudError
 ├── DatasetError      the data set cannot be read or written, or lacks what was asked for
 ├── ExportError       a model cannot be run by the boards it is for
 ├── LabelError        a file of labels is not as it must be
+├── MissingExtraError what was asked for needs a package that is not installed
 ├── ModelError        a trained model's directory is not one, or another task's
 ├── RecordingError    a CSV recording is not as it must be
 ├── ReleaseError      a model cannot be released as it is
@@ -59,6 +60,21 @@ class LabelError(CloudError):
 
 class StalledError(CloudError):
     """A node says that it has more blocks than it gives."""
+
+
+class MissingExtraError(CloudError):
+    """A package is not installed that only some need.
+
+    Attributes:
+        extra: of Fogline, with which it comes.
+    """
+
+    def __init__(self, what: str, extra: str, constraints: str = "requirements.txt") -> None:
+        super().__init__(
+            f"{what} is not installed",
+            f"install Fogline with its extra `{extra}`: pip install -c {constraints} '.[{extra}]'",
+        )
+        self.extra = extra
 
 
 class TrainingError(CloudError):

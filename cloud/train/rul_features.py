@@ -48,15 +48,20 @@ class Preparation:
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
 
+    @property
+    def channels(self) -> int:
+        """How many numbers are known of a row."""
+        return len(self.sensors) * len(SMOOTHING) + 1
+
     def standardised(self, units: Units) -> npt.NDArray[np.float64]:
         """Sensors in standard deviations of their condition, float64 [n, sensors].
 
         Raises:
             RecordingError: a row of an operating condition that was not learned from.
         """
-        distance = _distance(units.settings, self.centres)
-        condition = np.argmin(distance, axis=1)
-        far = np.flatnonzero(distance[np.arange(len(units)), condition] > NEAR)
+        apart = distance(units.settings, self.centres)
+        condition = np.argmin(apart, axis=1)
+        far = np.flatnonzero(apart[np.arange(len(units)), condition] > NEAR)
         if len(far):
             at = int(far[0])
             values = ", ".join(
@@ -76,7 +81,7 @@ class Preparation:
     def features(self, units: Units) -> npt.NDArray[np.float32]:
         """What is known of the unit at each row, float32 [n, channels]."""
         values = self.standardised(units)
-        found = np.empty((len(units), len(self.sensors) * len(SMOOTHING) + 1), np.float32)
+        found = np.empty((len(units), self.channels), np.float32)
         for rows in units.slices:
             channels = [smoothed(values[rows], weight) for weight in SMOOTHING]
             age = np.minimum(units.cycle[rows, np.newaxis] / AGE_CYCLES - 1, CLIP)
@@ -134,8 +139,8 @@ def fit_preparation(units: Units) -> Preparation:
     Raises:
         TrainingError: settings that do not fall into a few conditions; no useful sensor.
     """
-    centres = _conditions(units)
-    condition = np.argmin(_distance(units.settings, centres), axis=1)
+    centres = conditions_of(units)
+    condition = np.argmin(distance(units.settings, centres), axis=1)
     groups = [units.sensors[condition == at] for at in range(len(centres))]
     mean = np.stack([group.mean(axis=0) for group in groups])
     deviation = np.stack([group.std(axis=0) for group in groups])
@@ -143,7 +148,7 @@ def fit_preparation(units: Units) -> Preparation:
     deviation[deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = np.inf
     everything = tuple(range(len(SENSORS)))
     values = Preparation(everything, centres, mean, deviation).standardised(units)
-    moved = np.median([_moved(values[rows]) for rows in units.slices], axis=0)
+    moved = np.median([moved_of(values[rows]) for rows in units.slices], axis=0)
     chosen = tuple(np.flatnonzero(moved >= MOVES).tolist())
     if not chosen:
         raise TrainingError(
@@ -154,14 +159,14 @@ def fit_preparation(units: Units) -> Preparation:
     return Preparation(chosen, centres, mean[:, chosen], scale[:, chosen])
 
 
-def _moved(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def moved_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """How far each sensor of a unit moved between its first quarter and its last tenth."""
     first, last = values[: max(1, len(values) // 4)], values[-max(1, len(values) // 10) :]
     moved: npt.NDArray[np.float64] = np.abs(last.mean(axis=0) - first.mean(axis=0))
     return moved
 
 
-def _conditions(units: Units) -> npt.NDArray[np.float64]:
+def conditions_of(units: Units) -> npt.NDArray[np.float64]:
     """Centres of the operating conditions, float64 [conditions, len(SETTINGS)]."""
     centres: list[npt.NDArray[np.float64]] = []
     left = np.arange(len(units))
@@ -173,13 +178,13 @@ def _conditions(units: Units) -> npt.NDArray[np.float64]:
                 "give units that run in a few conditions which their settings tell apart",
             )
         first = units.settings[left[:1]]
-        near = _distance(units.settings[left], first)[:, 0] <= NEAR
+        near = distance(units.settings[left], first)[:, 0] <= NEAR
         centres.append(units.settings[left[near]].mean(axis=0))
         left = left[~near]
     return np.stack(centres)
 
 
-def _distance(
+def distance(
     settings: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Largest difference in any setting, in SPANS; float64 [n, centres]."""

@@ -40,6 +40,7 @@ from fog_node.protocol.transactions import (
     Revoke,
     RolloutReport,
     TestReport,
+    TrainingRound,
     Transaction,
     Withdraw,
     parse_transaction,
@@ -123,6 +124,8 @@ class Reader:
             return self._owns_all((item.target for item in body.labels), ledger)
         if isinstance(body, Prediction):
             return self._owns_all(body.targets, ledger)
+        if isinstance(body, TrainingRound):
+            return self.kid in body.members
         kid: bytes | None = transaction.signer
         if isinstance(body, Incident | Clone | TestReport | RolloutReport):
             kid = body.device

@@ -60,6 +60,7 @@ ListedKind = Literal[
     "rollout-report",
     "prediction",
     "drift",
+    "training-round",
 ]
 
 router = APIRouter(tags=["transactions"])

@@ -44,6 +44,7 @@ from fog_node.protocol.transactions import (
     Response,
     Revoke,
     TestReport,
+    TrainingRound,
     Transaction,
     content_type,
 )
@@ -71,6 +72,7 @@ from .report_views import report_body
 from .rollout_views import rollout_body
 from .times import iso
 from .timing import Timing, timing_of
+from .training_views import training_body
 
 _KIND_OF_TYPE = {content_type(kind): kind for kind in KINDS} | {senml.CONTENT_TYPE: "pack"}
 
@@ -167,6 +169,7 @@ _SHOWN_ELSEWHERE: dict[type, Callable[[Any], dict[str, Any]]] = {
     Label: label_body,
     Prediction: prediction_body,
     Drift: drift_body,
+    TrainingRound: training_body,
 }
 
 

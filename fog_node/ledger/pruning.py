@@ -23,7 +23,7 @@ from .stored_block import StoredBlock
 DROPPED_KINDS = frozenset(
     {
         "pack", "alert", "gap", "incident", "request", "response", "test-report", "label",
-        "rollout-report", "prediction", "drift",
+        "rollout-report", "prediction", "drift", "training-round",
     }
 )  # fmt: skip
 # However old, so many of the latest blocks keep their bodies: nodes that were away need them.

@@ -42,6 +42,7 @@ from fog_node.protocol.transactions import (
     RolloutControl,
     RolloutReport,
     TestReport,
+    TrainingRound,
     Transaction,
 )
 from fog_node.protocol.validators import ValidatorSet
@@ -80,6 +81,7 @@ ROLES_OF_KIND = {
     "rollout-report": ("gateway",),
     "prediction": ("gateway", "trainer"),
     "drift": ("gateway", "trainer"),
+    "training-round": ("trainer",),
 }
 
 
@@ -474,6 +476,8 @@ class State:
                 self._check_targets(
                     ("prediction.verdicts[{}].subject", item) for item in prediction.targets
                 )
+            case TrainingRound() as training:
+                self._check_training_round(training)
         return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
@@ -645,6 +649,15 @@ class State:
                 f"test-report.release.bundle: is not that of version {named.version} of "
                 f"{named.name!r} for {named.device_type}",
             )
+
+    def _check_training_round(self, training: TrainingRound) -> None:
+        for kid in sorted(training.members):
+            if self.membership.key_of(kid) is None:
+                raise LedgerError(
+                    "rule",
+                    f"training-round.updates: {kid.hex()} is no member, and never was; leave its "
+                    "key id out",
+                )
 
     def _check_targets(self, targets: Iterable[tuple[str, Subject]]) -> None:
         """Refuse boards that never were, and packs that are not final; `targets`: field, what."""

@@ -20,6 +20,7 @@ from .predictions import Drift, Prediction
 from .requests import Request, Response
 from .rig_reports import TestReport
 from .rollouts import Rollout, RolloutApprove, RolloutControl, RolloutReport
+from .training_rounds import TrainingRound
 from .validate import array, number, octets, text, text_map, time_ms, uint
 from .votes import Vote, parse_vote
 
@@ -567,6 +568,7 @@ _DECODERS: dict[str, Callable[[bytes], Body]] = {
             RolloutReport,
             Prediction,
             Drift,
+            TrainingRound,
         )
     },
 }
@@ -595,6 +597,7 @@ KINDS = (
     "rollout-report",
     "prediction",
     "drift",
+    "training-round",
 )
 # What boards sign; the rest is for members.
 BOARD_KINDS = ("pack", "alert", "gap")
@@ -751,6 +754,7 @@ __all__ = [
     "RolloutControl",
     "RolloutReport",
     "TestReport",
+    "TrainingRound",
     "Transaction",
     "Withdraw",
     "content_type",

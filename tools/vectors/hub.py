@@ -39,6 +39,7 @@ from fog_node.protocol.requests import MAX_INLINE_BYTES, Content
 from fog_node.protocol.rig_reports import ModuleResults, ReleasedAs, ReportedBoard
 from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.sealed_header import SealedHeader
+from fog_node.protocol.training_rounds import Privacy, SiteUpdate
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors"
 TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -173,6 +174,7 @@ class World:
             "prediction": sign(gateway, self.prediction(), self.chain_id, 9),
             "drift": sign(gateway, self.drift(), self.chain_id, 10),
             **self.rollout_transactions(),
+            "training-round": sign(self.trainer, self.training_round(), self.chain_id, 3),
         }
 
     def rollout_transactions(self) -> dict[str, tx.Transaction]:
@@ -265,6 +267,27 @@ class World:
                 ModuleResults("p256", ("sign",), ("verify",), ("table",)),
             ),
             report=Content(hashlib.sha256(json_file).digest(), len(json_file)),
+            time=TIME_MS,
+        )
+
+    def training_round(self) -> tx.TrainingRound:
+        """A round with noise, of two sites out of three."""
+        first, second = (hashlib.sha256(text).digest() for text in (b"before", b"after"))
+        return tx.TrainingRound(
+            run=bytes(range(16)),
+            round=3,
+            task="rul",
+            strategy="trimmed-mean",
+            secure=False,
+            before=first,
+            after=second,
+            updates=(
+                SiteUpdate("busan", self.validators[1].kid, hashlib.sha256(b"b").digest(), 4096),
+                SiteUpdate("seoul", None, hashlib.sha256(b"s").digest(), None),
+            ),
+            absent=("jeju",),
+            metrics=(("rmse_before", 14.5),),
+            privacy=Privacy(1.5, 0.25, 12.5, 0.001),
             time=TIME_MS,
         )
 
@@ -755,6 +778,7 @@ def refusals() -> list[dict[str, str]]:
         *_labels_and_data_sets(signed, filled),
         *(("transaction", field, data) for field, data in _rollouts(filled)),
         *_predictions_and_drift(signed, filled),
+        *_training_rounds(signed, filled),
         ("transaction", "transaction.dropped",
          sign1_parts([cbor2.dumps(cbor2.loads(signed["request"].message.protected)
                                   | {-65538: 0}, canonical=True),
@@ -779,6 +803,51 @@ def refusals() -> list[dict[str, str]]:
     except ProtocolError as error:
         listed.append({"kind": "proof", "field": error.field, "bytes": proof.hex()})
     return listed
+
+
+def _training_rounds(
+    signed: dict[str, tx.Transaction], filled: Callable[..., bytes]
+) -> list[tuple[str, str, bytes]]:
+    training = cbor2.loads(signed["training-round"].message.payload)
+    took, spent = training["updates"], training["privacy"]
+    return [
+        ("transaction", "training-round.run", filled("training-round", run=bytes(15))),
+        ("transaction", "training-round.round", filled("training-round", round=0)),
+        ("transaction", "training-round.task", filled("training-round", task="")),
+        ("transaction", "training-round.strategy", filled("training-round", strategy="s" * 65)),
+        ("transaction", "training-round.secure", filled("training-round", secure=1)),
+        ("transaction", "training-round.before", filled("training-round", before=None)),
+        ("transaction", "training-round.after", filled("training-round", after=bytes(31))),
+        ("transaction", "training-round.updates", filled("training-round", updates=[])),
+        ("transaction", "training-round.updates", filled("training-round", updates=took[::-1])),
+        ("transaction", "training-round.updates",
+         filled("training-round",
+                updates=[[f"{i:03}", None, bytes(32), None] for i in range(129)])),
+        ("transaction", "training-round.updates[0]",
+         filled("training-round", updates=[took[0][:3]])),
+        ("transaction", "training-round.updates[0]",
+         filled("training-round", updates=[["busan", bytes(7), bytes(32), 1]])),
+        ("transaction", "training-round.updates[0]",
+         filled("training-round", updates=[["busan", None, None, 1]])),
+        ("transaction", "training-round.updates[0]", filled("training-round", secure=True)),
+        ("transaction", "training-round.updates[0]",
+         filled("training-round", updates=[["busan", None, bytes(32), -1]])),
+        ("transaction", "training-round.absent", filled("training-round", absent=["seoul"])),
+        ("transaction", "training-round.absent", filled("training-round", absent=["b", "a"])),
+        ("transaction", "training-round.absent[0]", filled("training-round", absent=[""])),
+        ("transaction", "training-round.metrics",
+         filled("training-round", metrics={f"{i}": 1.0 for i in range(17)})),
+        ("transaction", "training-round.metrics.a",
+         filled("training-round", metrics={"a": float("inf")})),
+        ("transaction", "training-round.privacy.delta",
+         filled("training-round", privacy=spent | {"delta": 1.0})),
+        ("transaction", "training-round.privacy.epsilon",
+         filled("training-round", privacy=spent | {"epsilon": 0})),
+        ("transaction", "training-round.privacy.clip",
+         filled("training-round", privacy={"noise": 1.0, "epsilon": 1.0, "delta": 0.1})),
+        ("transaction", "training-round", filled("training-round", task="t" * 23 * 1024)),
+        ("transaction", "training-round.extra", filled("training-round", extra=1)),
+    ]  # fmt: skip
 
 
 def files() -> dict[str, str]:

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from support.member_tls import MemberTls
 from support.rig_reports import CONTENT, rig_report
 from support.small_chain import START_MS, SmallChain
+from support.training_rounds import training_round
 
 from fog_node.api import access, connections
 from fog_node.api.app import create_app
@@ -27,6 +28,7 @@ from fog_node.protocol.labels import Image, Label, Labelled, PackSpan, TimeSpan
 from fog_node.protocol.predictions import Drift, Measure, Prediction, Thing, Verdict
 from fog_node.protocol.requests import Content, Request, Response
 from fog_node.protocol.rig_reports import ReportedBoard
+from fog_node.protocol.training_rounds import SiteUpdate
 from fog_node.protocol.transactions import Evidence
 from fog_node.protocol.votes import PRECOMMIT, sign_vote
 
@@ -261,6 +263,23 @@ async def test_predictions_are_open_to_the_boards_owner(consortium, client):
         assert view.body["measures"] == [
             {"name": "flow", "value": 1.0, "limit": 0.25, "moved": True}
         ]
+
+
+async def test_a_training_round_is_open_to_who_took_part(consortium, client):
+    took = SiteUpdate("forge", consortium.kid("forge"), bytes(32), 100)
+    of_forge = consortium.chain.sign(consortium.chain.trainer, training_round(updates=(took,)))
+    consortium.world.seal(of_forge)
+    of_none = consortium.chain.sign(consortium.chain.trainer, training_round(round=2))
+    consortium.world.seal(of_none)
+    async with client("forge") as site:
+        listed = (await site.transactions(kind="training-round")).transactions
+        assert [view.id for view in listed] == [of_forge.id.hex()]
+        assert await site.proof(of_forge.id)
+        await refusal(site.transaction(of_none.id))
+    async with client("seoul") as validator:
+        assert await validator.transaction(of_none.id)
+    async with client("buyer") as other:
+        await refusal(other.transaction(of_forge.id))
 
 
 async def test_a_request_is_open_to_its_parties(consortium, client):

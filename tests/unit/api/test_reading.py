@@ -6,6 +6,7 @@ import cbor2
 import pytest
 from support.rig_reports import rig_report
 from support.small_chain import DEVICE_TYPE, GATEWAY_NAME, START_MS
+from support.training_rounds import training_round
 
 from fog_node.protocol.block import hash_hex, parse_block
 from fog_node.protocol.founding import parse_founding
@@ -202,6 +203,7 @@ class TestTransactions:
         moved = (Measure("flow", 1.0, 0.5),)
         drift = Drift("pump", None, "psi", moved, 0, 9, "retrain", "", START_MS)
         world.seal(chain.sign(chain.trainer, drift))
+        world.seal(chain.sign(chain.trainer, training_round()))
         chain.revoke(board.kid)
         chain.decide(SetParameters((("stagger_ms", 9),)))
         for kind, keys in {
@@ -215,6 +217,7 @@ class TestTransactions:
             "label": {"labels", "note", "time"},
             "prediction": {"name", "model", "source", "verdicts", "time"},
             "drift": {"device_type", "statistic", "measures", "action", "from", "until"},
+            "training-round": {"run", "round", "before", "after", "updates", "privacy"},
             "test-report": {"firmware", "suite", "board", "counts", "tests", "report", "rig"},
         }.items():
             page = (await ok(http, "/v1/transactions", kind=kind)).json()

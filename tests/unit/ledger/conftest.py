@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from support.rig_reports import rig_report
+from support.training_rounds import training_round
 
 from fog_node.ledger import Admission, Committed, Ledger
 from fog_node.protocol import governance, senml
@@ -252,6 +253,11 @@ class Consortium:
             "time": START_MS,
         }
         return self.sign(by or self.trainer, Rollout(**(fields | other)), sequence)
+
+    def training_round(
+        self, by: SigningKey | None = None, sequence: int | None = None, **other: object
+    ) -> Transaction:
+        return self.sign(by or self.trainer, training_round(**other), sequence)
 
     def gap(
         self, device: SigningKey, first: int, sequence: int, dropped: int | None = None

@@ -40,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "response": ("provider",),
     "prediction": ("gateway", "trainer"),
     "drift": ("gateway", "trainer"),
+    "training-round": ("trainer",),
 }
 SIGNER = SigningKey.from_secret(4242)
 BOARD = SigningKey.from_secret(4243)
@@ -63,6 +64,7 @@ def transaction_of(consortium, kind: str, by: SigningKey, proposal):
         "clone": lambda: consortium.clone(
             by, consortium.pack(BOARD, 1), consortium.pack(BOARD, 1, value=9.0), sequence=1
         ),
+        "training-round": lambda: consortium.training_round(by=by, sequence=1),
         "release": lambda: consortium.release(1, by=by, sequence=1),
         "evidence": lambda: consortium.sign(
             by, consortium.evidence(consortium.validators[1], by=by).body, 1

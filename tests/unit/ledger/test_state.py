@@ -17,6 +17,7 @@ from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image, PackSpan, TimeSpan
 from fog_node.protocol.predictions import Thing
 from fog_node.protocol.rig_reports import ReleasedAs, ReportedBoard
+from fog_node.protocol.training_rounds import SiteUpdate
 from fog_node.protocol.transactions import Alert, DatasetReference, Release
 
 HEIGHT = 5
@@ -478,3 +479,19 @@ def test_a_release_asks_for_what_was_there_before_it(consortium, state):
             assert "release.dataset.query.height" in str(refusal(state, release))
         else:
             state.apply(release, HEIGHT)
+
+
+class TestTrainingRound:
+    def test_changes_nothing_but_the_signers_number(self, consortium, state):
+        state.apply(consortium.training_round(), HEIGHT)
+        assert state.next_sequence(consortium.trainer.kid) == 2
+
+    def test_names_members_that_there_are(self, consortium, state, device):
+        def named(kid):
+            update = SiteUpdate("busan", kid, bytes(32), None)
+            return consortium.training_round(updates=(update,), sequence=1)
+
+        error = refusal(state, named(device.kid))
+        assert error.cause == "rule"
+        assert "training-round.updates" in str(error)
+        state.apply(named(consortium.validators[0].kid), HEIGHT)

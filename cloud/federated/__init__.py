@@ -1,0 +1,1 @@
+"""Learning across sites: updates leave a site, readings do not."""

@@ -1,0 +1,324 @@
+"""Starts and stops Flower's processes: a SuperLink where the trainer is, a SuperNode at each site.
+
+Flower tells its makers of each start, and asks them for updates, unless it is told not to: both
+are off in every process that is started here. Nothing is installed while it runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloud.errors import MissingExtraError, TrainingError
+
+from .run_files import FEDERATED_PINS
+
+LOCALHOST = "127.0.0.1"
+START_S = 120.0
+STOP_S = 10.0
+POLL_S = 0.2
+# What Flower reads: no usage events, no look for updates, its files where we say.
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+CONNECTION = "trainer"
+MAX_TAIL_CHARS = 2000
+# Of what Flower carries: two names.
+APP_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates for what goes between SuperLink and SuperNodes; files in PEM.
+
+    Attributes:
+        authority: of the consortium.
+        certificate, key: of the machine's own; a SuperNode needs none.
+    """
+
+    authority: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass
+class Process:
+    """A process of Flower's, with what it starts itself."""
+
+    name: str
+    log: Path
+    popen: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
+    def tail(self) -> str:
+        """The end of what it wrote."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-MAX_TAIL_CHARS:]
+
+    def stop(self) -> None:
+        """End it and all that it has started; they are one session."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.popen.pid, number)
+            except ProcessLookupError:
+                break
+            deadline = time.monotonic() + STOP_S
+            while time.monotonic() < deadline and _has_members(self.popen.pid):
+                self.popen.poll()
+                time.sleep(POLL_S)
+        self.popen.wait()
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError unless Flower is there."""
+    if importlib.util.find_spec("flwr") is None:
+        raise MissingExtraError("Flower", "federated", FEDERATED_PINS)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What Flower's processes see: ours, but quiet, and with its programs on the PATH."""
+    home.mkdir(parents=True, exist_ok=True)
+    programs = str(Path(sys.executable).parent)
+    path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((LOCALHOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class Flower:
+    """Processes of one run on this machine; all end with it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Nothing is started yet.
+
+        Args:
+            directory: for Flower's own files and its logs.
+        """
+        check_installed()
+        self._directory = directory
+        self._environment = environment(directory / "home")
+        self._processes: list[Process] = []
+
+    @contextmanager
+    def started(self) -> Iterator[Flower]:
+        """End everything at the end, whatever happens."""
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in reversed(self._processes):
+            process.stop()
+        self._processes.clear()
+
+    def superlink(
+        self, fleet: str, control_port: int, runtime_port: int, tls: Tls | None, *, known: bool
+    ) -> Process:
+        """Start the trainer's end and wait until it listens.
+
+        Args:
+            fleet: HOST:PORT for SuperNodes.
+            control_port, runtime_port: on this machine alone.
+            tls: None only on this machine.
+            known: whether SuperNodes must show a key that is registered.
+        """
+        command = [
+            "flower-superlink",
+            "--fleet-api-address", fleet,
+            "--control-api-address", f"{LOCALHOST}:{control_port}",
+            "--serverappio-api-address", f"{LOCALHOST}:{runtime_port}",
+            "--isolation", "subprocess",
+        ]  # fmt: skip
+        if tls is None:
+            command += ["--insecure"]
+        else:
+            command += [
+                "--ssl-ca-certfile", str(tls.authority),
+                "--ssl-certfile", str(tls.certificate),
+                "--ssl-keyfile", str(tls.key),
+            ]  # fmt: skip
+        if known:
+            command += ["--enable-supernode-auth"]
+        process = self._start("superlink", command)
+        self._wait_for(process, control_port)
+        self._wait_for(process, int(fleet.rpartition(":")[2]))
+        self._connect(control_port, tls)
+        return process
+
+    def supernode(
+        self,
+        name: str,
+        superlink: str,
+        config: Mapping[str, str | float],
+        tls: Tls | None,
+        key: Path | None = None,
+    ) -> Process:
+        """Start a site's end.
+
+        Args:
+            name: of the site, for the log.
+            superlink: HOST:PORT.
+            config: what the site's app is told.
+            tls: as above.
+            key: private key in OpenSSH's format that the SuperLink knows.
+        """
+        told = " ".join(f"{item}={json.dumps(value)}" for item, value in config.items())
+        command = [
+            "flower-supernode",
+            "--superlink", superlink,
+            "--clientappio-api-address", f"{LOCALHOST}:{free_ports(1)[0]}",
+            "--isolation", "subprocess",
+            "--node-config", told,
+        ]  # fmt: skip
+        command += ["--insecure"] if tls is None else ["--root-certificates", str(tls.authority)]
+        if key is not None:
+            command += ["--auth-supernode-private-key", str(key)]
+        return self._start(f"supernode-{name}", command)
+
+    def register(self, public_key: Path) -> int:
+        """Let the SuperNode with this key take part; gives its node's number."""
+        said = self._flwr("supernode", "register", str(public_key), CONNECTION)
+        return int(said["node-id"])
+
+    def run(self, app: Path) -> str:
+        """Have the SuperLink run an app; gives Flower's number of the run."""
+        return str(self._flwr("run", str(app), CONNECTION)["run-id"])
+
+    def status(self, run: str) -> str:
+        """How a run stands, in Flower's words."""
+        said = self._flwr("ls", CONNECTION, "--run-id", run)
+        return str(said["runs"][0]["status"])
+
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            ["flwr", *arguments, "--format", "json"],
+            env=self._environment,
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=START_S,
+            check=False,
+        )
+        start = done.stdout.find(b"{")
+        try:
+            value: dict[str, Any] = json.loads(done.stdout[start:])
+            is_good = done.returncode == 0 and bool(value.get("success", False))
+        except ValueError:
+            is_good = False
+        if start < 0 or not is_good:
+            said = (done.stdout + done.stderr).decode(errors="replace")[-MAX_TAIL_CHARS:]
+            raise TrainingError(f"flwr {' '.join(arguments)}: {said}", "see the SuperLink's log")
+        return value
+
+    def _start(self, name: str, command: Sequence[str]) -> Process:
+        log = self._directory / f"{name}.log"
+        with log.open("ab") as file:
+            popen = subprocess.Popen(
+                command,
+                env=self._environment,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        process = Process(name, log, popen)
+        self._processes.append(process)
+        return process
+
+    def _wait_for(self, process: Process, port: int) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and process.is_running:
+            try:
+                socket.create_connection((LOCALHOST, port), 1).close()
+            except OSError:
+                time.sleep(POLL_S)
+                continue
+            return
+        raise TrainingError(
+            f"{process.name}: does not listen on port {port}: {process.tail()}",
+            "see its log, and whether another process has the port",
+        )
+
+    def _connect(self, control_port: int, tls: Tls | None) -> None:
+        """Tell `flwr` where the SuperLink is."""
+        lines = [
+            "[superlink]",
+            f'default = "{CONNECTION}"',
+            f"[superlink.{CONNECTION}]",
+            f'address = "{LOCALHOST}:{control_port}"',
+        ]
+        if tls is None:
+            lines.append("insecure = true")
+        else:
+            lines.append(f"root-certificates = {json.dumps(str(tls.authority))}")
+        (self._directory / "home" / "config.toml").write_text("\n".join(lines) + "\n")
+
+
+def write_app(directory: Path, run_directory: Path, nodes: str) -> Path:
+    """Write what Flower carries to the sites: two names, and which run it is.
+
+    The code itself is that of the Fogline that each site has installed.
+    """
+    package = directory / "fogline_app"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text('"""Learning across sites, as Fogline does it."""\n')
+    for half in ("client_app", "server_app"):
+        # Flower looks for the assignment before it runs anything.
+        (package / f"{half}.py").write_text(
+            f"from cloud.federated import {half}\n\napp = {half}.app\n"
+        )
+    (directory / "pyproject.toml").write_text(
+        "\n".join(
+            [
+                "[project]",
+                'name = "fogline-app"',
+                f'version = "{APP_VERSION}"',
+                'description = "Learning across sites"',
+                'license = "Apache-2.0"',
+                "dependencies = []",
+                "[tool.flwr.app]",
+                'publisher = "fogline"',
+                "[tool.flwr.app.components]",
+                'serverapp = "fogline_app.server_app:app"',
+                'clientapp = "fogline_app.client_app:app"',
+                "[tool.flwr.app.config]",
+                f"directory = {json.dumps(str(run_directory))}",
+                f"nodes = {json.dumps(nodes)}",
+            ]
+        )
+        + "\n"
+    )
+    return directory
+
+
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""A whole federation on this machine: one SuperLink, a SuperNode for each site, all on 127.0.0.1.
+
+Each site's process reads a file of its own, into which its machines are dealt; what goes between
+the processes is what goes between plants.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cloud.errors import ModelError, TrainingError
+from cloud.train.rul_data import TRAIN, find
+
+from .flower import LOCALHOST, Flower, Process, check_installed, free_ports, write_app
+from .run_files import RoundRecord, RunFiles, Settings
+from .site import deal, read_site
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+STATUS_EVERY_S = 15.0
+# Beyond what its rounds may take.
+SLACK_S = 120.0
+MAX_LOCAL_SITES = 20
+_DROP = re.compile(r"(\d+)@(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A site whose SuperNode is killed.
+
+    Attributes:
+        site: its number, from 1.
+        first: round before which it goes.
+        last: round after which it comes back; None if it does not.
+    """
+
+    site: int
+    first: int
+    last: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Drop:
+        """Read SITE@ROUND or SITE@FIRST-LAST; raises ValueError."""
+        found = _DROP.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text[:80]}: give SITE@ROUND, or SITE@FIRST-LAST, all from 1")
+        site, first, last = (None if part is None else int(part) for part in found.groups())
+        assert site is not None and first is not None  # noqa: PT018 - the expression has them
+        if not site or not first or (last is not None and last < first):
+            raise ValueError(f"{text[:80]}: sites and rounds count from 1, upwards")
+        return cls(site, first, last)
+
+
+def write_sites(data: Path, directory: Path, count: int, split: str, seed: int) -> list[Path]:
+    """Deal a file's machines out into a file for each site; gives the files.
+
+    Raises:
+        RecordingError, TrainingError.
+    """
+    source = find(data, TRAIN) if data.is_dir() else data
+    units = read_site(source)
+    lines = [line for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    written = []
+    for number, part in enumerate(deal(units, count, split, seed), start=1):
+        path = directory / f"site-{number}" / f"{TRAIN}_site.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = np.flatnonzero(np.isin(units.unit, part.unit))
+        path.write_text("".join(f"{lines[row]}\n" for row in rows), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def run_locally(
+    files: RunFiles,
+    sites: Sequence[Path],
+    drops: Sequence[Drop],
+    told: Callable[[RoundRecord], None],
+) -> None:
+    """Lead a run, from where its files end, with all processes here.
+
+    Args:
+        files: of the run, begun.
+        sites: a file of machines for each site.
+        drops: whose SuperNode is killed, and when.
+        told: is given each round that is over.
+
+    Raises:
+        MissingExtraError: Flower is not installed.
+        TrainingError: a process ends, too few sites answer, or it takes too long.
+    """
+    check_installed()
+    settings = files.settings()
+    files.forget_result()
+    work = (files.directory / "flower").resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    fleet_port, control_port, runtime_port = free_ports(3)
+    address = f"{LOCALHOST}:{fleet_port}"
+    with Flower(work).started() as flower:
+        superlink = flower.superlink(address, control_port, runtime_port, None, known=False)
+
+        def start(number: int) -> Process:
+            config = {"site": f"site-{number}", "data": str(sites[number - 1].resolve())}
+            return flower.supernode(f"site-{number}", address, config, None)
+
+        over = len(files.rounds())
+        nodes = {
+            number: start(number)
+            for number in range(1, len(sites) + 1)
+            if not any(one.site == number and _is_away(one, over + 1) for one in drops)
+        }
+        run = flower.run(write_app(work / "app", files.directory.resolve(), "null"))
+        deadline = time.monotonic() + SLACK_S + settings.round_s * (settings.rounds - over + 1)
+        asked = time.monotonic()
+        while files.result() is None:
+            records = files.rounds()
+            for record in records[over:]:
+                told(record)
+                for one in drops:
+                    if one.first == record.round + 1 and one.site in nodes:
+                        log.info("site %d is killed before round %d", one.site, one.first)
+                        nodes.pop(one.site).stop()
+                    elif one.last == record.round and one.site not in nodes:
+                        nodes[one.site] = start(one.site)
+            over = len(records)
+            _check(superlink, nodes, deadline)
+            if time.monotonic() - asked > STATUS_EVERY_S:
+                asked = time.monotonic()
+                if flower.status(run).startswith("finished") and files.result() is None:
+                    raise TrainingError(
+                        f"run {settings.run}: ended without a result: {superlink.tail()}",
+                        f"see {superlink.log}",
+                    )
+            time.sleep(POLL_S)
+        for record in files.rounds()[over:]:
+            told(record)
+    result = files.result()
+    assert result is not None
+    if "error" in result:
+        raise TrainingError(str(result["error"]), str(result["remedy"]))
+
+
+def _is_away(drop: Drop, number: int) -> bool:
+    return drop.first <= number and (drop.last is None or number <= drop.last)
+
+
+def _check(superlink: Process, nodes: dict[int, Process], deadline: float) -> None:
+    for process in (superlink, *nodes.values()):
+        if not process.is_running:
+            raise TrainingError(
+                f"{process.name}: has ended: {process.tail()}", f"see {process.log}"
+            )
+    if time.monotonic() > deadline:
+        raise TrainingError(
+            f"federation: takes too long: {superlink.tail()}",
+            f"see {superlink.log.parent}, and go on with --resume",
+        )
+
+
+def begin_or_resume(files: RunFiles, settings: Settings, *, resume: bool) -> Settings:
+    """Begin a run, or find the settings of one that is to go on, with as many rounds as asked.
+
+    Raises:
+        ModelError: there is a run already, or none to go on with, or one of other settings.
+    """
+    if not resume:
+        files.begin(settings)
+        return settings
+    before = files.settings()
+    for name in ("task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "secure"):
+        if getattr(before, name) != getattr(settings, name):
+            raise ModelError(
+                f"{files.directory}: was begun with {name} {getattr(before, name)}, not "
+                f"{getattr(settings, name)}",
+                "go on with the same settings, or begin another run",
+            )
+    files.lengthen(settings.rounds)
+    return files.settings()

@@ -1,0 +1,181 @@
+"""What `fogline federated ...` does: runs, what they leave on the chain, and their table."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud.federated.chain import body_of
+from cloud.federated.local import Drop, begin_or_resume, run_locally, write_sites
+from cloud.federated.run_files import STRATEGIES, RoundRecord, RunFiles, Settings
+from fog_node.protocol.founding import Founding
+from fog_node.protocol.keys import SigningKey, kid_hex
+from tools.errors import UsageError
+from tools.nodes import Nodes
+from tools.submit import submit, wait_final
+
+PATIENCE_S = 30.0
+# Of earlier transactions a look-up goes through, at most.
+MAX_SEARCHED = 10_000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was asked for on the command line; see `cloud.federated.run_files.Settings`."""
+
+    strategy: str
+    rounds: int
+    epochs: int
+    seed: int
+    sites: int
+    liars: int
+    min_sites: int | None
+    round_s: float
+    noise: float | None
+    clip: float | None
+    steps: int
+    machines: int | None
+
+    def settings(self, machines: int) -> Settings:
+        """Settings of a new run.
+
+        Args:
+            machines: of a site, where the command line does not say.
+
+        Raises:
+            UsageError: two of them do not fit together.
+        """
+        if self.strategy not in STRATEGIES:
+            raise UsageError(f"--strategy {self.strategy}: give one of {', '.join(STRATEGIES)}")
+        if (self.noise is None) is not (self.clip is None):
+            raise UsageError("--dp-noise and --dp-clip: give both, or neither")
+        least = {"fedavg": 2, "trimmed-mean": 2 * self.liars + 1, "krum": 2 * self.liars + 3}
+        wanted = least[self.strategy]
+        if self.sites < wanted:
+            raise UsageError(
+                f"--sites {self.sites}: {self.strategy} needs {wanted} for {self.liars} that may "
+                "send anything"
+            )
+        min_sites = wanted if self.min_sites is None else self.min_sites
+        if not 1 <= min_sites <= self.sites:
+            raise UsageError(f"--min-sites {min_sites}: give 1 to {self.sites}, as there are sites")
+        is_private = self.noise is not None
+        return Settings(
+            run=secrets.token_hex(16),
+            task="rul",
+            strategy=self.strategy,
+            rounds=self.rounds,
+            epochs=self.epochs,
+            seed=self.seed,
+            sites=self.sites,
+            min_sites=min_sites,
+            liars=self.liars,
+            round_s=self.round_s,
+            noise=self.noise,
+            clip=self.clip,
+            steps=self.steps if is_private else 0,
+            machines=(self.machines or machines) if is_private else 0,
+        )
+
+
+def run(
+    data: Path,
+    out: Path,
+    chosen: Chosen,
+    split: str,
+    drops: Sequence[str],
+    told: Callable[[RoundRecord, int], None],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Learn on this machine, with a process for each site.
+
+    Raises:
+        UsageError, CloudError.
+    """
+    try:
+        parsed = [Drop.of(text) for text in drops]
+    except ValueError as error:
+        raise UsageError(f"--drop {error}") from error
+    if unknown := [one.site for one in parsed if one.site > chosen.sites]:
+        raise UsageError(f"--drop {unknown[0]}@...: there are {chosen.sites} sites")
+    files = RunFiles(out)
+    from cloud.train.rul_data import read_units
+
+    sites = write_sites(data, out / "sites", chosen.sites, split, chosen.seed)
+    machines = min(len(read_units(path).ends) for path in sites)
+    settings = begin_or_resume(files, chosen.settings(machines), resume=resume)
+    run_locally(files, sites, parsed, lambda record: told(record, settings.rounds))
+    return summary(files)
+
+
+def summary(files: RunFiles) -> dict[str, Any]:
+    """What a run has come to."""
+    settings, records = files.settings(), files.rounds()
+    private = {}
+    if settings.noise is not None and records:
+        last = records[-1]
+        private = {
+            "privacy": f"epsilon {last.epsilon:.3g} at delta {last.delta:g}, for each machine's "
+            "whole record",
+            "epsilon": last.epsilon,
+            "delta": last.delta,
+            "not_covered": "means and deviations of each site's sensors, disclosed once",
+        }
+    return {
+        "run": settings.run,
+        "strategy": settings.strategy,
+        "directory": str(files.directory),
+        **private,
+        "rounds": [
+            {
+                "round": one.round,
+                "sites": len(one.sites),
+                "absent": ", ".join(one.absent),
+                "rmse_before": one.rmse,
+                "model": one.after[:16],
+            }
+            for one in records
+        ],
+    }
+
+
+async def record(
+    nodes: Nodes, founding: Founding, key: SigningKey, directory: Path
+) -> dict[str, Any]:
+    """Put a run's rounds on the chain, those that are not there yet.
+
+    Args:
+        nodes: whom to send them to.
+        founding: of the consortium.
+        key: of a member who is trainer.
+        directory: of the run.
+
+    Raises:
+        CloudError: a round is not whole. ClientError: no node answers, or it refuses.
+    """
+    files = RunFiles(directory)
+    settings = files.settings()
+    bodies = [body_of(settings, one) for one in files.rounds()]
+    rows, waiting = [], []
+    async with nodes.client(PATIENCE_S) as client:
+        known: dict[int, str] = {}
+        seen = 0
+        async for view in client.all_transactions(kind="training-round"):
+            if view.signer == kid_hex(key.kid) and view.body["run"] == settings.run:
+                known[int(view.body["round"])] = view.id
+            seen += 1
+            if len(known) == len(bodies) or seen == MAX_SEARCHED:
+                break
+        for body in bodies:
+            if body.round not in known:
+                transaction = await submit(client, key, body, founding, wait=False)
+                waiting.append(transaction)
+                known[body.round] = transaction.id.hex()
+            rows.append({"round": body.round, "transaction": known[body.round]})
+        for transaction in waiting:
+            await wait_final(client, transaction)
+    return {"run": settings.run, "sent": len(waiting), "rounds": rows}
