@@ -3,6 +3,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Flower wants older versions of several packages than the rest runs with.
+FEDERATED := .venv-federated
 NATIVE := fog_node/pow/native fog_node/protocol/native
 
 # What an installation is made from. Everything else is used where it lies.
@@ -45,7 +47,7 @@ fix: $(VENV)/installed-all ## mend what `make check` finds and a program can men
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: $(VENV)/installed-all $(VENV)/installed-programs ## run the tests on all cores; ARGS="..." goes to pytest instead
+test: $(VENV)/installed-all $(VENV)/installed-programs $(FEDERATED)/installed ## run the tests on all cores; ARGS="..." goes to pytest instead
 	$(BIN)/python -m pytest $(or $(ARGS),-n auto)
 
 .PHONY: qemu
@@ -77,7 +79,7 @@ endif
 
 .PHONY: clean
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FEDERATED) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f fog_node/pow/*.so fog_node/protocol/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -94,6 +96,14 @@ $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
 	$(INSTALL) -e '.[demo,boards,cloud,test,dev]'
 	@touch $@ $(VENV)/installed-demo
+
+$(FEDERATED)/installed: pyproject.toml requirements-federated.txt setup.py
+	@tools/system.sh venv $(FEDERATED)
+	$(FEDERATED)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		-c requirements-federated.txt setuptools
+	$(FEDERATED)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		-c requirements-federated.txt -e '.[federated]'
+	@touch $@
 
 # MicroPython's stubs stand in for the standard library, so they lie where only that check looks.
 $(VENV)/installed-stubs: requirements.txt tools/board_types.py | $(VENV)/installed-all

@@ -19,7 +19,7 @@ from fog_node.protocol.proof import (
 )
 from fog_node.protocol.rig_reports import RESULTS
 from fog_node.protocol.senml import Pack
-from fog_node.protocol.transactions import Enrol, PackBody, TestReport
+from fog_node.protocol.transactions import Enrol, PackBody, TestReport, TrainingRound
 
 from .consortium import load_founding
 from .errors import ToolError
@@ -86,6 +86,13 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
     }
     if isinstance(transaction.body, PackBody):
         shown |= _shown_pack(transaction.body.pack)
+    if isinstance(body := transaction.body, TrainingRound):
+        shown |= {
+            "run": body.run.hex(),
+            "round": body.round,
+            "before": body.before.hex(),
+            "after": body.after.hex(),
+        }
     if isinstance(transaction.body, TestReport):
         shown |= _shown_report(transaction.body)
     if isinstance(transaction.body, Label):

@@ -30,6 +30,8 @@ STOP_S = 10.0
 POLL_S = 0.2
 # What Flower reads: no usage events, no look for updates, its files where we say.
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+# Several sites on one machine gain nothing by a thread for each core.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECTION = "trainer"
 MAX_TAIL_CHARS = 2000
 # Of what Flower carries: two names.
@@ -92,7 +94,7 @@ def environment(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path}
+    return {**os.environ, **ONE_THREAD, **QUIET, "FLWR_HOME": str(home), "PATH": path}
 
 
 def free_ports(count: int) -> list[int]:

@@ -177,20 +177,28 @@ def learn_privately(
     """
     step = _Adam(arrays, rate)
     for _ in range(how.steps):
-        total = [np.zeros(array.shape) for array in arrays]
-        for features, target in machines:
-            found = gradient(step.arrays, features, target, None)
-            norm = float(
-                np.sqrt(sum(float(np.square(part, dtype=np.float64).sum()) for part in found))
-            )
-            scale = min(1.0, how.clip / norm) if norm > 0 else 1.0
-            total = [part + scale * more for part, more in zip(total, found, strict=True)]
-        width = how.noise * how.clip
-        step([
-            ((part + random.normal(0, width, part.shape)) / how.machines).astype(np.float32)
-            for part in total
-        ])  # fmt: skip
+        step(_noisy_mean(step.arrays, machines, how, random))
     return step.arrays
+
+
+def _noisy_mean(
+    arrays: Arrays,
+    machines: Sequence[tuple[Rows, Rows]],
+    how: Noise,
+    random: np.random.Generator,
+) -> Arrays:
+    """Gradients of the machines, each cut to the clip, and noise over their sum."""
+    total = [np.zeros(array.shape) for array in arrays]
+    for features, target in machines:
+        found = gradient(arrays, features, target, None)
+        norm = sum(float(np.square(part, dtype=np.float64).sum()) for part in found) ** 0.5
+        scale = min(1.0, how.clip / norm) if norm > 0 else 1.0
+        total = [part + scale * more for part, more in zip(total, found, strict=True)]
+    width = how.noise * how.clip
+    return [
+        ((part + random.normal(0, width, part.shape)) / how.machines).astype(np.float32)
+        for part in total
+    ]
 
 
 class _Adam:

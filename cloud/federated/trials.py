@@ -216,6 +216,8 @@ def _row(
         "model": name,
         **bootstrap(mean_rmse, judge.left, *told, seed=seed).row("rmse"),
         "nasa_score": float(np.mean([nasa_score(one, judge.left) for one in told])),
+        "epsilon": None,
+        "delta": None,
     }
 
 
