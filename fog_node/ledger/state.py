@@ -26,6 +26,7 @@ from fog_node.protocol.predictions import Subject, Thing
 from fog_node.protocol.senml import Reading
 from fog_node.protocol.transactions import (
     Alert,
+    Body,
     Channel,
     Clone,
     Enrol,
@@ -464,6 +465,12 @@ class State:
                 return [signer, self._quarantined(clone)]
             case ReinstateDevice() as reinstate:
                 return [signer, self._reinstated(reinstate)]
+        self._check(transaction.body)
+        return [signer]  # the other kinds change nothing else
+
+    def _check(self, body: Body) -> None:
+        """Look at what a member says that changes nothing else."""
+        match body:
             case Request() as request:
                 self._check_request(request)
             case TestReport() as report:
@@ -478,7 +485,6 @@ class State:
                 )
             case TrainingRound() as training:
                 self._check_training_round(training)
-        return [signer]  # the other kinds change nothing else
 
     def _permit_device(self, device: Device, transaction: Transaction) -> None:
         if (transaction.message.dropped or 0) > transaction.sequence:
