@@ -1,10 +1,13 @@
-"""Images put into folders by what engineers have sealed of them, as tasks on images read them."""
+"""Images and their sealed labels: put into a folder for each class, and which to label next."""
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +16,7 @@ from .errors import DatasetError
 from .label_files import image_sha256
 from .labels import Labels
 from .sources import IMAGE_SUFFIXES, MAX_FILES
+from .tables import read_table
 
 
 def sort_images(images: Path, labels: Labels, out: Path) -> dict[str, Any]:
@@ -64,6 +68,78 @@ def sort_images(images: Path, labels: Labels, out: Path) -> dict[str, Any]:
         "disputed": disputed,
         "out": str(out),
     }
+
+
+@dataclass(frozen=True)
+class ImageProposal:
+    """An image that is worth a label.
+
+    Attributes:
+        image: path as the predictions have it.
+        probability: that the model gives for one of two classes.
+    """
+
+    image: str
+    sha256: bytes
+    probability: float
+
+    @property
+    def uncertainty(self) -> float:
+        """From 1, where either class is as likely, down to 0."""
+        return 1 - abs(2 * self.probability - 1)
+
+    def row(self) -> dict[str, Any]:
+        """For people, JSON and CSV; `value` is left for the engineer."""
+        return {
+            "image": self.sha256.hex(),
+            "value": "",
+            "score": round(self.probability, 4),
+            "uncertainty": round(self.uncertainty, 4),
+            "why": f"{self.image}: probability {self.probability:.2f}",
+        }
+
+
+def propose_images(
+    predictions: Path, images: Path, labels: Labels, count: int, columns: tuple[str, str]
+) -> list[ImageProposal]:
+    """Choose images that are worth a label: those of which a model is least sure.
+
+    Args:
+        predictions: CSV.
+        images: folder that paths in it begin from.
+        labels: images that have one are not proposed; of equal images one is.
+        count: how many at most.
+        columns: with the image's path, and the probability of one of two classes.
+
+    Raises:
+        RecordingError: names the line and column of the CSV.
+        LabelError: an image cannot be read.
+        DatasetError: nothing is left to propose.
+    """
+    table = read_table(predictions, columns)
+    paths = table.texts(columns[0])
+    sure = zip(paths, table.numbers(columns[1], 0, 1), strict=True)
+    taken = set(labels.of_images())
+    chosen: list[ImageProposal] = []
+    for image, probability in sorted(sure, key=lambda each: (abs(each[1] - 0.5), each[0])):
+        if len(chosen) == count:
+            break
+        sha256 = image_sha256(images / image)
+        if sha256 not in taken:
+            taken.add(sha256)
+            chosen.append(ImageProposal(image, sha256, float(probability)))
+    if not chosen:
+        raise DatasetError(f"{predictions}: each image has a label", "predict for more images")
+    return chosen
+
+
+def image_csv(proposals: Sequence[ImageProposal]) -> str:
+    """Proposals as CSV; with `value` filled in, `label import` takes it back."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, proposals[0].row(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(proposal.row() for proposal in proposals)
+    return out.getvalue()
 
 
 def _folder(value: str) -> str:

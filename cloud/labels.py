@@ -98,6 +98,20 @@ class RowLabels:
         return said
 
 
+class _Sorted:
+    """Rows in the order of a column, so that a span is found at once."""
+
+    def __init__(self, column: npt.NDArray[np.int64]) -> None:
+        self._order = np.argsort(column, kind="stable")
+        self._column = column[self._order]
+
+    def between(self, first: int, last: int) -> npt.NDArray[np.int64]:
+        begin = np.searchsorted(self._column, first, "left")
+        end = np.searchsorted(self._column, last, "right")
+        rows: npt.NDArray[np.int64] = self._order[begin:end]
+        return rows
+
+
 class Labels:
     """Labels in the chain's order."""
 
@@ -115,14 +129,15 @@ class Labels:
         members = sorted({label.member for label in own})
         values = sorted({label.value for label in own if label.value is not None})
         said = np.full((len(members), len(readings)), _UNLABELLED, np.int64)
-        times_ms = readings.times_ms
+        places = {name: at for at, name in enumerate(members)}
+        codes: dict[str | None, int] = {value: at for at, value in enumerate(values)}
+        by_time, by_number = _Sorted(readings.times_ms), _Sorted(readings.sequence)
         for label in own:
             target = label.target
             assert not isinstance(target, Image)
-            of = readings.sequence if isinstance(target, PackSpan) else times_ms
-            rows = (of >= target.first) & (of <= target.last)
-            what = _UNLABELLED if label.value is None else values.index(label.value)
-            said[members.index(label.member), rows] = what
+            of = by_number if isinstance(target, PackSpan) else by_time
+            rows = of.between(target.first, target.last)
+            said[places[label.member], rows] = codes.get(label.value, _UNLABELLED)
         return RowLabels(tuple(members), tuple(values), said)
 
     def truth(self, device: bytes, readings: Readings) -> dict[float, bool]:

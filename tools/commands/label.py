@@ -157,6 +157,45 @@ def label_show(
     report(run(labels.show(Nodes.of(api, member), read_id(label))), json_file)
 
 
+@app.command("propose-images")
+def label_propose_images(
+    predictions: Annotated[Path, typer.Argument(help="CSV that `fogline predict` wrote.")],
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder its paths begin from.")],
+    founding: FoundingFile,
+    data: DatasetDirectory,
+    image_column: Annotated[str, typer.Option(help="Column with the image's path.")] = "image",
+    probability_column: Annotated[
+        str, typer.Option(help="Column with the probability of one of two classes.")
+    ] = "probability",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV to fill in, for `label import`.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many images.")] = 20,
+    offline: Offline = False,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Propose which images to label next: those that a model is least sure of, without a label.
+
+    Example: fogline label propose-images predictions.csv --images castings --founding founding.cbor
+    --data dataset --out proposals.csv
+    """
+    from cloud.image_labels import image_csv, propose_images
+    from tools import training
+
+    dataset = run(
+        training.opened(
+            Nodes.of(api, member), consortiums.load_founding(founding), data, offline=offline
+        )
+    )
+    columns = (image_column, probability_column)
+    chosen = propose_images(predictions, images, dataset.labels(), count, columns)
+    if out is not None:
+        write_out(out, image_csv(chosen).encode())
+    report({"proposals": [proposal.row() for proposal in chosen]}, json_file)
+
+
 @app.command("propose")
 def label_propose(
     founding: FoundingFile,

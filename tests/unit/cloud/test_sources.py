@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from cloud.dataset import Dataset
-from cloud.errors import DatasetError, RecordingError
-from cloud.image_labels import sort_images
+from cloud.errors import DatasetError, LabelError, RecordingError
+from cloud.image_labels import image_csv, propose_images, sort_images
 from cloud.imported import Columns, Imported, device_id
+from cloud.label_files import read_labels
 from cloud.labels import Labels, SealedLabel
 from cloud.selection import Query, select
 from cloud.sources import open_source
-from fog_node.protocol.labels import Image
+from fog_node.protocol.labels import Image, Labelled
 from tools import data as data_sets
 from tools.errors import UsageError
 
@@ -255,3 +256,28 @@ def test_images_are_put_into_folders_by_their_labels(tmp_path):
         sort_images(images, labels, tmp_path / "out")
     with pytest.raises(DatasetError, match="none of its images"):
         sort_images(images, Labels([]), tmp_path / "other")
+
+
+def test_the_images_that_a_model_is_least_sure_of_are_proposed(tmp_path):
+    names = ("sure", "torn", "half", "labelled", "double")
+    for name in names:
+        (tmp_path / f"{name}.png").write_bytes(b"half" if name == "double" else name.encode())
+    predictions = write(
+        tmp_path / "predictions.csv", "file,p", "sure.png,0.99", "torn.png,0.6", "half.png,0.49",
+        "labelled.png,0.5", "double.png,0.52",
+    )  # fmt: skip
+    labels = Labels([said(b"labelled", "ok")])
+    chosen = propose_images(predictions, tmp_path, labels, 3, ("file", "p"))
+    assert [one.image for one in chosen] == ["half.png", "torn.png", "sure.png"]
+    answered = tmp_path / "answered.csv"
+    header, first, *rest = image_csv(chosen).splitlines()
+    write(answered, header, first.replace(",,", ",scratch,", 1), *rest)
+    assert read_labels(answered) == [Labelled(Image(hashlib.sha256(b"half").digest()), "scratch")]
+    for line, error, named in (
+        ("sure.png,1.5", RecordingError, r"line 2: column 'p' is '1\.5'"),
+        ("gone.png,0.5", LabelError, r"gone\.png: cannot be read"),
+        ("labelled.png,0.5", DatasetError, "each image has a label"),
+    ):
+        write(predictions, "file,p", line)
+        with pytest.raises(error, match=named):
+            propose_images(predictions, tmp_path, labels, 3, ("file", "p"))
