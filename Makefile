@@ -55,6 +55,11 @@ qemu: $(VENV)/installed-all ## build MicroPython for QEMU's two boards, once; pr
 	@tools/system.sh qemu
 	@$(BIN)/python -m tools.hil.build
 
+.PHONY: pico
+pico: $(VENV)/installed-all ## build MicroPython for an emulated Pico, once; fogline hil run --target pico-emu runs it
+	@tools/system.sh pico
+	@$(BIN)/python -m tools.hil.build_pico
+
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz ## fuzz the parsers, 20 s each; ARGS="--seconds 60 --only proof" changes that
 	$(BIN)/python tests/fuzz/campaign.py $(ARGS)

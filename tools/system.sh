@@ -4,6 +4,7 @@
 #   tools/system.sh venv FOLDER   makes a virtual environment with a Python that can build C
 #   tools/system.sh test          makes sure of the programs that the tests start
 #   tools/system.sh qemu          the compilers and QEMU that `make qemu` needs; part of test
+#   tools/system.sh pico          the compilers that `make pico` needs
 #
 # What is missing is installed with apt, by root or with a sudo that does not ask; else the command
 # to run is printed and this fails.
@@ -127,6 +128,21 @@ install_for_qemu() {
     fi
 }
 
+install_for_pico() {
+    local missing=()
+    has_program make || missing+=(make)
+    has_program cmake || missing+=(cmake)
+    has_program c++ g++ || missing+=(g++)
+    has_program dpkg-source || missing+=(dpkg-dev)
+    has_program xz || missing+=(xz-utils)
+    has_program arm-none-eabi-gcc || missing+=(gcc-arm-none-eabi)
+    [ -e /usr/lib/arm-none-eabi/newlib/libc.a ] || [ -e /usr/lib/arm-none-eabi/lib/libc.a ] ||
+        missing+=(libnewlib-arm-none-eabi)
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt_install "${missing[@]}"
+    fi
+}
+
 install_for_tests() {
     local missing=()
     mapfile -t missing < <(missing_for_qemu)
@@ -149,5 +165,6 @@ case "${1:-}" in
     venv) make_venv "${2:?folder}" ;;
     test) install_for_tests ;;
     qemu) install_for_qemu ;;
-    *) fail 'usage: tools/system.sh venv FOLDER | test | qemu' ;;
+    pico) install_for_pico ;;
+    *) fail 'usage: tools/system.sh venv FOLDER | test | qemu | pico' ;;
 esac

@@ -1,10 +1,11 @@
 """The emulated Pico: its image, its process, its console, its walls.
 
-No test has MicroPython's own image, so a few instructions stand for one.
+A few instructions stand for MicroPython's image; `fogline hil run --target pico-emu` runs it whole.
 """
 
 import asyncio
 import importlib.util
+import os
 import re
 import signal
 import socket
@@ -16,8 +17,8 @@ from support.firmware_images import uf2, uf2_rp2350
 
 from tools.devices.line import SerialLine
 from tools.devices.repl import Repl
-from tools.errors import UsageError
-from tools.hil import pico_emulator, pico_process
+from tools.errors import ToolError, UsageError
+from tools.hil import build_pico, pico_emulator, pico_process
 from tools.hil.pico_emulator import PicoEmulatorTarget
 from tools.hil.target import TargetError
 from tools.hil.targets import open_target
@@ -33,9 +34,41 @@ def image(tmp_path):
     return path
 
 
-def test_without_an_image_it_says_what_to_name():
-    with pytest.raises(UsageError, match="--firmware"):
+def test_without_an_image_it_says_what_to_build_or_to_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOGLINE_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=r"make pico.*--firmware"):
         open_target("pico-emu")
+
+
+def test_the_image_that_was_built_last_is_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOGLINE_CACHE", str(tmp_path))
+    for age, version in ((2, "1.26.1-a"), (1, "1.27.0-b"), (3, "1.26.0-c")):
+        image = tmp_path / "pico" / version / "firmware.uf2"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(uf2(IDLE))
+        os.utime(image, (1000 - age, 1000 - age))
+    with pytest.raises(TargetError, match=r"firmware\.uf2 did not start: .*USB within 0\.5"):
+        PicoEmulatorTarget(None, start_s=0.5)
+    assert build_pico.built() == tmp_path / "pico" / "1.27.0-b" / "firmware.uf2"
+
+
+def test_a_built_image_is_the_flash_that_it_was_made_of():
+    content = bytes(range(256)) * 5 + b"rest"
+    assert build_pico.uf2(content) == uf2(content)
+
+
+def test_other_sources_than_it_knows_are_refused(tmp_path):
+    port = tmp_path / "ports" / "rp2"
+    port.mkdir(parents=True)
+    (port / "CMakeLists.txt").write_text("set(MICROPY_SSL_MBEDTLS ON)\n")
+    packages = {}
+    for name, source in build_pico.PACKAGES.items():
+        packages[name] = tmp_path / "debian" / source
+        packages[name].mkdir(parents=True)
+        (packages[name] / "content").touch()
+    with pytest.raises(ToolError, match=r"no line 'mbedtls/mbedtls_port\.c'.*--firmware"):
+        build_pico.fill(tmp_path, packages)
+    assert (tmp_path / "lib" / "pico-sdk" / "content").exists()
 
 
 def test_an_image_is_for_this_target_alone(image):

@@ -21,7 +21,17 @@ from pathlib import Path
 
 from tools.errors import ToolError
 
-__all__ = ["MACHINES", "Machine", "cache_folder", "elf"]
+__all__ = [
+    "MACHINES",
+    "Machine",
+    "apt_options",
+    "cache_folder",
+    "elf",
+    "lock",
+    "micropython",
+    "run",
+    "say",
+]
 
 PORT = Path(__file__).resolve().parents[2] / "hardware" / "qemu"
 LEAST = (1, 26)
@@ -72,8 +82,8 @@ def elf(name: str) -> Path:
     Raises ToolError when sources or compilers are not to be had, or the build fails.
     """
     machine = MACHINES[name]
-    with _lock():
-        sources = _sources()
+    with lock():
+        sources = micropython()
         image = cache_folder() / "qemu" / _key(machine, sources) / "firmware.elf"
         if not image.exists():
             _build(machine, sources, image)
@@ -81,7 +91,7 @@ def elf(name: str) -> Path:
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
+def lock() -> Iterator[None]:
     """Several runs of the tests may want the same build at the same time."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +100,12 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell how the build goes on."""
     print(f"qemu: {text}", file=sys.stderr, flush=True)
 
 
-def _run(
+def run(
     command: list[str], *, cwd: Path | None = None, environment: dict[str, str] | None = None
 ) -> str:
     """Run a program; raises ToolError with the end of what it said."""
@@ -123,7 +134,8 @@ def _run(
 # Sources
 
 
-def _sources() -> Path:
+def micropython() -> Path:
+    """Give the folder of MicroPython's sources, fetched if need be. Raises ToolError."""
     chosen = os.environ.get("FOGLINE_MICROPYTHON_SOURCES")
     if chosen:
         folder = Path(chosen)
@@ -144,7 +156,7 @@ def _sources() -> Path:
         try:
             fetched = _from_debian(fetch)
         except ToolError as debian:
-            _say("no sources from Debian; trying git")
+            say("no sources from Debian; trying git")
             try:
                 fetched = _from_git(fetch)
             except ToolError as git:
@@ -163,9 +175,12 @@ def _version(name: str) -> tuple[int, ...]:
     return tuple(map(int, found[1].split("."))) if found else (0,)
 
 
-def _from_debian(folder: Path) -> Path:
-    """Have apt fetch and check the source package, leaving the system's own lists alone."""
-    mirrors = _run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(CREATED_BY)"])
+def apt_options(folder: Path, kind: str, suite: str) -> list[str]:
+    """Give what has apt fetch and check packages of a suite, leaving the system's own lists alone.
+
+    kind: `deb` or `deb-src`. Raises ToolError where this system does not know Debian.
+    """
+    mirrors = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(CREATED_BY)"])
     uris = {
         uri
         for origin, uri, by in (
@@ -181,9 +196,9 @@ def _from_debian(folder: Path) -> Path:
     lists.mkdir(parents=True)
     archives.mkdir(parents=True)
     # Files of our own, and no others; apt drops its rights to a user who may not read them.
-    entry = f"deb-src [signed-by={DEBIAN_KEYRING}] {min(uris)} {DEBIAN_SUITE} main\n"
+    entry = f"{kind} [signed-by={DEBIAN_KEYRING}] {min(uris)} {suite} main\n"
     (folder / "debian.list").write_text(entry)
-    options = [
+    return [
         f"-oDir::Etc::SourceList={folder / 'debian.list'}",
         "-oDir::Etc::SourceParts=/dev/null",
         f"-oDir::State::Lists={folder / 'lists'}",
@@ -191,9 +206,14 @@ def _from_debian(folder: Path) -> Path:
         "-oAPT::Sandbox::User=root",
         "-oAcquire::Retries=3",
     ]
-    _say(f"fetching MicroPython's source package ({DEBIAN_SUITE})")
-    _run(["apt-get", *options, "update"])
-    _run(["apt-get", *options, "source", "--only-source", "micropython"], cwd=folder)
+
+
+def _from_debian(folder: Path) -> Path:
+    """Have apt fetch and check the source package."""
+    options = apt_options(folder, "deb-src", DEBIAN_SUITE)
+    say(f"fetching MicroPython's source package ({DEBIAN_SUITE})")
+    run(["apt-get", *options, "update"])
+    run(["apt-get", *options, "source", "--only-source", "micropython"], cwd=folder)
     for unpacked in folder.glob("micropython-*/"):
         if _version(unpacked.name) < LEAST:
             raise ToolError(f"Debian's {unpacked.name} is older than {'.'.join(map(str, LEAST))}")
@@ -203,9 +223,9 @@ def _from_debian(folder: Path) -> Path:
 
 def _from_git(folder: Path) -> Path:
     name = folder / f"micropython-{GIT_TAG.removeprefix('v')}"
-    _run(["git", "clone", "--depth", "1", "--branch", GIT_TAG, GIT_REPOSITORY, str(name)])
+    run(["git", "clone", "--depth", "1", "--branch", GIT_TAG, GIT_REPOSITORY, str(name)])
     for module in ("lib/micropython-lib", "lib/berkeley-db-1.xx"):
-        _run(["git", "submodule", "update", "--init", "--depth", "1", module], cwd=name)
+        run(["git", "submodule", "update", "--init", "--depth", "1", module], cwd=name)
     return name
 
 
@@ -222,11 +242,11 @@ def _key(machine: Machine, sources: Path) -> str:
 
 
 def _build(machine: Machine, sources: Path, image: Path) -> None:
-    compiler = _run([machine.compiler, "-dumpfullversion"]).strip()
-    _say(f"building {machine.board}, {sources.name}, {machine.compiler} {compiler}")
+    compiler = run([machine.compiler, "-dumpfullversion"]).strip()
+    say(f"building {machine.board}, {sources.name}, {machine.compiler} {compiler}")
     jobs = f"-j{os.cpu_count() or 1}"
     if not (sources / "mpy-cross" / "build" / "mpy-cross").exists():
-        _run(["make", "-C", str(sources / "mpy-cross"), jobs])
+        run(["make", "-C", str(sources / "mpy-cross"), jobs])
     port = sources / "ports" / "fogline"
     shutil.rmtree(port, ignore_errors=True)
     shutil.copytree(sources / "ports" / "qemu", port, ignore=shutil.ignore_patterns("build-*"))
@@ -236,7 +256,7 @@ def _build(machine: Machine, sources: Path, image: Path) -> None:
     (port / f"{machine.name}.mk").rename(board / "mpconfigboard.mk")
     build = port / "build"
     settings = [f"BOARD={machine.board}", f"BUILD={build.name}", *machine.make]
-    _run(["make", "-C", str(port), jobs, *settings], environment=dict(machine.environment))
+    run(["make", "-C", str(port), jobs, *settings], environment=dict(machine.environment))
     image.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(build / "firmware.elf", image.with_suffix(".part"))
     image.with_suffix(".part").rename(image)
@@ -249,7 +269,7 @@ def main() -> int:
         print(f"{machine.name}: {elf(machine.name)}")
     for program in ("qemu-system-arm", "qemu-system-riscv32", "arm-none-eabi-gcc",
                     "riscv64-unknown-elf-gcc"):  # fmt: skip
-        print(_run([program, "--version"]).splitlines()[0])
+        print(run([program, "--version"]).splitlines()[0])
     return 0
 
 

@@ -1,4 +1,6 @@
-"""A Pico in rp2040py, with an image that the user names: targets `pico-emu`, `pico-emu:pico-w`.
+"""A Pico in rp2040py, with MicroPython's image: targets `pico-emu`, `pico-emu:pico-w`.
+
+The image is one that the user names, or else that of `make pico`.
 
 Known of rp2040py 0.3.6: about 6 million instructions a second, so that a board's second takes many
 of ours; sleeping takes long, too, for its USB is never idle; `machine.UART` can hang,
@@ -22,6 +24,7 @@ from tools.devices.errors import PortError
 from tools.devices.line import SerialLine
 from tools.devices.uf2 import RP2040, read_uf2
 from tools.errors import ToolError, UsageError
+from tools.hil import build_pico
 from tools.hil.pico_process import BOARDS, FLASH_BYTES, HOST
 from tools.hil.repl_target import ReplTarget
 from tools.hil.target import Capability, TargetError
@@ -44,8 +47,8 @@ def check_image(image: Path | None) -> bytes:
     """Read an image and look whether a Pico can run it. Raises UsageError, TargetError."""
     if image is None:
         raise UsageError(
-            "pico-emu runs an image that you name: --firmware RPI_PICO-....uf2, from "
-            "MicroPython's downloads for the Raspberry Pi Pico"
+            "pico-emu has no image: run `make pico`, which builds one, or name one with --firmware "
+            "RPI_PICO-....uf2, from MicroPython's downloads for the Raspberry Pi Pico"
         )
     try:
         if image.stat().st_size > MAX_IMAGE_BYTES:
@@ -84,6 +87,7 @@ class PicoEmulatorTarget(ReplTarget):
             raise UsageError(f"pico-emu emulates {', '.join(BOARDS)}, not {board}")
         self._name = "pico-emu" if board == "pico" else f"pico-emu:{board}"
         self._board = board
+        image = image or build_pico.built()
         digest = hashlib.sha256(check_image(image)).hexdigest()
         assert image is not None
         self._image = image.resolve()
