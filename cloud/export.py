@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .board_plan import BoardPlan, plan
 from .errors import ExportError
 
 # What the firmware's interpreter has (firmware/fogline/tflite.py).
@@ -30,12 +31,6 @@ MAX_ARENA_BYTES = 64 * 1024
 MAX_FOG_MODEL_BYTES = 16 * 1024 * 1024
 MAX_FOG_ARENA_BYTES = 128 * 1024 * 1024
 REPRESENTATIVE_WINDOWS = 200
-# Bounds of what the firmware's kernels keep besides tensors: requantization tables, maps of
-# input positions, scratch, tables of an operator's values.
-CHANNEL_BYTES = 64
-POSITION_BYTES = 64
-OPERATOR_BYTES = {"ADD": 2112, "SUB": 2112, "SOFTMAX": 1024, "DEQUANTIZE": 1024}
-OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -66,17 +61,22 @@ class TfliteModel:
     Attributes:
         data: the `.tflite` file.
         ops: builtin operators, sorted.
-        arena: upper bound of the working memory that a board needs, in bytes.
+        plan: what one inference takes on a board.
         input_scale, input_zero, output_scale, output_zero: int8 quantization.
     """
 
     data: bytes = field(repr=False)
     ops: tuple[str, ...]
-    arena: int
+    plan: BoardPlan
     input_scale: float
     input_zero: int
     output_scale: float
     output_zero: int
+
+    @property
+    def arena(self) -> int:
+        """Upper bound of the working memory that a board needs, in bytes."""
+        return self.plan.arena
 
 
 class Interpreter:
@@ -109,24 +109,15 @@ class Interpreter:
         details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
         return tuple(sorted({str(op["op_name"]) for op in details} - {"DELEGATE"}))
 
-    def arena(self) -> int:
-        """Upper bound of the working memory that a board needs, in bytes.
-
-        All tensors that are not constants, as if none shared its place with another, and
-        what the firmware's kernels keep per output channel, output position and operator.
-        """
+    def plan(self) -> BoardPlan:
+        """What one inference takes on a board."""
         details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
-        tensors = {int(t["index"]): t for t in self._model.get_tensor_details()}
-        made = [int(index) for op in details for index in op["outputs"]]
-        total = 0
-        for index in {*made, int(self.input["index"])}:
-            shape = tensors[index]["shape"]
-            total += int(np.prod(shape)) * np.dtype(tensors[index]["dtype"]).itemsize
-        total += sum(OPERATOR_BYTES.get(str(op["op_name"]), 0) for op in details)
-        for index in made:
-            shape = tensors[index]["shape"]
-            total += CHANNEL_BYTES * int(shape[-1]) + POSITION_BYTES * int(np.prod(shape[1:-1]))
-        return total + OVERHEAD_BYTES
+        return plan(
+            [op for op in details if op["op_name"] != "DELEGATE"],
+            {int(tensor["index"]): tensor for tensor in self._model.get_tensor_details()},
+            [int(end["index"]) for end in self._model.get_input_details()],
+            [int(end["index"]) for end in self._model.get_output_details()],
+        )
 
 
 def to_float_tflite(model: Any) -> bytes:
@@ -165,14 +156,14 @@ def to_int8_tflite(
     converter.inference_output_type = tf.int8
     data: bytes = converter.convert()
     interpreter = Interpreter(data)
-    ops = interpreter.ops()
-    check_limits(ops, len(data), interpreter.arena(), target)
+    ops, needs = interpreter.ops(), interpreter.plan()
+    check_limits(ops, len(data), needs.arena, target)
     input_scale, input_zero = interpreter.input["quantization"]
     output_scale, output_zero = interpreter.output["quantization"]
     return TfliteModel(
         data=data,
         ops=ops,
-        arena=interpreter.arena(),
+        plan=needs,
         input_scale=float(input_scale),
         input_zero=int(input_zero),
         output_scale=float(output_scale),

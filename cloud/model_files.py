@@ -84,7 +84,7 @@ def load_tflite(path: Path) -> bytes:
     return data
 
 
-def check_size(path: Path) -> None:
+def check_size(path: Path, most: int = MAX_MODEL_BYTES) -> None:
     """Raise ModelError for a file that is not there, or larger than any model."""
     try:
         size = path.stat().st_size
@@ -92,5 +92,5 @@ def check_size(path: Path) -> None:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"
         ) from error
-    if size > MAX_MODEL_BYTES:
-        raise ModelError(f"{path}: is over {MAX_MODEL_BYTES} bytes", "train a smaller model")
+    if size > most:
+        raise ModelError(f"{path}: is over {most} bytes", "train a smaller model")

@@ -110,6 +110,36 @@ def plot_course(
     _save(figure, path)
 
 
+def plot_heatmaps(
+    path: Path,
+    images: npt.NDArray[np.uint8],
+    heats: npt.NDArray[np.float64],
+    titles: Sequence[str],
+) -> None:
+    """Write images beside each other, with what speaks for a defect in red, 0 to 1."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    columns = 4
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2 * columns, 2.2 * rows), layout="constrained", squeeze=False
+    )
+    for place in axes.flat:
+        place.axis("off")
+    for place, image, heat, title in zip(axes.flat, images, heats, titles, strict=False):
+        side = len(image)
+        place.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, side, side, 0))
+        place.imshow(
+            np.ones_like(heat), cmap="autumn_r", vmin=0, vmax=1, alpha=heat,
+            extent=(0, side, side, 0), interpolation="bilinear",
+        )  # fmt: skip
+        place.set_title(title, fontsize="small")
+    _save(figure, path)
+
+
 def plot_losses(path: Path, losses: Sequence[Sequence[float]], what: str) -> None:
     """Write the loss of each epoch of each member of an ensemble."""
     figure, axes = _figure()

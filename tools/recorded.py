@@ -27,9 +27,9 @@ class RecordedTask:
         data: what `--data` is.
         example: of a file or folder for `--data`.
         predicts: what `predict` writes, a row each.
-        settings: of its commands that have options of their own, `predict` or `evaluate`: the
-            frozen dataclass they are given as, as "module:class" in `cloud.train`; its module is
-            loaded for the help, so it must be quick to load.
+        settings: of its commands that have options of their own (`train`, `predict`, `evaluate`):
+            the frozen dataclass they are given as, as "module:class" in `cloud.train`; its module
+            is loaded for the help, so it must be quick to load.
     """
 
     name: str
@@ -47,7 +47,7 @@ class RecordedTask:
         """Give a command the task's own options.
 
         Args:
-            command: `predict` or `evaluate`.
+            command: `train`, `predict` or `evaluate`.
             function: takes `settings`, keywords for the task's function: none, or `settings`.
 
         Returns:
@@ -103,6 +103,20 @@ TASKS = (
         "CMAPSSData/train_FD001.txt",
         "cycles left of each unit at its last row, and the interval in which 90 % of true values "
         "lie",
+    ),
+    RecordedTask(
+        "quality",
+        "whether a piece is defective, and where",
+        "folder with a folder of images (PNG, JPEG, BMP) for each class: one of good pieces, the "
+        "others of what is wrong; or `train` and `test` with such folders. predict takes one "
+        "image or any folder of images.",
+        "casting",
+        "probability of a defect and verdict of each image",
+        {
+            "train": "quality_settings:FolderSettings",
+            "predict": "quality_settings:PredictSettings",
+            "evaluate": "quality_settings:EvaluateSettings",
+        },
     ),
     RecordedTask(
         "demand",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,9 +80,11 @@ def _add(task: recorded.RecordedTask) -> None:
         quick: Quick = False,
         seed: Seed = 0,
         json_file: JsonFile = None,
+        *,
+        settings: dict[str, Any],
     ) -> None:
         with recorded.job(out, quick, seed, errors) as job:
-            result = task.module().train(data, job)
+            result = task.module().train(data, job, **settings)
         report(result, json_file)
 
     app.command(
@@ -90,7 +92,7 @@ def _add(task: recorded.RecordedTask) -> None:
         help=f"Learn {task.learns}, from recordings.\n\n--data: {task.data}"
         f"\n\nExample: fogline train {task.name} "
         f"--data {task.example} --out model",
-    )(train)
+    )(task.with_options("train", train))
 
 
 for _task in recorded.TASKS:

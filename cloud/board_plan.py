@@ -1,0 +1,164 @@
+"""What a model takes on a board: working memory, multiplications, and about how long.
+
+Plans as the firmware does (`tflite_plan`): tensors and what operators need share one arena, placed
+by when they are needed, the largest first. Where a file's options would say more than LiteRT
+tells, it is the most that they can ask for; so nothing here is less than what a board takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+# Of the firmware's kernels: a requantization table takes so much for each output channel,
+CHANNEL_BYTES = 16
+# operators keep tables of an operand's values,
+TABLE_BYTES = {
+    "ADD": 2048 + CHANNEL_BYTES, "SUB": 2048 + CHANNEL_BYTES, "MUL": CHANNEL_BYTES,
+    "SOFTMAX": 1024, "DEQUANTIZE": 1024, "QUANTIZE": 256, "LOGISTIC": 256, "RELU": 256,
+    "RELU6": 256, "TANH": 256,
+}  # fmt: skip
+# or give a tensor another name.
+_RENAMING = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
+_WEIGHTED = frozenset({"CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+_WINDOWED = frozenset({"AVERAGE_POOL_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"})
+# Instructions of the viper kernels (firmware/README.md): a multiply-accumulate, an output.
+INSTRUCTIONS_PER_MAC = 21
+INSTRUCTIONS_PER_OUTPUT = 110
+
+
+@dataclass(frozen=True)
+class BoardPlan:
+    """What one inference takes.
+
+    Attributes:
+        arena: bytes that the firmware takes at once; no less than it does.
+        macs: multiply-accumulates.
+        outputs: bytes that operators write.
+    """
+
+    arena: int
+    macs: int
+    outputs: int
+
+    def seconds(self, clock_hz: float) -> float:
+        """About how long it takes at one instruction per clock: boards are no faster."""
+        return (
+            self.macs * INSTRUCTIONS_PER_MAC + self.outputs * INSTRUCTIONS_PER_OUTPUT
+        ) / clock_hz
+
+
+@dataclass
+class _Block:
+    """A stretch of the arena, alive from step `first` to `last`."""
+
+    size: int
+    first: int
+    last: int
+    at: int = 0
+
+
+def plan(
+    ops: Sequence[Mapping[str, Any]], tensors: Mapping[int, Mapping[str, Any]],
+    inputs: Sequence[int], outputs: Sequence[int],
+) -> BoardPlan:  # fmt: skip
+    """Plan a model.
+
+    Args:
+        ops: operators in the order they run: `op_name`, and numbers of tensors as `inputs` and
+            `outputs`.
+        tensors: `shape` and `dtype` of each by its number.
+        inputs, outputs: numbers of the model's own.
+    """
+    alive: dict[int, _Block] = {at: _Block(_bytes(tensors[at]), -1, -1) for at in inputs}
+    others: list[_Block] = []
+    macs = written = 0
+    for step, op in enumerate(ops):
+        name = str(op["op_name"])
+        given = [int(at) for at in op["inputs"] if int(at) >= 0]
+        made = [int(at) for at in op["outputs"]]
+        for at in given:
+            if at in alive:
+                alive[at].last = max(alive[at].last, step)
+        if name in _RENAMING and given[0] in alive:
+            alive[made[0]] = alive[given[0]]
+            continue
+        for at in made:
+            alive[at] = _Block(_bytes(tensors[at]), step, step)
+            written += prod(map(int, tensors[at]["shape"]))
+        kept, scratch, multiplied = _needs(name, [_shape(tensors, at) for at in (*given, *made)])
+        macs += multiplied
+        others += [_Block(kept, -1, len(ops)), _Block(scratch, step, step)]
+    for at in outputs:
+        alive[at].last = len(ops)
+    # Tensors that share a place share a block.
+    blocks = {id(block): block for block in alive.values()}
+    return BoardPlan(_place([*blocks.values(), *others]), macs, written)
+
+
+def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]:
+    """Bytes kept and bytes of scratch of an operator, and its multiply-accumulates.
+
+    Args:
+        name: of the operator.
+        shapes: of its inputs, and last of its output.
+    """
+    x, y = shapes[0], shapes[-1]
+    if name == "FULLY_CONNECTED":
+        count, cin, cout = prod(y) // y[-1], shapes[1][1], shapes[1][0]
+        # A convolution of one tap over so many columns.
+        return CHANNEL_BYTES * cout + 2 * (1 + count), 4 * (cin + 9), count * cin * cout
+    if name in _WEIGHTED:
+        weights = shapes[1]
+        if name == "TRANSPOSE_CONV":  # its first input is the output's shape
+            x = shapes[2]
+        taps = weights[1], weights[2]
+        runs = (prod(taps) + 1) // 2
+        kept = CHANNEL_BYTES * weights[0] + _map_bytes(y, taps)
+        laid = prod(x[:3]) if name == "TRANSPOSE_CONV" else prod(y[:3])
+        return kept, 4 * (prod(taps) * weights[3] + 9 * runs), laid * prod(weights)
+    if name in _WINDOWED:
+        pools = name != "DEPTHWISE_CONV_2D"
+        # Of a pool LiteRT does not tell the window: it is no larger than what it slides over.
+        taps = (x[1], x[2]) if pools else (shapes[1][1], shapes[1][2])
+        scratch = 4 * max(y[3], 2 * prod(taps)) + 8 * ((prod(taps) + 1) // 2)
+        kept = CHANNEL_BYTES * y[3] + _map_bytes(y, taps)
+        return kept, 4 * y[3] if pools else scratch, 0 if pools else prod(y) * prod(taps)
+    if name == "RESIZE_NEAREST_NEIGHBOR":
+        return _map_bytes(y, (1, 1)), 0, 0
+    return TABLE_BYTES.get(name, 0), 4 * prod(y) if name == "MEAN" else 0, 0
+
+
+def _map_bytes(y: tuple[int, ...], taps: tuple[int, int]) -> int:
+    """Where windows lie on the input: two bytes for each row of each, and each column."""
+    return 2 * (y[0] * y[1] * taps[0] + y[2] * taps[1])
+
+
+def _shape(tensors: Mapping[int, Mapping[str, Any]], at: int) -> tuple[int, ...]:
+    return tuple(int(size) for size in tensors[at]["shape"])
+
+
+def _bytes(tensor: Mapping[str, Any]) -> int:
+    return prod(map(int, tensor["shape"])) * int(np.dtype(tensor["dtype"]).itemsize)
+
+
+def _place(blocks: Sequence[_Block]) -> int:
+    """Give each block its place, the largest first at the lowest that is free; returns the end."""
+    placed: list[_Block] = []
+    for block in sorted(blocks, key=lambda item: -_rounded(item.size)):
+        size = _rounded(block.size)
+        for other in sorted(placed, key=lambda item: item.at):
+            if other.first <= block.last and block.first <= other.last:
+                if block.at + size <= other.at:
+                    break
+                block.at = max(block.at, other.at + _rounded(other.size))
+        placed.append(block)
+    return max((block.at + _rounded(block.size) for block in placed), default=0)
+
+
+def _rounded(size: int) -> int:
+    return (size + 3) & ~3

@@ -1,0 +1,546 @@
+"""Is a piece defective, and where: networks that look at its image.
+
+Which images are there is in `quality_data`, which are learned from in `quality_split`, the networks
+in `quality_network`, how they are run in `quality_model`, what they are held against in
+`quality_baselines`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.errors import ModelError
+from cloud.images import Grey, open_grey, read_all
+from cloud.intervals import bootstrap
+from cloud.model_files import check_size, read_card, write_card
+from cloud.near_duplicates import PRINT_SIDE, Prints, alike, prints_of
+from cloud.plots import plot_heatmaps, plot_losses, plot_precision_recall
+
+from .experiment_log import experiment_log
+from .job import Job, Progress
+from .quality_baselines import MAJORITY, Method, fit_baselines
+from .quality_data import TEST, TRAIN, Pieces, find_images, has_split, joined, read_pieces
+from .quality_model import TASK, Floats, Judged, QualityModel, heat, judge, log_odds
+from .quality_network import BOARD, FOG, SHARPNESS, Network, Variant, fit_network
+from .quality_settings import EvaluateSettings, FolderSettings, PredictSettings
+from .quality_split import (
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    Flags,
+    Groups,
+    check_enough,
+    deal,
+    group,
+)
+from .thresholds import best_threshold, f1, precision, recall
+
+VARIANTS = (FOG, BOARD)
+SIDES = (FOG.side, BOARD.side, PRINT_SIDE)
+SEEN_FILE = "seen.npy"
+MAX_SEEN_BYTES = 64 * 1024 * 1024
+PUBLISHED = {"accuracy 0.998: casting set, its own split, which divides near-duplicates": 0.998}
+HEATMAPS = "heatmaps"
+# Pixels of the longer side of a heat map.
+HEATMAP_SIDE = 512
+SHOWN_HEATMAPS = 12
+# An ESP32-S3 runs at so many Hz.
+BOARD_CLOCK_HZ = 240e6
+_PREDICTED = ("file", "probability", "verdict", "threshold")
+DEFECTIVE, GOOD = "defect", "ok"
+_READ_AT_ONCE = 64
+
+
+def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[str, Any]:
+    """Learn from a folder of images by class, and write the model's directory.
+
+    Where it comes divided into `train` and `test`, `test` is left alone.
+
+    Returns:
+        The report, which is written as well.
+
+    Raises:
+        RecordingError: a folder or file is not as it must be. TrainingError: too little of a kind.
+    """
+    settings = settings or FolderSettings()
+    where = data / TRAIN if has_split(data) else data
+    pieces = _read([where], settings, job.progress)
+    groups = group(pieces.prints, pieces.defective, settings.alike)
+    fitted = _fit(pieces, groups, np.ones(len(pieces.defective), np.bool_), where, job)
+    variants = {}
+    for name, trained in fitted.networks.items():
+        (job.out / _file(name)).write_bytes(trained.network.int8.data)
+        (job.out / _file(name, floats=True)).write_bytes(trained.network.float_data)
+        variants[name] = trained.card()
+    np.save(job.out / SEEN_FILE, pieces.prints)
+    card = {
+        "task": TASK,
+        "classes": pieces.found.counts(),
+        "good": pieces.found.good,
+        "seed": job.seed,
+        "quick": job.quick,
+        "sealed": False,
+        "alike": settings.alike,
+        "near_duplicates": groups.report(pieces.defective, job.seed),
+        "learned": int(fitted.learned.sum()),
+        "validated": int(fitted.validated.sum()),
+        "variants": variants,
+    }
+    write_card(job.out, card)
+    return card
+
+
+def predict(
+    model: Path, data: Path, out: Path, settings: PredictSettings | None = None
+) -> dict[str, Any]:
+    """Write a CSV file: probability of a defect and verdict of each image.
+
+    Raises:
+        RecordingError: names the image. ModelError.
+    """
+    settings = settings or PredictSettings()
+    judging = QualityModel.load(model, settings.variant)
+    paths = find_images(data)
+    root = data if data.is_dir() else data.parent
+    rows, defects = [], 0
+    for start in range(0, len(paths), _READ_AT_ONCE):
+        chunk = paths[start : start + _READ_AT_ONCE]
+        (images,) = read_all(chunk, (judging.side,))
+        said = judging.judge(images)
+        for path, probability, grid in zip(chunk, said.probability, said.grids, strict=True):
+            decided = bool(probability >= judging.threshold)
+            defects += decided
+            name = path.relative_to(root)
+            rows.append(
+                (
+                    name.as_posix(),
+                    f"{probability:.6f}",
+                    DEFECTIVE if decided else GOOD,
+                    f"{judging.threshold:.6f}",
+                )
+            )
+            if settings.heatmaps is not None:
+                write_heatmap(settings.heatmaps / f"{name}.png", path, grid, judging)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_PREDICTED)
+        writer.writerows(rows)
+    said_of = {"images": len(rows), "defects": defects, "out": str(out)}
+    if settings.heatmaps is not None:
+        said_of["heatmaps"] = str(settings.heatmaps)
+    return said_of
+
+
+def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> dict[str, Any]:
+    """Measure by the protocol, or measure a model that was trained before.
+
+    By the protocol, groups of near-duplicates are dealt to learning, validation and test; where
+    `data` comes divided into `train` and `test`, that is kept to, and what of `test` has a
+    near-duplicate in `train` is told.
+
+    Raises:
+        RecordingError, TrainingError, ModelError.
+    """
+    settings = settings or EvaluateSettings()
+    if settings.model is not None:
+        return _measure(settings.model, data, job, settings)
+    divided = has_split(data)
+    parts = [data / TRAIN, data / TEST] if divided else [data]
+    pieces = _read(parts, settings, job.progress)
+    groups = group(pieces.prints, pieces.defective, settings.alike)
+    if divided:
+        judged = pieces.part == 1
+        protocol = f"learned from {TRAIN}, judged by {TEST}, as they come"
+    elif settings.by_image:
+        judged = _deal_images(pieces.defective, TEST_SHARE, np.random.default_rng(job.seed))
+        protocol = f"{TEST_SHARE:.0%} of images judged, dealt one by one: near-duplicates divided"
+    else:
+        check_enough(groups.number, pieces.defective, str(data))
+        judged = deal(
+            groups.number, pieces.defective, np.ones(len(pieces.defective), np.bool_),
+            TEST_SHARE, np.random.default_rng(job.seed),
+        )  # fmt: skip
+        protocol = f"about {TEST_SHARE:.0%} of images judged, in whole groups of near-duplicates"
+    fitted = _fit(pieces, groups, ~judged, data, job)
+    methods = _baselines(pieces, fitted, job)
+    images = pieces.of(FOG)
+    said: dict[str, Floats] = {}
+    thresholds: dict[str, float] = {}
+    for name, trained in fitted.networks.items():
+        for kind, data_ in (
+            ("int8", trained.network.int8.data),
+            ("float", trained.network.float_data),
+        ):
+            title = _title(name, kind)
+            said[title] = trained.run(data_, pieces, judged).probability
+            thresholds[title] = trained.threshold
+    for name, method in methods.items():
+        said[name] = method(images[judged])
+        held = fitted.validated
+        found = best_threshold(method(images[held]), pieces.defective[held])
+        # The most frequent class is no matter of a threshold.
+        thresholds[name] = 0.5 if name == MAJORITY else found
+    true, number = pieces.defective[judged], groups.number[judged]
+    results = [
+        _row(name, values >= thresholds[name], true, number, job.seed)
+        for name, values in said.items()
+    ]
+    results.sort(key=lambda row: -row["accuracy"])
+    best = fitted.networks[FOG.name]
+    _show(job.out, pieces, judged, best, said[_title(FOG.name, "int8")])
+    plot_precision_recall(job.out / "precision_recall.png", said, true)
+    leaked = groups.with_near_duplicate(judged, fitted.learned)[judged]
+    decided = said[_title(FOG.name, "int8")] >= best.threshold
+    result = {
+        "task": TASK,
+        "protocol": f"{protocol}; thresholds by images that are neither judged nor learned from",
+        "classes": pieces.found.counts(),
+        "near_duplicates": groups.report(pieces.defective, job.seed),
+        "learned": _counts(pieces, groups, fitted.learned),
+        "validated": _counts(pieces, groups, fitted.validated),
+        "judged": _counts(pieces, groups, judged),
+        "judged_with_near_duplicate_learned": int(leaked.sum()),
+        "seed": job.seed,
+        "quick": job.quick,
+        "published": PUBLISHED,
+        "results": results,
+        "accuracy_of_those_without": (
+            float((decided == true)[~leaked].mean()) if (~leaked).any() else None
+        ),
+        "misjudged_by_int8": [
+            str(path) for path in _chosen(pieces.found.paths, judged, decided != true)
+        ][:50],
+        "networks": {name: trained.card() for name, trained in fitted.networks.items()},
+        "verdict": _verdict(results),
+    }
+    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def write_heatmap(path: Path, image: Path, grid: Floats, judging: QualityModel) -> None:
+    """Write an image with what speaks for a defect drawn over it in red, as PNG.
+
+    Where the red is half, that spot alone would make the piece a defective one.
+
+    Raises:
+        RecordingError: the image cannot be read.
+    """
+    from PIL import Image
+
+    grey = open_grey(image)
+    grey.thumbnail((HEATMAP_SIDE, HEATMAP_SIDE), Image.Resampling.BOX)
+    levels = np.rint(heat(grid, judging.sharpness, judging.threshold) * 255).astype(np.uint8)
+    mask = Image.fromarray(levels).resize(grey.size, Image.Resampling.BICUBIC)
+    picture = grey.convert("RGB")
+    picture.paste((255, 0, 0), (0, 0, *grey.size), mask)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, format="PNG")
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Images that were read.
+
+    Attributes:
+        found: which they are.
+        part: number of the folder that each came from, int64 [n].
+        squares: by the pixels a side, uint8 [n, side, side].
+        prints: to find near-duplicates by.
+    """
+
+    found: Pieces
+    part: npt.NDArray[np.int64] = field(repr=False)
+    squares: Mapping[int, Grey] = field(repr=False)
+    prints: Prints = field(repr=False)
+
+    @property
+    def defective(self) -> Flags:
+        return self.found.defective
+
+    def of(self, variant: Variant) -> Grey:
+        return self.squares[variant.side]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A network, and the threshold that was found for it.
+
+    Attributes:
+        threshold: probability from which a piece is defective.
+        validation: how good it is for images that it was not trained with.
+    """
+
+    network: Network
+    threshold: float
+    validation: dict[str, float]
+
+    def run(self, data: bytes, pieces: _Pieces, chosen: Flags) -> Judged:
+        """What it says of images, as its target would."""
+        variant = self.network.variant
+        images = pieces.of(variant)[chosen]
+        return judge(data, images, SHARPNESS, reference=variant is BOARD)
+
+    def model(self) -> QualityModel:
+        variant = self.network.variant
+        return QualityModel(
+            self.network.int8.data, variant.side, SHARPNESS, self.threshold, variant is BOARD
+        )
+
+    def card(self) -> dict[str, Any]:
+        """What must be known to run it, and what it takes."""
+        variant, int8 = self.network.variant, self.network.int8
+        said: dict[str, Any] = {
+            "file": _file(variant.name),
+            "side": variant.side,
+            "sharpness": SHARPNESS,
+            "threshold": self.threshold,
+            "reference_kernels": variant is BOARD,
+            "input_scale": int8.input_scale, "input_zero": int8.input_zero,
+            "output_scale": int8.output_scale, "output_zero": int8.output_zero,
+            "target": variant.target.name,
+            "bytes": len(int8.data), "ops": list(int8.ops), "macs": int8.plan.macs,
+            "validation": self.validation,
+        }  # fmt: skip
+        if variant is BOARD:
+            said["arena"] = int8.plan.arena
+            said["seconds_at_240_mhz"] = int8.plan.seconds(BOARD_CLOCK_HZ)
+        return said
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    networks: Mapping[str, _Trained]
+    learned: Flags
+    validated: Flags
+
+
+def _read(folders: Sequence[Path], settings: FolderSettings, progress: Progress) -> _Pieces:
+    each = [read_pieces(folder, settings.good) for folder in folders]
+    found = joined(each)
+    squares = read_all(found.paths, SIDES, lambda done, of: progress("reading images", done, of))
+    return _Pieces(
+        found,
+        np.repeat(np.arange(len(each)), [len(part.paths) for part in each]),
+        dict(zip(SIDES[:-1], squares[:-1], strict=True)),
+        prints_of(squares[-1]),
+    )
+
+
+def _fit(pieces: _Pieces, groups: Groups, among: Flags, where: Path, job: Job) -> _Fitted:
+    """Train both networks on some of the images; the threshold is of others of these."""
+    check_enough(groups.number[among], pieces.defective[among], str(where))
+    random = np.random.default_rng(job.seed + 1)
+    validated = deal(groups.number, pieces.defective, among, VALIDATION_SHARE, random)
+    learned = among & ~validated
+    job.out.mkdir(parents=True, exist_ok=True)
+    networks, losses = {}, []
+    with experiment_log(job.out) as note:
+        for variant in VARIANTS:
+            epochs = variant.quick_epochs if job.quick else variant.epochs
+            what = f"{variant.name} network"
+            noted: list[float] = []
+            job.progress(what, 0, epochs)
+
+            def told(epoch: int, loss: float, what: str = what, of: int = epochs,
+                     noted: list[float] = noted) -> None:  # fmt: skip
+                noted.append(loss)
+                note(f"{what}/loss", loss, epoch)
+                job.progress(what, epoch, of)
+
+            network = fit_network(
+                variant, pieces.of(variant)[learned], pieces.defective[learned],
+                groups.number[learned], epochs=epochs, seed=job.seed, told=told,
+            )  # fmt: skip
+            networks[variant.name] = trained = _with_threshold(network, pieces, validated)
+            for name, value in trained.validation.items():
+                note(f"{what}/validation/{name}", value, epochs)
+            losses.append(noted)
+    plot_losses(job.out / "loss.png", losses, "cross-entropy")
+    return _Fitted(networks, learned, validated)
+
+
+def _with_threshold(network: Network, pieces: _Pieces, validated: Flags) -> _Trained:
+    variant, true = network.variant, pieces.defective[validated]
+    said = judge(
+        network.int8.data, pieces.of(variant)[validated], SHARPNESS, reference=variant is BOARD
+    )
+    # In the middle between two images by log odds, not by probability, where most are 0 or 1.
+    threshold = float(1 / (1 + np.exp(-best_threshold(log_odds(said.probability), true))))
+    decided = said.probability >= threshold
+    return _Trained(
+        network,
+        threshold,
+        {"accuracy": _accuracy(decided, true), "f1": f1(decided, true),
+         "recall": recall(decided, true)},
+    )  # fmt: skip
+
+
+def _deal_images(defective: Flags, share: float, random: np.random.Generator) -> Flags:
+    """A share of the images of each kind, one by one, bool [n]."""
+    every = np.ones(len(defective), np.bool_)
+    return deal(np.arange(len(defective)), defective, every, share, random)
+
+
+def _baselines(pieces: _Pieces, fitted: _Fitted, job: Job) -> dict[str, Method]:
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        job.progress("baselines", done, 2)
+
+    learned = fitted.learned
+    return fit_baselines(pieces.of(FOG)[learned], pieces.defective[learned], job.seed, told)
+
+
+def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) -> dict[str, Any]:
+    """Judge every image of a folder by a model that was trained before."""
+    card = read_card(directory, TASK)
+    seen = load_prints(directory / SEEN_FILE)
+    models = {variant.name: QualityModel.load(directory, variant.name) for variant in VARIANTS}
+    pieces = _read([data], settings, job.progress)
+    groups = group(pieces.prints, pieces.defective, settings.alike)
+    near = alike(pieces.prints, seen, settings.alike)
+    known = np.zeros(len(pieces.defective), np.bool_)
+    known[near.first] = True
+    true = pieces.defective
+    results = []
+    job.out.mkdir(parents=True, exist_ok=True)
+    for variant in VARIANTS:
+        model = models[variant.name]
+        said = model.judge(pieces.of(variant)).probability
+        decided = said >= model.threshold
+        title = _title(variant.name, "int8")
+        results.append(_row(title, decided, true, groups.number, job.seed))
+        if (~known).any():
+            results.append(
+                _row(
+                    f"{title}, without near-duplicate learned", decided[~known], true[~known],
+                    groups.number[~known], job.seed,
+                )
+            )  # fmt: skip
+    guess = np.full(len(true), _most(card, str(directory)))
+    results.append(_row(MAJORITY, guess, true, groups.number, job.seed))
+    result = {
+        "task": TASK,
+        "protocol": "every image judged by a model that was trained before",
+        "classes": pieces.found.counts(),
+        "near_duplicates": groups.report(true, job.seed),
+        "judged_with_near_duplicate_learned": int(known.sum()),
+        "seed": job.seed,
+        "published": PUBLISHED,
+        "results": results,
+        "verdict": _verdict(results),
+    }
+    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def load_prints(path: Path) -> Prints:
+    """Read the prints of the images that a model knows; raises ModelError."""
+    check_size(path, MAX_SEEN_BYTES)
+    try:
+        prints = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f"{path}: is not what training writes ({error})", "train again") from error
+    if prints.dtype != np.int8 or prints.shape[1:] != (PRINT_SIDE, PRINT_SIDE):
+        raise ModelError(
+            f"{path}: is {prints.dtype} of shape {prints.shape}, not what training writes",
+            "train again",
+        )
+    found: Prints = prints
+    return found
+
+
+def _most(card: Mapping[str, Any], where: str) -> bool:
+    """Whether most images that were learned from are of defective pieces."""
+    try:
+        counts, good = dict(card["classes"]), int(card["classes"][card["good"]])
+        return sum(int(count) for count in counts.values()) >= 2 * good
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{where}: card is damaged ({error!r})", "train again") from error
+
+
+def _accuracy(decided: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:
+    return float((decided == true).mean())
+
+
+def _row(
+    name: str, decided: Flags, true: Flags, groups: npt.NDArray[np.int64], seed: int
+) -> dict[str, Any]:
+    """Figures of one model; intervals draw whole groups of near-duplicates."""
+    return {
+        "model": name,
+        **bootstrap(_accuracy, decided, true, groups=groups, seed=seed).row("accuracy"),
+        **bootstrap(f1, decided, true, groups=groups, seed=seed).row("f1"),
+        "precision": precision(decided, true),
+        **bootstrap(recall, decided, true, groups=groups, seed=seed).row("recall"),
+        "groups_with_an_error": len(np.unique(groups[decided != true])),
+    }
+
+
+def _counts(pieces: _Pieces, groups: Groups, chosen: Flags) -> dict[str, int]:
+    """How many images and groups of each kind."""
+    said = {}
+    for kind, of in (("defective", pieces.defective), ("good", ~pieces.defective)):
+        said[f"{kind}_images"] = int((chosen & of).sum())
+        said[f"{kind}_groups"] = len(np.unique(groups.number[chosen & of]))
+    return said
+
+
+def _show(
+    out: Path, pieces: _Pieces, judged: Flags, trained: _Trained, probability: Floats
+) -> None:
+    """Write heat maps of what was misjudged, and of the defects that are most certain."""
+    model, true = trained.model(), pieces.defective[judged]
+    wrong = np.flatnonzero((probability >= trained.threshold) != true)
+    certain = np.argsort(-probability * true, kind="stable")
+    spread = certain[:: max(1, int(true.sum()) // SHOWN_HEATMAPS)]
+    shown = np.array([*wrong[: SHOWN_HEATMAPS // 2], *spread])[:SHOWN_HEATMAPS]
+    numbers = np.flatnonzero(judged)[shown]
+    images = pieces.of(FOG)[numbers]
+    grids = model.judge(images).grids
+    titles = [
+        f"{DEFECTIVE if pieces.defective[number] else GOOD}: {probability[at]:.2f}"
+        for number, at in zip(numbers, shown, strict=True)
+    ]
+    heats = heat(grids, SHARPNESS, trained.threshold)
+    plot_heatmaps(out / "heatmaps.png", images, heats, titles)
+    for number, grid in zip(numbers, grids, strict=True):
+        path = pieces.found.paths[number]
+        write_heatmap(out / HEATMAPS / path.parent.name / f"{path.name}.png", path, grid, model)
+
+
+def _chosen(paths: Sequence[Path], judged: Flags, flags: Flags) -> Iterable[Path]:
+    return (paths[at] for at in np.flatnonzero(judged)[flags])
+
+
+def _title(variant: str, kind: str) -> str:
+    return f"network for {'boards' if variant == BOARD.name else 'fog nodes'}, {kind}"
+
+
+def _file(name: str, *, floats: bool = False) -> str:
+    return f"{name}{'_float' if floats else ''}.tflite"
+
+
+def _verdict(results: Sequence[Mapping[str, Any]]) -> str:
+    """Say plainly which is best, and whether a simple one would do."""
+    ours = {_title(v.name, kind) for v in VARIANTS for kind in ("int8", "float")}
+    by_name = {row["model"]: row for row in results}
+    network = by_name[_title(FOG.name, "int8")]
+    others = [row for row in results if not any(row["model"].startswith(name) for name in ours)]
+    simple = max(others, key=lambda row: row["accuracy"])
+    said = (
+        f"the network for fog nodes, in int8, is right for {network['accuracy']:.2%} of images, "
+        f"{simple['model']} for {simple['accuracy']:.2%}"
+    )
+    if simple["accuracy"] >= network["accuracy"]:
+        return f"{said}: the simple method wins"
+    return said
