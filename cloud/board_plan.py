@@ -61,6 +61,10 @@ class _Block:
     last: int
     at: int = 0
 
+    def __post_init__(self) -> None:
+        """Blocks are of whole words."""
+        self.size = (self.size + 3) & ~3
+
 
 def plan(
     ops: Sequence[Mapping[str, Any]], tensors: Mapping[int, Mapping[str, Any]],
@@ -149,16 +153,35 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
 def _place(blocks: Sequence[_Block]) -> int:
     """Give each block its place, the largest first at the lowest that is free; returns the end."""
     placed: list[_Block] = []
-    for block in sorted(blocks, key=lambda item: -_rounded(item.size)):
-        size = _rounded(block.size)
-        for other in sorted(placed, key=lambda item: item.at):
+    for block in _largest_first([block for block in blocks if block.size]):
+        for other in placed:  # in order of their places
             if other.first <= block.last and block.first <= other.last:
-                if block.at + size <= other.at:
+                if block.at + block.size <= other.at:
                     break
-                block.at = max(block.at, other.at + _rounded(other.size))
-        placed.append(block)
-    return max((block.at + _rounded(block.size) for block in placed), default=0)
+                block.at = max(block.at, other.at + other.size)
+        placed.insert(sum(other.at <= block.at for other in placed), block)
+    return max((block.at + block.size for block in placed), default=0)
 
 
-def _rounded(size: int) -> int:
-    return (size + 3) & ~3
+def _largest_first(blocks: list[_Block]) -> list[_Block]:
+    """Sort as MicroPython does: its quicksort changes the order of blocks of one size."""
+    found = list(blocks)
+    parts = [(0, len(found) - 1)]
+    while parts:
+        first, last = parts.pop()
+        if first >= last:
+            continue
+        low, high, size = first - 1, last, found[last].size
+        while True:
+            low += 1
+            while low < high and found[low].size > size:
+                low += 1
+            high -= 1
+            while low < high and found[high].size < size:
+                high -= 1
+            if low >= high:
+                break
+            found[low], found[high] = found[high], found[low]
+        found[low], found[last] = found[last], found[low]
+        parts += [(first, high), (low + 1, last)]
+    return found

@@ -22,7 +22,7 @@ class FolderSettings:
     good: str = field(
         default="",
         metadata={
-            "help": "Folder of good pieces; else the one whose name begins with good, ok, normal or pass."
+            "help": "Folder of good pieces; else the one named good..., ok..., normal... or pass..."
         },
     )
     alike: float = field(
@@ -54,7 +54,7 @@ class EvaluateSettings(FolderSettings):
     model: Path | None = field(
         default=None,
         metadata={
-            "help": "What `train` wrote, to be measured on all of --data; else train by the protocol."
+            "help": "What `train` wrote, to be measured on all of --data; else one is trained."
         },
     )
 
