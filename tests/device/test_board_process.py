@@ -122,6 +122,7 @@ class Gateway:
     Attributes:
         messages: per kid, [(sequence, bytes)] in the order of arrival.
         limit: highest number that becomes final.
+        lie: what its receipts call final instead, if anything.
         statuses: what boards said of themselves.
     """
 
@@ -135,6 +136,7 @@ class Gateway:
         self.nonces = {}
         self.given_up = {}  # per kid, the number of each gap by the first that it gives up
         self.limit = math.inf
+        self.lie = None  # what it calls final instead
         self.mute = False
         self.here = asyncio.Event()
         self.here.set()
@@ -214,7 +216,8 @@ class Gateway:
         protected = cbor2.dumps(
             {1: 5, 3: "application/vnd.fogline.receipt+cbor", 4: own}, canonical=True
         )
-        said = [self.final(kid), 1, time.time_ns() // 1_000_000, 0, self.nonces.get(kid)]
+        final = self.final(kid) if self.lie is None else self.lie
+        said = [final, 1, time.time_ns() // 1_000_000, 0, self.nonces.get(kid)]
         payload = cbor2.dumps([kid, *said], canonical=True)
         structure = cbor2.dumps(["MAC0", protected, CHAIN_ID, payload])
         tag = hmac.new(mac_key, structure, hashlib.sha256).digest()
@@ -571,6 +574,31 @@ async def test_goes_to_the_next_gateway(bench, after):
     events = [event for event in board.process.events if event["event"] == "connected"]
     assert [event["gateway"] for event in events][:2] == ["seoul", "busan"]
     assert first.statuses[-1]["state"] == "offline"
+
+
+async def test_is_not_stopped_by_a_gateway_that_calls_more_final_than_there_is(bench):
+    """Its first gateway says that number 8 is final, and the other one waits for number 1."""
+    liar = bench.gateway("seoul", 7)
+    liar.lie = 9
+    other = bench.gateway("busan", 8)
+    driver, expected = bench.recording(120)
+    board = bench.board([liar, other], driver, gateway_timeout_s=1)
+    await board.start()
+    liar.enrol(board)
+    other.enrol(board)
+    await board.finish()
+    # What a chain takes of all that was sent: one number behind the other, or the gap instead.
+    stored, gaps = other.stored(board.kid), other.given_up[board.kid]
+    taken, number = [], 1
+    while (number := gaps.get(number, number)) in stored:
+        taken.append(Transaction(stored[number], board.xy))
+        number += 1
+    assert taken[0].kind == GAP
+    assert taken[0].payload["from"] == 1
+    # What it dropped when it was lied to, at most eight packs, is lost; nothing else.
+    rows = rows_of(taken)
+    assert rows == expected[-len(rows) :]
+    assert len(expected) - len(rows) <= 80
 
 
 async def test_goes_on_where_the_outbox_was_lost(bench):
