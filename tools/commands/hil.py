@@ -47,7 +47,8 @@ def hil_run(
         list[str] | None,
         typer.Option(
             metavar="TARGET",
-            help="mock, unix, qemu-arm, qemu-rv32, pico-emu or serial:PORT; repeatable.",
+            help="mock, unix, qemu-arm, qemu-rv32, pico-emu (see make pico) or serial:PORT; "
+            "repeatable.",
         ),
     ] = None,
     rig: Annotated[
@@ -67,7 +68,9 @@ def hil_run(
     ] = None,
     firmware: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.uf2", help="The MicroPython image that pico-emu runs."),
+        typer.Option(
+            metavar="FILE.uf2", help="The image that pico-emu runs. [what `make pico` built]"
+        ),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -107,10 +110,7 @@ def hil_run(
         try:
             about = opened.about()
             console.print(
-                f"{opened.name}: {about.machine}, {about.implementation} {about.version}, "
-                f"{about.heap_bytes or 'unbounded'} bytes of heap",
-                highlight=False,
-                markup=False,
+                suite.describe(opened.name, about), highlight=False, markup=False, soft_wrap=True
             )
             runs.append(suite.run(opened, wanted, sha256, partial(_tell, opened.name)))
         finally:

@@ -20,7 +20,7 @@ from tools.firmware_files import FIRMWARE
 from tools.hil.payload import TESTS, firmware_for, tests_for
 from tools.hil.target import About, Capability, Target, TargetError
 
-__all__ = ["Module", "Result", "Run", "matrix", "modules", "not_run_anywhere", "run"]
+__all__ = ["Module", "Result", "Run", "describe", "matrix", "modules", "not_run_anywhere", "run"]
 
 # A target that says nothing for so long within one test has hung. Emulators on a busy machine and
 # small boards are slow.
@@ -271,19 +271,19 @@ def matrix(runs: Sequence[Run]) -> list[str]:
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    for run_ in runs:
-        about = run_.about
-        heap = "unbounded" if about.heap_bytes is None else f"{about.heap_bytes} bytes of"
-        lines.append(
-            f"{run_.target}: {about.machine}, {about.implementation} {about.version}, {heap} heap, "
-            f"{run_.seconds:.0f} s"
-        )
+    lines += [f"{describe(run_.target, run_.about)}, {run_.seconds:.0f} s" for run_ in runs]
     nowhere = not_run_anywhere(runs)
     if nowhere:
         lines.append(f"on none of these targets: {', '.join(nowhere)}")
     else:
         lines.append("every test ran on one of these targets at least")
     return lines
+
+
+def describe(target: str, about: About) -> str:
+    """One line about a target."""
+    heap = "unbounded" if about.heap_bytes is None else f"{about.heap_bytes} bytes of"
+    return f"{target}: {about.machine}, {about.implementation} {about.version}, {heap} heap"
 
 
 def _cell(run_: Run, module: str | None) -> str:
