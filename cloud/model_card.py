@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fog_node.protocol.transactions import (
     MAX_NAME_CHARS,
     DatasetReference,
 )
-from fog_node.protocol.validate import number, text, text_map, uint
+from fog_node.protocol.validate import array, number, text, text_map, uint
 
 from .errors import ReleaseError
 
@@ -25,10 +25,26 @@ CARD_FILE = "manifest.json"
 MODEL_FILE = "model.tflite"
 # Hex and JSON take a little over twice what CBOR takes.
 MAX_CARD_BYTES = 4 * MAX_MANIFEST_BYTES
+MAX_BOARD_KINDS = 256
 _MANIFEST_FIELDS = (
     "device_type", "min_version", "ops", "arena", "window", "stride", "channels", "max_gap_s",
     "calibrate", "input", "score", "threshold", "of", "need", "selftest",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BoardEstimate:
+    """What a model is to a kind of board.
+
+    Attributes:
+        name: of the kind, by `hardware/boards/`.
+        fits: whether it has the working memory.
+        least_ms: of one inference, at one instruction in a clock; None where it was not measured.
+    """
+
+    name: str
+    fits: bool
+    least_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class ModelCard:
         dataset: what the model was trained on; None where it was not sealed data, and then
             it cannot be released.
         min_version: boards that run at least this version may install it; 0 is none.
+        macs: multiply-accumulates of one inference; None where nobody counted them.
+        boards: what it is to the kinds of boards that there are.
     """
 
     device_type: str
@@ -59,6 +77,8 @@ class ModelCard:
     metrics: dict[str, float]
     dataset: DatasetReference | None
     min_version: int = 0
+    macs: int | None = None
+    boards: tuple[BoardEstimate, ...] = ()
 
     @classmethod
     def of_manifest(
@@ -91,6 +111,9 @@ class ModelCard:
         value["score"] = {"zi": zi, "zo": zo, "mo": mo}
         value["selftest"] = [{"in": i.hex(), "out": o.hex()} for i, o in self.selftest]
         value["metrics"] = self.metrics
+        if self.macs is not None:
+            value["macs"] = self.macs
+            value["boards"] = {b.name: [b.fits, b.least_ms] for b in self.boards}
         value["dataset"] = None if self.dataset is None else _hex(self.dataset.value)
         (directory / CARD_FILE).write_text(json.dumps(value, indent=1) + "\n")
 
@@ -115,7 +138,10 @@ class ModelCard:
     @classmethod
     def _parse(cls, value: Any) -> ModelCard:
         names = {*_MANIFEST_FIELDS, "metrics", "dataset"}
-        fields = text_map(value, names, "card")
+        cost = {"macs", "boards"} if isinstance(value, dict) and "macs" in value else set()
+        fields = text_map(value, names | cost, "card")
+        macs = uint(fields.pop("macs"), "card.macs") if cost else None
+        boards = _boards(fields.pop("boards")) if cost else ()
         metrics = fields.pop("metrics")
         reference = fields.pop("dataset")
         fields["selftest"] = [
@@ -127,7 +153,8 @@ class ModelCard:
         filled = {"type": "model", "name": "-", "version": min_version + 1, "time": 0}
         filled["payload"] = {"sha256": bytes(HASH_BYTES), "size": 1}
         manifest = Manifest.decode(encode(fields | filled))
-        return cls.of_manifest(manifest, _metrics(metrics), _reference(reference))
+        card = cls.of_manifest(manifest, _metrics(metrics), _reference(reference))
+        return replace(card, macs=macs, boards=boards)
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
@@ -142,6 +169,25 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise ReleaseError(f"{path}: is over {max_bytes} bytes", "train a smaller model")
     return data
+
+
+def _boards(value: Any) -> tuple[BoardEstimate, ...]:
+    if not isinstance(value, dict) or len(value) > MAX_BOARD_KINDS:
+        raise TypeError(f"boards: is not a map of at most {MAX_BOARD_KINDS} entries")
+    boards = []
+    for name, item in value.items():
+        where = f"card.boards.{name}"
+        fits, least_ms = array(item, where, length=2)
+        if not isinstance(fits, bool):
+            raise TypeError(f"{where}: does not say first whether it fits")
+        boards.append(
+            BoardEstimate(
+                text(name, "card.boards", MAX_NAME_CHARS),
+                fits,
+                None if least_ms is None else number(least_ms, where),
+            )
+        )
+    return tuple(boards)
 
 
 def _metrics(value: Any) -> dict[str, float]:

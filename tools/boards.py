@@ -85,10 +85,17 @@ class Mpy(Table):
 
 
 class Inference(Table):
-    """What models it runs: arena_bytes is the largest working memory that one may ask for."""
+    """What models it runs.
+
+    arena_bytes: the largest working memory that one may ask for; clock_hz: of the processor, as
+    MicroPython sets it; instructions_per_mac: by `fogline bench board`, on a whole auto-encoder,
+    of the kernels that this board's official image runs.
+    """
 
     board_class: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
     arena_bytes: Bytes
+    clock_hz: Annotated[int, Field(ge=1_000_000, le=10_000_000_000)] | None = None
+    instructions_per_mac: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class UsbId(Table):

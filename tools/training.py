@@ -133,7 +133,10 @@ async def train_anomaly(
     Readings that were imported are taken as they are: nothing is collected for them.
     """
     selection = await _selected(nodes, founding, job)
+    from cloud.board_cost import add_to_card
     from cloud.train import anomaly
+    from tools.boards import load_boards
+    from tools.model_check import kinds
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("train", total=None)
@@ -153,8 +156,13 @@ async def train_anomaly(
             seed=job.seed,
             progress=show,
         )
+        card = await asyncio.to_thread(add_to_card, job.out, kinds(load_boards()))
     reference = selection.reference
     return result.report | {
+        "macs": card.macs,
+        "boards": [
+            {"board": one.name, "fits": one.fits, "least_ms": one.least_ms} for one in card.boards
+        ],
         "transactions": 0 if reference is None else reference.count,
         "dataset_root": None if reference is None else reference.root.hex(),
         "left_out_by_labels": sum(
@@ -227,10 +235,23 @@ async def release(
     name: str,
     overruled_by: str | None,
 ) -> dict[str, Any]:
-    """Sign and publish a model; done when its bundle is held and its transaction final."""
+    """Sign and publish a model; done when its bundle is held and its transaction final.
+
+    Before that it runs in the boards' own interpreter: see `model_check`.
+    """
+    from cloud.model_card import ModelCard
     from cloud.release import publish
+    from tools import model_check
+    from tools.boards import load_boards
 
     async with nodes.client() as client:
+        device_type = ModelCard.load(model).device_type
+        enrolled = {
+            device.board
+            for device in await client.devices()
+            if device.type == device_type and device.status != "revoked"
+        }
+        checked = await asyncio.to_thread(model_check.check, model, load_boards(), enrolled)
         prepared = await publish(
             client, partial(submit, wait=False), key, founding, model, name, overruled_by
         )
@@ -244,6 +265,7 @@ async def release(
         "bytes": released.size,
         "trained_on": released.dataset.count,
         "dataset_root": released.dataset.root.hex(),
+        **checked,
         "offered": f"by a rollout: fogline model rollout {released.name}"
         if is_staged
         else "to all boards at once",

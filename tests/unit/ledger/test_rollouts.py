@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import cbor2
 import pytest
 
 from fog_node.errors import LedgerError
 from fog_node.ledger import Ledger, State
 from fog_node.ledger.rollouts import deal
 from fog_node.protocol import senml
+from fog_node.protocol.cbor import encode
+from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.founding import parse_founding
 from fog_node.protocol.governance import SetParameters
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.rollouts import Group, Named
@@ -507,6 +511,21 @@ class TestTheWayBack:
         world.all_do_well(OLD)
         assert world.rollout.status == "finished"
         assert {world.offered(board) for board in world.boards} == {4}
+
+
+class TestTheParameter:
+    def test_a_founding_file_may_have_it(self, make_consortium):
+        founding = make_consortium(staged_releases=1).founding
+        assert parse_founding(founding.raw).parameters.staged_releases == 1
+
+    def test_it_is_left_out_where_it_is_0(self, make_consortium):
+        raw = make_consortium().founding.raw
+        assert b"staged_releases" not in raw
+        assert parse_founding(raw).parameters.staged_releases == 0
+        value = cbor2.loads(raw)
+        value["parameters"]["staged_releases"] = 0
+        with pytest.raises(ProtocolError, match="is left out then"):
+            parse_founding(encode(value))
 
 
 class TestReleasesWithoutARollout:
