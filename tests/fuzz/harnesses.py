@@ -36,7 +36,7 @@ from fog_node.api.services import Condition, Services
 from fog_node.blobs import BlobStore
 from fog_node.errors import ConfigurationError, NetworkError
 from fog_node.gateway.admission import Admission, Message
-from fog_node.gateway.gateway import _read_status
+from fog_node.gateway.statuses import parse_status
 from fog_node.gateway.topics import Topics
 from fog_node.network import certificates, wire
 from fog_node.payloads import PayloadStore
@@ -390,6 +390,14 @@ def admit(data: bytes) -> None:
         raise FindingError(f"admission: {data.hex()}: is admitted, and was never signed")
 
 
+def statuses() -> list[bytes]:
+    """What boards say of themselves, with and without an update that they did not keep."""
+    said = {"state": "online", "next": 7, "model": bytes(8), "firmware": "1.0", "nonce": bytes(8)}
+    update = [bytes(8), "rejected", "update.selftest: vector 0"]
+    offline = said | {"state": "offline", "nonce": None}
+    return [cbor.encode(one) for one in (said, said | {"update": update}, offline)]
+
+
 def read_topic(data: bytes) -> None:
     parsed = Topics("seoul").parse(data.decode("utf-8", "replace"))
     if parsed is not None:
@@ -622,15 +630,7 @@ HARNESSES: tuple[Harness, ...] = (
     Harness("certificate-x509", certificate_seeds, shown_member, errors=(NetworkError,)),
     Harness("admission", admission_seeds, admit),
     Harness("mqtt-topic", lambda: [b"fogline/seoul/up/" + BOARD.kid.hex().encode()], read_topic),
-    Harness(
-        "mqtt-status",
-        lambda: [
-            cbor.encode(
-                {"state": "online", "next": 3, "model": None, "firmware": "1", "nonce": bytes(8)}
-            )
-        ],
-        _read_status,
-    ),
+    Harness("mqtt-status", statuses, parse_status),
     Harness("http", http_seeds, request),
 )
 BY_NAME = {harness.name: harness for harness in HARNESSES}
