@@ -105,6 +105,49 @@ async def test_the_loop_closes_over_a_real_mosquitto(tmp_path: Path) -> None:
     assert summary["boards"] == 2
 
 
+def test_a_car_maker_learns_what_fails_where_and_what_to_order(tmp_path: Path) -> None:
+    folder, out = tmp_path / "fleet", tmp_path / "fleet.json"
+    command = [sys.executable, "-m", "tools.cli", "demo", "--scenario", "vehicles"]
+    command += ["--devices", "12", "--weeks", "3", "--keep", str(folder), "--json", str(out)]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    summary = json.loads(out.read_text())
+    assert summary["failures"] == []
+    # 12 cars with 3 records a week, 4 boards at the roads with one.
+    assert summary["packs_committed"] == summary["packs_signed"] == 3 * (12 * 3 + 4)
+    assert summary["packs_lost"] == summary["packs_duplicated"] == 0
+    assert summary["heads_equal"]
+    assert summary["state_roots_equal"]
+    assert {one["cause"] for one in summary["falsified"]} == {
+        "tampered", "replayed", "unknown_device", "conflict",
+    }  # fmt: skip
+    assert all(one["refused"] for one in summary["falsified"])
+    assert summary["quarantine"]["signalled"]
+    assert summary["quarantine"]["reinstated"]
+    assert [one["lot"] for one in summary["findings"]["change"]] == [summary["judged"]["bad_lot"]]
+    assert summary["judged"]["odometers_right"]
+    assert summary["judged"]["scores"]["network"]["recall"] >= 0.8
+    assert summary["letters"]["order"]["answer"] == "accepted"
+    assert summary["proof"]["verified"]
+    report = (folder / "report.html").read_text()
+    assert summary["judged"]["bad_lot"] in report
+    assert summary["letters"]["findings"]["sha256"] in report
+
+
+def test_cars_take_no_options_of_the_test_bed(tmp_path: Path) -> None:
+    for arguments in (["--chaos"], ["--transport", "serial"], ["--devices", "4"]):
+        command = [sys.executable, "-m", "tools.cli", "demo", "--scenario", "vehicles"]
+        run = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert run.returncode == 2
+        assert arguments[0] in run.stderr
+        assert "Traceback" not in run.stderr
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.cli", "demo", "--replay", str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

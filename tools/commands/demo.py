@@ -146,11 +146,13 @@ def _vehicles(
     json_file: Path | None,
 ) -> None:
     from tools.demo.vehicles.plan import DEFAULT_CARS, DEFAULT_WEEKS
+    from tools.demo.vehicles.promises import outline
     from tools.demo.vehicles.run import Options
     from tools.demo.vehicles.run import run as run_vehicles
 
     options = Options(directory, cars or DEFAULT_CARS, weeks or DEFAULT_WEEKS, replay, seed)
     summary = run(run_vehicles(options, console))
-    report(summary, json_file)
+    report(summary, json_file, show=False)
+    report(outline(summary), None)
     if summary["failures"]:
         raise ToolError("the demo does not hold: " + "; ".join(summary["failures"]))

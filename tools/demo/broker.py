@@ -5,11 +5,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from amqtt.broker import Broker
 
+T = TypeVar("T")
 AUTHENTICATION = "amqtt.plugins.authentication.AnonymousAuthPlugin"
+
+
+class _Steady(dict[str, T]):
+    """A dict that may be changed while somebody goes through its keys.
+
+    amqtt 0.12 awaits while it goes through its subscriptions: where two clients connect at the same
+    time, the later one's handler dies, and that client hears nothing until it tries again.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
 
 
 async def serve(port: int, certificate: Path, key: Path) -> None:
@@ -28,6 +42,7 @@ async def serve(port: int, certificate: Path, key: Path) -> None:
             "plugins": {AUTHENTICATION: {"allow_anonymous": True}},
         }
     )
+    broker._subscriptions = _Steady()  # noqa: SLF001 - see there
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await broker.start()

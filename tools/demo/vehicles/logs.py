@@ -156,7 +156,8 @@ class Logs:
     def week(self, car: Car, week: int) -> list[tuple[datetime, Row]]:
         """Rows of one week, from 1; to be asked for in order."""
         chance = random.Random(f"{self._plan.seed}/{car.name}/{week}")  # noqa: S311 - must replay
-        rows = [dict(row) for row in (*self._idle(chance), *self._drive(chance))]
+        idle, drive = self._clip_pair(car, chance)
+        rows = [dict(row) for row in (*idle, *drive)]
         severity = _severity(car, week)
         if car.fault is not None and severity:
             _OVERLAYS[car.fault.component](rows, severity, chance)
@@ -178,11 +179,20 @@ class Logs:
             row["odometer"] = round(total, 3)
         self._odometer[car.name] = total
 
-    def _idle(self, chance: random.Random) -> Clip:
-        return chance.choice(self._clips.idle) if self._clips.idle else _simulate_idle(chance)
-
-    def _drive(self, chance: random.Random) -> Clip:
-        return chance.choice(self._clips.drive) if self._clips.drive else _simulate_drive(chance)
+    def _clip_pair(self, car: Car, chance: random.Random) -> tuple[Clip, Clip]:
+        """An idle and a drive."""
+        if self._clips.idle:
+            return chance.choice(self._clips.idle), chance.choice(self._clips.drive)
+        # As long as nothing fails, a car keeps its ways.
+        ways = random.Random(f"{self._plan.seed}/{car.name}")  # noqa: S311 - must replay
+        voltage, trim = ways.uniform(13.7, 14.0), ways.gauss(-0.8, 1.3)
+        conditions = _Conditions(
+            intake=round(chance.uniform(28.0, 52.0)),
+            coolant=chance.uniform(85.0, 89.0),
+            voltage=voltage + chance.gauss(0, 0.05),
+            trim=trim + chance.gauss(0, 0.6),
+        )
+        return _simulate_idle(conditions, chance), _simulate_drive(conditions, chance)
 
 
 def header(names: Sequence[str] = NAMES) -> str:
@@ -232,8 +242,17 @@ _OVERLAYS = {
 assert _OVERLAYS.keys() == BY_KEY.keys()
 
 
-def _simulate_idle(chance: random.Random) -> list[Row]:
-    intake, coolant, voltage, trim = _conditions(chance)
+@dataclass(frozen=True)
+class _Conditions:
+    """Intake air and coolant (Cel), supply voltage (V), long-term fuel trim (%)."""
+
+    intake: float
+    coolant: float
+    voltage: float
+    trim: float
+
+
+def _simulate_idle(now: _Conditions, chance: random.Random) -> list[Row]:
     speed = chance.uniform(660.0, 860.0)
     return [
         {
@@ -242,18 +261,17 @@ def _simulate_idle(chance: random.Random) -> list[Row]:
             "load": 26.0 + chance.gauss(0, 1.5),
             "throttle": 16.3 + chance.gauss(0, 0.3),
             "manifold": round(28.0 + chance.gauss(0, 1.5)),
-            "intake": intake,
-            "coolant": round(coolant + chance.gauss(0, 0.5)),
-            "fuel_trim": trim,
-            "voltage": voltage + chance.gauss(0, 0.05),
+            "intake": now.intake,
+            "coolant": round(now.coolant + chance.gauss(0, 0.5)),
+            "fuel_trim": now.trim + chance.gauss(0, 0.4),
+            "voltage": now.voltage + chance.gauss(0, 0.05),
         }
         for _ in range(IDLE_ROWS)
     ]
 
 
-def _simulate_drive(chance: random.Random) -> list[Row]:
+def _simulate_drive(now: _Conditions, chance: random.Random) -> list[Row]:
     """A drive with a driver who changes his mind, and gears at 20, 35, 50 and 70 km/h."""
-    intake, coolant, voltage, trim = _conditions(chance)
     speed, wanted, pull, rows = chance.uniform(15.0, 40.0), 40.0, 0.0, []
     for second in range(DRIVE_ROWS):
         if second % 12 == 0:
@@ -269,20 +287,10 @@ def _simulate_drive(chance: random.Random) -> list[Row]:
                 "load": load,
                 "throttle": 16.0 + 0.16 * load + chance.gauss(0, 0.4),
                 "manifold": round(min(101.0, 14.0 + 0.85 * load + chance.gauss(0, 1.5))),
-                "intake": intake,
-                "coolant": round(coolant + 0.02 * load + chance.gauss(0, 0.5)),
-                "fuel_trim": trim + chance.gauss(0, 0.6),
-                "voltage": voltage - 0.1 + chance.gauss(0, 0.05),
+                "intake": now.intake,
+                "coolant": round(now.coolant + 0.02 * load + chance.gauss(0, 0.5)),
+                "fuel_trim": now.trim + chance.gauss(0, 0.6),
+                "voltage": now.voltage - 0.1 + chance.gauss(0, 0.05),
             }
         )
     return rows
-
-
-def _conditions(chance: random.Random) -> tuple[float, float, float, float]:
-    """Intake air and coolant (Cel), supply voltage (V), long-term fuel trim (%)."""
-    return (
-        round(chance.uniform(28.0, 52.0)),
-        chance.uniform(85.0, 89.0),
-        chance.uniform(13.6, 14.1),
-        chance.choice((-4.7, -1.6, -0.8, 0.0, 0.8, 2.3)),
-    )

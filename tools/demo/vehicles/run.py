@@ -5,36 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from fog_node.client import Client, RefusedError
+from fog_node.api.models import Status
+from fog_node.client import Client
 from fog_node.protocol.transactions import Enrol, ReinstateDevice, sign_transaction
-from tools import requests
 from tools.demo.fleet import Fleet
 from tools.demo.play import SETTLE_TIMEOUT_S, Play
 from tools.demo.processes import free_port
 from tools.demo.summary import committed
 from tools.demo.view import View, bar
 from tools.errors import ToolError
-from tools.nodes import Nodes
 from tools.submit import submit, wait_final
 
-from . import falsify, infrastructure, logs, promises
+from . import falsify, headquarters, infrastructure, logs, page, promises
 from .cast import CAST, CITY, GOVERNMENT, HEADQUARTERS, PLANTS, ROADS
+from .findings import Findings, score
 from .garage import Garage, LoggingBoard
 from .gate import Gate
+from .office import Office, to_json
 from .plan import Plan, make_plan
 
 WEEK_TIMEOUT_S = 240.0
-ANSWER_HOURS = 24.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Vehicles(Play):
         broker = self._fleet.broker
         assert broker is not None
         self._gate = Gate(free_port(), "127.0.0.1", broker.port)
+        self._office = Office(self._fleet)
         self._week = 0
         self._letters: dict[str, Any] = {}
         self._pictures: list[dict[str, Any]] = []
@@ -132,9 +133,22 @@ class Vehicles(Play):
             await self._live_a_week(week)
             if week == plan.weeks - 1:
                 await self._falsify()
-        view.step("heads and states of all nodes are compared")
+        view.step("headquarters collects what was sealed, and learns from it")
+        sheets = self._letters["build_sheets"]
+        known = await headquarters.collect(
+            self._office, sheets, self._fleet.apis[self._steady], self._fleet.founding,
+            self._directory / "dataset",
+        )  # fmt: skip
+        findings = await headquarters.in_thread(known, plan.weeks, self._options.seed)
+        self._compare_pictures(known)
+        view.step("headquarters seals its findings, orders parts, and asks a plant to change")
+        self._letters |= await headquarters.tell(self._office, known, findings)
+        view.step("heads and states of all nodes are compared; a record is proven")
         statuses = await self._settle()
-        return self._summary(statuses)
+        proof = await self._prove_worst(findings)
+        summary = self._summary(statuses, known, findings, proof)
+        self._write(summary, findings)
+        return summary
 
     # The fleet ------------------------------------------------------------------------
 
@@ -208,7 +222,7 @@ class Vehicles(Play):
         kept = len([number for number in car.signed if number >= car.receipted])
         self._view.step(f"{car.name} was told of its quarantine, and keeps {kept} records")
         self._quarantine |= {"car": car.name, "signalled": True, "records_kept": kept}
-        async with self._client() as client:
+        async with self._office.client() as client:
             body = ReinstateDevice(car.kid, "the copy of its flash was found", _now_ms())
             key = self._fleet.consortium.signing_key(HEADQUARTERS)
             await submit(client, key, body, self._fleet.founding)
@@ -219,40 +233,9 @@ class Vehicles(Play):
         )
         self._quarantine["reinstated"] = True
 
-    # Letters ---------------------------------------------------------------------------
-
-    def _client(self) -> Client:
-        return Client([self._fleet.apis[self._steady]])
-
-    def _sender(self, member: str) -> requests.Sender:
-        node = member if member in self._fleet.apis else self._steady
-        return requests.Sender(
-            Nodes((self._fleet.apis[node],)),
-            self._fleet.founding,
-            self._fleet.consortium.signing_key(member),
-        )
-
-    async def _ask(self, member: str, provider: str | None, service: str, data: bytes) -> str:
-        sent = await requests.send(self._sender(member), service, provider, data, ANSWER_HOURS)
-        return str(sent["request"])
-
-    async def _answer(self, member: str, request: str, outcome: str, data: bytes) -> str:
-        sender = self._sender(member)
-        sent = await requests.answer(sender, bytes.fromhex(request), outcome, data)
-        return str(sent["response"])
-
-    async def _content(self, member: str, transaction: str) -> bytes:
-        """Get what came with a request or response, by its hash in the transaction."""
-        node = member if member in self._fleet.apis else self._steady
-        async with Client([self._fleet.apis[node]]) as client:
-            identity = bytes.fromhex(transaction)
-            view = await client.transaction(identity)
-            sha256 = bytes.fromhex(view.body["content"]["sha256"])
-            return await client.content(identity, sha256)
-
     async def _ask_for_build_sheets(self) -> None:
         asked = {
-            plant: await self._ask(HEADQUARTERS, plant, "build-sheet", b"all cars, all lots")
+            plant: await self._office.ask(HEADQUARTERS, plant, "build-sheet", b"all cars, all lots")
             for plant in PLANTS
         }
         kids = {board.name: board.kid.hex() for board in self._cars}
@@ -266,7 +249,7 @@ class Vehicles(Play):
             return to_json({"plant": plant, "cars": cars})
 
         answers = await asyncio.gather(
-            *(self._answer(plant, asked[plant], "done", sheet(plant)) for plant in PLANTS)
+            *(self._office.answer(plant, asked[plant], "done", sheet(plant)) for plant in PLANTS)
         )
         self._letters["build_sheets"] = dict(zip(PLANTS, answers, strict=True))
 
@@ -275,15 +258,17 @@ class Vehicles(Play):
     async def _take_pictures(self, week: int) -> None:
         """The city asks for the week's pictures; they lie beside the chain, by their hash."""
         cameras = [site for site in self._sites if site.type == infrastructure.CAMERA]
-        asked = await self._ask(CITY, ROADS, "camera-pictures", f"week {week}".encode())
+        asked = await self._office.ask(CITY, ROADS, "camera-pictures", f"week {week}".encode())
         for site in cameras:
             moment, row = infrastructure.site_week(site, week, self._options.seed)[0]
             shown = int(row["vehicles"])
             title = f"{site.name} {moment.isoformat()}"
             image = infrastructure.picture(site, week, shown, self._options.seed)
             data = infrastructure.encode_png(image, title)
-            response = await self._answer(ROADS, asked, "done", data)
-            got = await self._content(CITY, response)
+            altered = bytearray(data)
+            altered[len(altered) // 2] ^= 1
+            response, refused = await self._office.answer_beside(ROADS, asked, data, bytes(altered))
+            got = await self._office.content(CITY, response)
             picture, said = infrastructure.decode_png(got)
             self._pictures.append(
                 {
@@ -295,23 +280,20 @@ class Vehicles(Play):
                     "as_sent": got == data and said == title,
                     "time": moment.timestamp(),
                     "vehicles": infrastructure.count_vehicles(picture),
-                    "other_refused": await self._other_is_refused(response, got),
+                    "other_refused": refused,
                 }
             )
             self._directory.joinpath("pictures").mkdir(exist_ok=True)
             name = f"{site.name}-week-{week}.png"
             self._directory.joinpath("pictures", name).write_bytes(got)
 
-    async def _other_is_refused(self, response: str, data: bytes) -> bool:
-        """Whether a node refuses another picture in the place of one that is on the chain."""
-        altered = bytearray(data)
-        altered[len(altered) // 2] ^= 1
-        async with self._client() as client:
-            try:
-                await client.put_content(bytes.fromhex(response), bytes(altered))
-            except RefusedError:
-                return True
-        return False
+    def _compare_pictures(self, known: headquarters.Known) -> None:
+        """Hold each picture against what its camera's board has sealed."""
+        kids = {board.name: board.kid for board in self._at_roads}
+        for one in self._pictures:
+            moment = datetime.fromtimestamp(one.pop("time"), UTC)
+            kid = kids[one["camera"]]
+            one["sealed"] = headquarters.counted(known.dataset, infrastructure.CAMERA, kid, moment)
 
     # Falsified records -----------------------------------------------------------------
 
@@ -381,31 +363,82 @@ class Vehicles(Play):
             "progress": f"{bar(read, rows)} {read} of {rows} rows",
         }
 
-    def _summary(self, statuses: Sequence[Any]) -> dict[str, Any]:
-        watch = self._watch
+    async def _prove_worst(self, findings: Findings) -> dict[str, Any]:
+        """Prove the latest record of the car that is worst off."""
+        name = findings.failing[0].car if findings.failing else self._plan.cars[0].name
+        car = next(car for car in self._cars if car.name == name)
+        return {"car": name, **await self._prove(self._watch.packs[car.kid][-1])}
+
+    def _summary(
+        self,
+        statuses: Sequence[Status],
+        known: headquarters.Known,
+        findings: Findings,
+        proof: dict[str, Any],
+    ) -> dict[str, Any]:
+        watch, plan = self._watch, self._plan
+        found = {(one.car, one.component) for one in findings.failing}
+        scores = {
+            "network": score(found, plan.failures),
+            "limits": score(findings.by_limits, plan.failures),
+        }
         summary: dict[str, Any] = {
             "scenario": "vehicles",
             "source": self._clips.source,
+            "seed": plan.seed,
             "cars": len(self._cars),
-            "weeks": self._plan.weeks,
+            "weeks": plan.weeks,
             "validators": len(self._fleet.founding.validators),
             "quorum": self._fleet.founding.quorum,
             **committed(self._boards, watch),
+            "rows_signed": sum(car.rows for car in self._cars),
+            "rows_collected": known.rows,
             "blocks": watch.height,
+            "data_height": known.dataset.height,
+            "data_sets": dict(known.data_sets),
             "heads_equal": len({status.head for status in statuses}) == 1,
             "state_roots_equal": len({status.state_root for status in statuses}) == 1,
             "falsified": [
-                {"what": one.what, "car": one.car, "cause": one.cause,
-                 "refused": self._is_refused(one)}
+                {
+                    "what": one.what,
+                    "car": one.car,
+                    "cause": one.cause,
+                    "refused": self._is_refused(one),
+                }
                 for one in self._falsified
             ],
             "quarantine": self._quarantine,
             "infrastructure": self._roads_summary(),
+            "findings": findings.to_json(),
+            "judged": {
+                "scores": scores,
+                "bad_lot": plan.bad_lot,
+                "bad_lot_found": plan.bad_lot in {lot.name for lot in findings.bad_lots},
+                "odometers_right": {one.car for one in findings.odometers} == plan.turned_back,
+                "verdict": verdict(scores, findings),
+            },
+            "letters": self._letters,
+            "proof": proof,
             "problems": [problem for board in self._boards for problem in board.problems],
             "seconds": round(time.monotonic() - self._began, 1),
-        }  # fmt: skip
+        }
         summary["failures"] = promises.broken(summary)
         return summary
+
+    def _write(self, summary: dict[str, Any], findings: Findings) -> None:
+        """Write report.html and report.json into the working folder."""
+        latest = f"-week-{self._plan.weeks}.png"
+        pictures = {
+            path.name.removesuffix(latest): path.read_bytes()
+            for path in sorted((self._directory / "pictures").glob(f"*{latest}"))
+        }
+        path = self._directory / "report.html"
+        path.write_text(page.render(findings, summary, pictures), encoding="utf-8")
+        (self._directory / "report.json").write_bytes(to_json(summary))
+        if self._options.directory is None:
+            self._view.step("the report is gone with the working folder: give --keep DIR")
+        else:
+            self._view.step(f"the report is {path}")
 
     def _roads_summary(self) -> dict[str, Any]:
         """How the government's validators have sealed what the roads say."""
@@ -424,10 +457,23 @@ class Vehicles(Play):
         }
 
 
-def to_json(value: Any) -> bytes:
-    """What is sent as a letter: JSON for people and programs."""
-    return json.dumps(value, indent=1, sort_keys=True).encode()
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def verdict(scores: Mapping[str, Mapping[str, float]], findings: Findings) -> str:
+    """Say plainly which of the two found more, and how much earlier."""
+    network, limits = scores["network"], scores["limits"]
+    earlier = [one.limit_week - one.since for one in findings.failing if one.limit_week is not None]
+    mean = sum(earlier) / len(earlier) if earlier else 0.0
+    if network["recall"] == limits["recall"] and network["precision"] == limits["precision"]:
+        said = "The network finds no more than the limits of a workshop do"
+    elif network["right"] >= limits["right"] and network["precision"] >= limits["precision"]:
+        said = "The network finds more than the limits of a workshop do"
+    elif network["right"] <= limits["right"] and network["precision"] <= limits["precision"]:
+        said = "The limits of a workshop find more than the network does: use them"
+    else:
+        said = "The network finds more, and is wrong more often, than the limits of a workshop"
+        if network["right"] < limits["right"]:
+            said = "The network finds less, and is wrong less often, than the limits of a workshop"
+    return f"{said}; what both find, it finds {mean:.1f} weeks earlier."
