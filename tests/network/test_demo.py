@@ -42,6 +42,8 @@ def demo(report: Path, *arguments: str) -> dict[str, Any]:
     assert all(summary["incidents"][cause] >= 1 for cause in FORGERIES)
     assert summary["on_board"]["equals_litert"]
     assert summary["on_board"]["compared"] == summary["on_board"]["inferences"] > 0
+    assert summary["lineage"]["sealed"]
+    assert summary["lineage"]["transactions"] > 0
     assert summary["proof"]["verified"]
     assert summary["proof"]["tampered_refused"]
     return summary

@@ -160,7 +160,9 @@ class Demo(Play):
         proof = await self._prove(secrets.choice(packs))
         view.step("verdicts are compared with LiteRT and with the labels")
         judged = await self._judge()
-        return self._summary(statuses, trained, proof, judged)
+        view.step("what the model was trained on is put together from the chain, and compared")
+        lineage = await self._trace()
+        return self._summary(statuses, trained, proof, judged, lineage)
 
     async def _enrol(self, client: Client) -> None:
         key = self._fleet.consortium.signing_key(OPERATOR)
@@ -280,6 +282,15 @@ class Demo(Play):
         judged: dict[str, Any] = json.loads(report.read_text())
         return judged
 
+    async def _trace(self) -> dict[str, Any]:
+        """Put the released model's query again; the command fails where its root does not fit."""
+        report = self._directory / "lineage.json"
+        command = ["model", "lineage", MODEL_NAME, "--data", str(self._directory / "dataset")]
+        command += ["--founding", str(self._fleet.consortium.founding_file)]
+        await self._command("lineage", [*command, "--json", str(report)], COMMAND_TIMEOUT_S)
+        traced: dict[str, Any] = json.loads(report.read_text())
+        return {name: traced[name] for name in ("sealed", "transactions", "root", "query")}
+
     def _figures(self) -> Mapping[str, str]:
         boards, watch = self._fleet.boards, self._watch
         rows = sum(plan.normal_rows + plan.rest_rows for plan in self._scenario.boards)
@@ -303,6 +314,7 @@ class Demo(Play):
         trained: dict[str, Any],
         proof: dict[str, Any],
         judged: dict[str, Any],
+        lineage: dict[str, Any],
     ) -> dict[str, Any]:
         fleet, watch = self._fleet, self._watch
         counts = committed(fleet.boards, watch)
@@ -331,6 +343,7 @@ class Demo(Play):
                 "compared": judged["compared"],
                 "equals_litert": judged["equals_litert"],
             },
+            "lineage": lineage,
             "alerts": len(watch.alerts),
             "proof": proof,
             "chaos": self._chaos,

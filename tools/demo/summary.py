@@ -65,6 +65,7 @@ def failures(summary: dict[str, Any], founding: Founding) -> list[str]:
         "the quorum is the founding file's": summary["quorum"] == founding.quorum,
         "boards judged their readings": summary["on_board"]["inferences"] > 0,
         "the boards' verdicts equal LiteRT's": summary["on_board"]["equals_litert"],
+        "what the model was trained on is on the chain": summary["lineage"]["sealed"],
         "the proof of a reading holds": summary["proof"]["verified"],
         "a proof with a flipped bit is refused": summary["proof"]["tampered_refused"],
         "boards reported no problem": not summary["problems"],
