@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from .errors import DatasetError
 from .label_files import image_sha256
 from .labels import Labels
@@ -70,6 +72,13 @@ def sort_images(images: Path, labels: Labels, out: Path) -> dict[str, Any]:
     }
 
 
+# Column of what `predict quality` writes, and what counts where there is none.
+THRESHOLD = "threshold"
+EVEN = 0.5
+# Probabilities are cut off there: of 0 and 1 there are no odds.
+LEAST_ODDS = 1e-6
+
+
 @dataclass(frozen=True)
 class ImageProposal:
     """An image that is worth a label.
@@ -77,16 +86,18 @@ class ImageProposal:
     Attributes:
         image: path as the predictions have it.
         probability: that the model gives for one of two classes.
+        threshold: from which on it decides for that class.
     """
 
     image: str
     sha256: bytes
     probability: float
+    threshold: float
 
     @property
     def uncertainty(self) -> float:
-        """From 1, where either class is as likely, down to 0."""
-        return 1 - abs(2 * self.probability - 1)
+        """From 1, at the threshold, down to 0: by the ratio of the odds."""
+        return float(np.exp(-abs(_log_odds(self.probability) - _log_odds(self.threshold))))
 
     def row(self) -> dict[str, Any]:
         """For people, JSON and CSV; `value` is left for the engineer."""
@@ -94,6 +105,7 @@ class ImageProposal:
             "image": self.sha256.hex(),
             "value": "",
             "score": round(self.probability, 4),
+            "threshold": round(self.threshold, 4),
             "uncertainty": round(self.uncertainty, 4),
             "why": f"{self.image}: probability {self.probability:.2f}",
         }
@@ -109,7 +121,8 @@ def propose_images(
         images: folder that paths in it begin from.
         labels: images that have one are not proposed; of equal images one is.
         count: how many at most.
-        columns: with the image's path, and the probability of one of two classes.
+        columns: with the image's path, and the probability of one of two classes. Where there is
+            one named THRESHOLD, it says from which probability on; else EVEN.
 
     Raises:
         RecordingError: names the line and column of the CSV.
@@ -118,16 +131,21 @@ def propose_images(
     """
     table = read_table(predictions, columns)
     paths = table.texts(columns[0])
-    sure = zip(paths, table.numbers(columns[1], 0, 1), strict=True)
+    probabilities = table.numbers(columns[1], 0, 1)
+    limits = np.full(len(table), EVEN)
+    if THRESHOLD in table.header:
+        limits = table.numbers(THRESHOLD, 0, 1)
+    distances = np.abs(_log_odds(probabilities) - _log_odds(limits))
     taken = set(labels.of_images())
     chosen: list[ImageProposal] = []
-    for image, probability in sorted(sure, key=lambda each: (abs(each[1] - 0.5), each[0])):
+    for at in np.argsort(distances, kind="stable"):
         if len(chosen) == count:
             break
-        sha256 = image_sha256(images / image)
+        sha256 = image_sha256(images / paths[at])
         if sha256 not in taken:
             taken.add(sha256)
-            chosen.append(ImageProposal(image, sha256, float(probability)))
+            proposal = (paths[at], sha256, float(probabilities[at]), float(limits[at]))
+            chosen.append(ImageProposal(*proposal))
     if not chosen:
         raise DatasetError(f"{predictions}: each image has a label", "predict for more images")
     return chosen
@@ -140,6 +158,11 @@ def image_csv(proposals: Sequence[ImageProposal]) -> str:
     writer.writeheader()
     writer.writerows(proposal.row() for proposal in proposals)
     return out.getvalue()
+
+
+def _log_odds(probability: Any) -> Any:
+    kept = np.clip(probability, LEAST_ODDS, 1 - LEAST_ODDS)
+    return np.log(kept / (1 - kept))
 
 
 def _folder(value: str) -> str:

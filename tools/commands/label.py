@@ -163,7 +163,7 @@ def label_propose_images(
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder its paths begin from.")],
     founding: FoundingFile,
     data: DatasetDirectory,
-    image_column: Annotated[str, typer.Option(help="Column with the image's path.")] = "image",
+    image_column: Annotated[str, typer.Option(help="Column with the image's path.")] = "file",
     probability_column: Annotated[
         str, typer.Option(help="Column with the probability of one of two classes.")
     ] = "probability",

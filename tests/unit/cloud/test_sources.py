@@ -273,6 +273,11 @@ def test_the_images_that_a_model_is_least_sure_of_are_proposed(tmp_path):
     header, first, *rest = image_csv(chosen).splitlines()
     write(answered, header, first.replace(",,", ",scratch,", 1), *rest)
     assert read_labels(answered) == [Labelled(Image(hashlib.sha256(b"half").digest()), "scratch")]
+    # Where the model decides by another threshold, that is where it is unsure.
+    write(predictions, "file,p,threshold", "torn.png,0.6,0.98", "sure.png,0.99,0.98")
+    (best, _) = propose_images(predictions, tmp_path, labels, 3, ("file", "p"))
+    assert (best.image, best.threshold) == ("sure.png", 0.98)
+    assert 0.4 < best.uncertainty < 1
     for line, error, named in (
         ("sure.png,1.5", RecordingError, r"line 2: column 'p' is '1\.5'"),
         ("gone.png,0.5", LabelError, r"gone\.png: cannot be read"),
