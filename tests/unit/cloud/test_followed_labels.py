@@ -61,6 +61,10 @@ async def train(chain, monkeypatch, tmp_path, query):
         return SimpleNamespace(report={})
 
     monkeypatch.setattr(anomaly, "train", record)
+    # No model is written, so no board's cost of it can be told.
+    monkeypatch.setattr(
+        "cloud.board_cost.add_to_card", lambda *_: SimpleNamespace(macs=0, boards=())
+    )
     job = training.Job(tmp_path / "data", query, tmp_path / "model", quick=True, seed=3)
     report = await training.train_anomaly(Nodes(), chain.founding, job, Console(quiet=True))
     return given, report
