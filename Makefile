@@ -99,7 +99,7 @@ $(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
 
 $(VENV)/installed-all: $(SOURCES) | $(BIN)/python
 	$(INSTALL) setuptools
-	$(INSTALL) -e '.[demo,boards,cloud,test,dev]'
+	$(INSTALL) -e '.[demo,boards,cloud,ray,test,dev]'
 	@touch $@ $(VENV)/installed-demo
 
 $(FEDERATED)/installed: pyproject.toml requirements-federated.txt setup.py

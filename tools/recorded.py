@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from cloud.scale_out import workers
 from cloud.train.job import Job
+from tools.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RecordedTask:
         settings: of its commands that have options of their own (`train`, `predict`, `evaluate`):
             the frozen dataclass they are given as, as "module:class" in `cloud.train`; its module
             is loaded for the help, so it must be quick to load.
+        spreads: whether its training has parts that workers can do.
     """
 
     name: str
@@ -38,6 +41,13 @@ class RecordedTask:
     example: str
     predicts: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    spreads: bool = False
+
+    def check_workers(self, where: str | None) -> None:
+        """Raise UsageError where workers are asked for, and the task has nothing for them."""
+        if where is not None and not self.spreads:
+            names = ", ".join(task.name for task in TASKS if task.spreads)
+            raise UsageError(f"--workers {where}: {self.name} trains in one piece; {names} spreads")
 
     def module(self) -> Any:
         """Load the task; takes a second or more, so only when it is to run."""
@@ -94,6 +104,7 @@ TASKS = (
         "CSV file of the AI4I 2020 format, or the folder with ai4i2020.csv in it.",
         "ai4i2020.csv",
         "probability, decision and likeliest mode of each row",
+        spreads=True,
     ),
     RecordedTask(
         "rul",
@@ -133,9 +144,17 @@ TASKS = (
 
 
 @contextmanager
-def job(out: Path, quick: bool, seed: int, console: Console) -> Iterator[Job]:
-    """Make a job whose progress is a bar on a terminal, and lines elsewhere."""
-    with Progress(console=console, transient=True) as bar:
+def job(
+    out: Path, quick: bool, seed: int, console: Console, where: str | None = None
+) -> Iterator[Job]:
+    """Make a job whose progress is a bar on a terminal, and lines elsewhere.
+
+    Args:
+        out, quick, seed: of the job.
+        console: for the progress.
+        where: workers, as `cloud.scale_out.workers` takes them.
+    """
+    with Progress(console=console, transient=True) as bar, workers(where) as pool:
         task = bar.add_task("", total=None)
 
         def show(what: str, done: int, of: int) -> None:
@@ -143,4 +162,4 @@ def job(out: Path, quick: bool, seed: int, console: Console) -> Iterator[Job]:
             if not console.is_terminal:
                 console.print(f"{what} {done}/{of}", highlight=False)
 
-        yield Job(out, quick, seed, show)
+        yield Job(out, quick, seed, show, pool)

@@ -27,7 +27,7 @@ from .in_process import InProcessGrid, Member, turned_round
 from .network import CAP, Arrays, cycles, initial
 from .run_files import RoundRecord, RunFiles, Settings
 from .scales import Scales, put_together
-from .site import Site, Task, deal
+from .site import EPOCHS, Site, Task, deal
 
 ROUNDS = 30
 QUICK_ROUNDS = 8
@@ -135,8 +135,8 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
         "data": find(data, TRAIN).name,
         "protocol": (
             f"machines of the train_ file dealt out to {sites} sites ({split}); {rounds} rounds of "
-            f"2 epochs, everywhere the same network; judged by the last row of each machine of "
-            "the test_ file, cycles capped at 125"
+            f"{EPOCHS} epochs, everywhere the same network; judged by the last row of each machine "
+            "of the test_ file, cycles capped at 125"
         ),
         "machines": [len(part.ends) for part in dealt],
         "judged": len(judge.left),
@@ -157,7 +157,7 @@ def settings_of(trial: Trial, sites: int, rounds: int, seed: int, machines: int)
         task="rul",
         strategy=trial.strategy,
         rounds=rounds,
-        epochs=2,
+        epochs=EPOCHS,
         seed=seed,
         sites=sites,
         min_sites=2,

@@ -183,7 +183,7 @@ class _Steps:
 
     def __init__(self, job: Job, what: str, rounds: int) -> None:
         # Each candidate in each inner fold and once to everything; two networks; the modes.
-        self._of = rounds * (len(_candidates(job)) * (5 + 1) + 3)
+        self._of = rounds * (len(candidates(job)) * (5 + 1) + 3)
         self._done = 0
         self._say = job.progress
         self._what = what
@@ -194,24 +194,25 @@ class _Steps:
         self._say(self._what, self._done, self._of)
 
 
-def _candidates(job: Job) -> dict[str, Callable[[], Any]]:
+def candidates(job: Job) -> dict[str, Callable[[], Any]]:
+    """Makers of what the super learner weighs, by name."""
     from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    trees = QUICK_TREES if job.quick else TREES
+    trees, seed = QUICK_TREES if job.quick else TREES, job.seed
     return {
         "generalised linear model": lambda: make_pipeline(
             StandardScaler(), PolynomialFeatures(2), LogisticRegression(max_iter=2000)
         ),
-        "random forest": lambda: RandomForestClassifier(trees, random_state=job.seed),
+        "random forest": lambda: RandomForestClassifier(trees, random_state=seed),
         "gradient boosting": lambda: GradientBoostingClassifier(
-            n_estimators=trees // 2, max_depth=4, subsample=0.7, random_state=job.seed
+            n_estimators=trees // 2, max_depth=4, subsample=0.7, random_state=seed
         ),
         "neural network": lambda: make_pipeline(
-            StandardScaler(), MLPClassifier((48, 24), max_iter=trees, random_state=job.seed)
+            StandardScaler(), MLPClassifier((48, 24), max_iter=trees, random_state=seed)
         ),
     }
 
@@ -227,7 +228,7 @@ def _fit(
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import train_test_split
 
-    learner = fit_super_learner(_candidates(job), features, failed, job.seed, step)
+    learner = fit_super_learner(candidates(job), features, failed, job.seed, step, job.pool)
     thresholds = {
         name: best_threshold(values, failed) for name, values in learner.out_of_fold.items()
     }

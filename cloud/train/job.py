@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud.scale_out import HERE, Pool
+
 # Told what is being done, how many steps are done, and of how many.
 Progress = Callable[[str, int, int], None]
 
@@ -23,9 +25,11 @@ class Job:
         quick: a first look within two minutes, instead of the best within thirty.
         seed: of everything random.
         progress: is told how far it is.
+        pool: does the parts of a task that has such.
     """
 
     out: Path
     quick: bool = False
     seed: int = 0
     progress: Progress = say_nothing
+    pool: Pool = HERE

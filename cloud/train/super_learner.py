@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud.scale_out import HERE, Pool
+
 INNER_FOLDS = 5
 
 Probabilities = npt.NDArray[np.float64]
@@ -58,6 +60,7 @@ def fit_super_learner(
     labels: npt.NDArray[np.bool_],
     seed: int,
     step: Callable[[], None],
+    pool: Pool = HERE,
 ) -> SuperLearner:
     """Fit the candidates and their weights.
 
@@ -67,6 +70,7 @@ def fit_super_learner(
         labels: bool [n].
         seed: of the folds.
         step: called after each of the (INNER_FOLDS + 1) fits of a candidate.
+        pool: does the fits.
     """
     from scipy.optimize import nnls
     from sklearn.model_selection import StratifiedKFold
@@ -74,21 +78,31 @@ def fit_super_learner(
     folds = list(
         StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed).split(features, labels)
     )
-    out_of_fold, models = {}, {}
-    for name, make in candidates.items():
-        predicted = np.zeros(len(labels))
-        for learn, judge in folds:
-            model = _fitted(make, features[learn], labels[learn])
-            predicted[judge] = _positive(model, features[judge])
-            step()
-        out_of_fold[name] = predicted
-        models[name] = _fitted(make, features, labels)
+    out_of_fold = {name: np.zeros(len(labels)) for name in candidates}
+    models = {}
+    parts = [(name, fold) for name in candidates for fold in (*range(len(folds)), None)]
+    fits = pool.map(_fit, parts, (candidates, features, labels, folds))
+    for (name, fold), found in zip(parts, fits, strict=True):
+        if fold is None:
+            models[name] = found
+        else:
+            out_of_fold[name][folds[fold][1]] = found
         step()
-    found, _ = nnls(np.stack(list(out_of_fold.values()), axis=1), labels.astype(np.float64))
-    if not found.any():  # none of them tells anything
-        found = np.ones(len(found))
-    weights = dict(zip(out_of_fold, (found / found.sum()).tolist(), strict=True))
+    shares, _ = nnls(np.stack(list(out_of_fold.values()), axis=1), labels.astype(np.float64))
+    if not shares.any():  # none of them tells anything
+        shares = np.ones(len(shares))
+    weights = dict(zip(out_of_fold, (shares / shares.sum()).tolist(), strict=True))
     return SuperLearner(models, weights, out_of_fold)
+
+
+def _fit(part: tuple[str, int | None], shared: Any) -> Any:
+    """Fit a candidate: its probabilities for a fold by the others, or without one the model."""
+    candidates, features, labels, folds = shared
+    name, fold = part
+    if fold is None:
+        return _fitted(candidates[name], features, labels)
+    learn, judge = folds[fold]
+    return _positive(_fitted(candidates[name], features[learn], labels[learn]), features[judge])
 
 
 def _fitted(

@@ -271,3 +271,18 @@ def bench_explore_rounds(
     except ValueError as error:
         raise UsageError(f"--{error}") from error
     bench.run(assembly, json_file)
+
+
+@app.command("workers")
+def bench_workers(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Each measures both.")] = 3,
+    rows: Annotated[int, typer.Option(min=200, max=1_000_000, help="Of made-up data.")] = 2000,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a training by one of Ray's workers against two. Needs the extra `ray`.
+
+    Example: fogline bench workers --json workers.json
+    """
+    from tools.bench import workers as bench
+
+    bench.run(rounds, rows, json_file)

@@ -76,6 +76,14 @@ Offline = Annotated[
     bool, typer.Option("--offline", help="Ask no node for what the data set lacks.")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look, in two minutes or less.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|ray://HOST:PORT",
+        help="Spread the training over N processes here, or a Ray cluster. Needs the extra `ray`.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Recordings = Annotated[Path, typer.Option("--data", metavar="PATH", help="See above.")]
 ConsortiumDirectory = Annotated[

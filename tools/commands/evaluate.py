@@ -20,6 +20,7 @@ from tools.commands.common import (
     Quick,
     Recordings,
     Seed,
+    Workers,
     errors,
     new_app,
     report,
@@ -72,11 +73,13 @@ def _add(task: recorded.RecordedTask) -> None:
         out: Annotated[Path, typer.Option(help="Directory for plots and the result.")],
         quick: Quick = False,
         seed: Seed = 0,
+        workers: Workers = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
-        with recorded.job(out, quick, seed, errors) as job:
+        task.check_workers(workers)
+        with recorded.job(out, quick, seed, errors, workers) as job:
             result = task.module().evaluate(data, job, **settings)
         report(result, json_file)
 

@@ -60,7 +60,7 @@ def federated_run(
         int, typer.Option(min=0, help="Sites that may send anything; for the robust strategies.")
     ] = 1,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="Of a site in a round.")] = 2,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="Of a site in a round.")] = 5,
     min_sites: Annotated[
         int | None, typer.Option(help="With fewer answers a round does not count.")
     ] = None,

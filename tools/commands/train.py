@@ -22,6 +22,7 @@ from tools.commands.common import (
     Seed,
     Since,
     Until,
+    Workers,
     errors,
     new_app,
     report,
@@ -79,11 +80,13 @@ def _add(task: recorded.RecordedTask) -> None:
         out: Annotated[Path, typer.Option(help="Directory for the model and its report.")],
         quick: Quick = False,
         seed: Seed = 0,
+        workers: Workers = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
-        with recorded.job(out, quick, seed, errors) as job:
+        task.check_workers(workers)
+        with recorded.job(out, quick, seed, errors, workers) as job:
             result = task.module().train(data, job, **settings)
         report(result, json_file)
 

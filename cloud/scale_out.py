@@ -1,0 +1,134 @@
+"""Where the parts of a training are done: here one after the other, or by Ray's workers.
+
+Parts say nothing to one another and are put together in their order, so a model is the same
+wherever they were done. What all of them read is sent to each machine once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from .errors import MissingExtraError, TrainingError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_LOCAL_WORKERS = 64
+# Usage events go to Ray's makers unless this is set before it is loaded.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# What keeps Ray on the loopback interface where it runs on this machine alone; else its servers
+# listen on all addresses. Named for the systems on which that is Ray's default.
+ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+class Pool(Protocol):
+    """Does the parts of a training."""
+
+    def map(
+        self, function: Callable[[Item, Any], Result], items: Sequence[Item], shared: Any
+    ) -> Iterator[Result]:
+        """Do each part; results come in the order of `items`.
+
+        Args:
+            function: of a module, not of another function.
+            items: what differs from part to part; small.
+            shared: what all read; not changed by any.
+        """
+
+
+class Here:
+    """One part after the other, in this process."""
+
+    def map(
+        self, function: Callable[[Item, Any], Result], items: Sequence[Item], shared: Any
+    ) -> Iterator[Result]:
+        """See `Pool`."""
+        return (function(item, shared) for item in items)
+
+
+class _Ray:
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def map(
+        self, function: Callable[[Item, Any], Result], items: Sequence[Item], shared: Any
+    ) -> Iterator[Result]:
+        task = self._ray.remote(function)
+        everywhere = self._ray.put(shared)
+        for reference in [task.remote(item, everywhere) for item in items]:
+            yield self._ray.get(reference)
+
+
+HERE = Here()
+
+
+@contextmanager
+def workers(where: str | None) -> Iterator[Pool]:
+    """Find workers, and let them go at the end.
+
+    Args:
+        where: None for this process; a number for as many worker processes on this machine, which
+            end with the block; or a cluster's address, `ray://HOST:10001`, whose machines have the
+            same Fogline installed.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        TrainingError: it is no number or address, or no cluster answers.
+    """
+    if where is None:
+        yield HERE
+        return
+    count = _count(where)
+    os.environ.update(QUIET | (ON_THIS_MACHINE if count else {}))
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("Ray", "ray") from error
+    # Ray's sockets lie in it, whose names may not be long.
+    own = tempfile.mkdtemp(prefix="ray") if count else None
+    try:
+        if count:
+            ray.init(
+                num_cpus=count,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+                _node_ip_address="127.0.0.1",
+                _temp_dir=own,
+            )
+        else:
+            try:
+                ray.init(address=where, log_to_driver=False, logging_level="error")
+            except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+                raise TrainingError(
+                    f"--workers {where}: no cluster answers ({error})",
+                    "see `ray status` on its head, and whether its port is open from here",
+                ) from error
+        yield _Ray(ray)
+    finally:
+        ray.shutdown()
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _count(where: str) -> int:
+    """How many workers on this machine; 0 for an address."""
+    if where.isascii() and where.isdigit():
+        count = int(where)
+        if not 1 <= count <= MAX_LOCAL_WORKERS:
+            raise TrainingError(
+                f"--workers {where}: is no number from 1 to {MAX_LOCAL_WORKERS}",
+                "give as many as the machine has cores, or a cluster's address",
+            )
+        return count
+    if not where.startswith("ray://"):
+        raise TrainingError(
+            f"--workers {where[:80]}: is neither a number nor an address",
+            "give --workers 2, or --workers ray://HOST:10001",
+        )
+    return 0

@@ -1,0 +1,112 @@
+"""Training by Ray's workers: the same model as here, and nobody told of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from cloud.errors import MissingExtraError, TrainingError
+from cloud.scale_out import HERE, workers
+from cloud.train.super_learner import fit_super_learner
+
+LISTENING = "0A"  # in /proc/net/tcp
+
+
+def candidates():
+    return {
+        "linear": LogisticRegression,
+        "forest": lambda: RandomForestClassifier(5, random_state=0),
+    }
+
+
+def fit(pool):
+    random = np.random.default_rng(1)
+    features = random.normal(size=(200, 3))
+    labels = features[:, 0] + 0.1 * random.normal(size=200) > 0.5
+    steps = []
+    learner = fit_super_learner(candidates(), features, labels, 0, lambda: steps.append(1), pool)
+    return learner, features, len(steps)
+
+
+def family() -> set[int]:
+    """Processes that this one has started, and those that they have."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as the kernel writes them, that these processes listen on."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {row[1] for row in rows if row[3] == LISTENING and row[9] in inodes}
+
+
+def is_loopback(address: str) -> bool:
+    host = address.partition(":")[0]
+    return host in {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_two_workers_make_the_same_model_on_this_machine_alone():
+    before = family()
+    with workers("2") as pool:
+        spread, features, steps = fit(pool)
+        started = family() - before
+        addresses = listening(started)
+        assert len(addresses) > 2
+        assert [address for address in addresses if not is_loopback(address)] == []
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    here, _, same = fit(HERE)
+    assert steps == same == 12
+    assert spread.weights == pytest.approx(here.weights)
+    for name, values in here.out_of_fold.items():
+        assert spread.out_of_fold[name] == pytest.approx(values)
+    told = spread.combined(spread.predict(features))
+    assert told == pytest.approx(here.combined(here.predict(features)))
+    assert started & family() == set()
+
+
+@pytest.mark.parametrize("where", ["0", "65", "two", "http://127.0.0.1:1", "-1"])
+def test_what_is_no_number_or_address_is_refused(where):
+    with pytest.raises(TrainingError, match="--workers"), workers(where):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"Ray is not installed; .*\[ray\]"), workers("2"):
+        pass
+
+
+def test_a_task_that_trains_in_one_piece_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.cli", "train", "demand", "--data", tmp_path, "--out",
+         tmp_path, "--workers", "2"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "demand trains in one piece; failure spreads" in done.stderr
