@@ -6,6 +6,7 @@ wherever they were done. What all of them read is sent to each machine once.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -97,13 +98,13 @@ def workers(where: str | None) -> Iterator[Pool]:
                 num_cpus=count,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="error",
+                logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=own,
             )
         else:
             try:
-                ray.init(address=where, log_to_driver=False, logging_level="error")
+                ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
                 raise TrainingError(
                     f"--workers {where}: no cluster answers ({error})",
