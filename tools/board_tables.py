@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,17 +24,37 @@ COMMAND = "python -m tools.board_tables"
 _HEAD = f'''"""What each board can do, and which pins its buses have.
 
 Made by `{COMMAND}` from hardware/boards/*.toml: edit those.
-i2c: (id, sda, scl, largest Hz); spi: (id, sck, mosi, miso, largest Hz); uart: (id, tx, rx);
+Each is a text in JSON: names within it stay off the heap of a board that is another one.
+i2c: [id, sda, scl, largest Hz]; spi: [id, sck, mosi, miso, largest Hz]; uart: [id, tx, rx];
 adc and pin: the GPIO's number.
 """
 
-BOARDS = '''
+BOARDS = {{
+'''
+_LINE_CHARS = 92
 
 
 def table_text(boards: Mapping[str, Board]) -> str:
     """Return the module's text, formatted as ruff formats."""
-    table = {board_id: _entry(board) for board_id, board in sorted(boards.items())}
-    return _HEAD + "\n".join(_literal(table, "")) + "\n"
+    lines = []
+    for board_id, board in sorted(boards.items()):
+        pieces = list(_pieces(json.dumps(_entry(board), separators=(",", ":"))))
+        if len(pieces) == 1:
+            lines.append(f'    "{board_id}": {pieces[0]},')
+        else:
+            lines += [f'    "{board_id}": (', *(f"        {piece}" for piece in pieces), "    ),"]
+    return _HEAD + "\n".join([*lines, "}"]) + "\n"
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The literals that make up a text, each on a line."""
+    rest = text
+    while rest:
+        end = len(rest)
+        if end > _LINE_CHARS - 10:
+            end = rest.rfind(",", 0, _LINE_CHARS - 10) + 1
+        yield f"'{rest[:end]}'"
+        rest = rest[end:]
 
 
 def _entry(board: Board) -> dict[str, Any]:
@@ -86,21 +107,6 @@ def _tables(boards: Mapping[str, Board]) -> Iterator[str]:
     for name in names:
         found = [wiring.pads(board).get(name, "") for board in wired]
         yield f"| {name.replace('.', ' ')} | {' | '.join(found)} |"
-
-
-def _literal(value: Any, indent: str) -> Iterator[str]:
-    """The lines of a literal; maps take a line for each item."""
-    if not isinstance(value, dict) or not value:
-        text = repr(value).replace("'", '"')
-        yield text
-        return
-    yield "{"
-    for key, item in value.items():
-        lines = list(_literal(item, indent + "    "))
-        lines[0] = f'{indent}    "{key}": {lines[0]}'
-        lines[-1] += ","
-        yield from lines
-    yield indent + "}"
 
 
 def problem(table: Path = TABLE, page: Path = PAGE) -> str | None:

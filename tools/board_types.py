@@ -9,14 +9,17 @@ checked.
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from tools.firmware_compact import compact
 from tools.firmware_files import ASSEMBLER, FIRMWARE
 
-__all__ = ["PORTS", "check", "main"]
+__all__ = ["PORTS", "check", "foreign", "main", "mistaken"]
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "tools" / "board_types.ini"
@@ -66,6 +69,50 @@ def check(port: str, firmware: Path = FIRMWARE, stubs: Path = STUBS) -> list[str
     return lines if done.returncode != 0 else []
 
 
+def foreign(port: str, firmware: Path = FIRMWARE, stubs: Path = STUBS) -> set[str]:
+    """Names of built-ins, and of the modules of MicroPython that the firmware imports."""
+    folder = stubs / port
+    modules = {"builtins", "_asyncio"}
+    for source in sources(firmware):
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules.add(node.module.partition(".")[0])
+    found: set[str] = set()
+    for module in modules:
+        for place in (folder, folder / "stdlib"):
+            package = place / module
+            files = [package.with_suffix(".pyi"), *package.rglob("*.pyi")]
+            for path in files:
+                if path.is_file():
+                    found.update(_defined(ast.parse(path.read_text("utf-8"))))
+    return found
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def mistaken(port: str, firmware: Path = FIRMWARE, stubs: Path = STUBS) -> list[str]:
+    """Names of the firmware that boards know by another and that MicroPython has as well.
+
+    tools/firmware_names.py cannot tell whose name it is where it stands, so these must stay.
+    """
+    renamed = {
+        name
+        for source in sources(firmware)
+        for name in compact(source, firmware).shared
+        if not name.startswith("_")
+    }
+    return sorted(renamed & foreign(port, firmware, stubs))
+
+
 def install(stubs: Path = STUBS) -> None:
     """Install the stubs of every port."""
     for port in PORTS:
@@ -93,6 +140,10 @@ def main(arguments: list[str]) -> int:
         for line in check(port):
             found += ": error:" in line
             print(f"{port}: {line}", file=sys.stderr)
+        for name in mistaken(port):
+            found += 1
+            print(f"{port}: {name} is MicroPython's, too; put it into FOREIGN in", file=sys.stderr)
+            print("    tools/firmware_names.py", file=sys.stderr)
         print(f"firmware on {port}: {len(sources())} files checked")
     return 1 if found else 0
 

@@ -17,7 +17,6 @@ Names that a text may stand for (`getattr`), or that more than one module has, s
 from __future__ import annotations
 
 import ast
-import builtins
 import io
 import re
 import tokenize
@@ -28,22 +27,28 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tools.firmware_names import Places, Renaming, Source, globals_of, shared_names
+
 __all__ = ["Compact", "compact", "shown"]
 
-_PRIVATE = re.compile(r"(?<![A-Za-z0-9_])_[A-Za-z][A-Za-z0-9_]*")
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 _REPLACED = re.compile(r"\{[^{}]*\}")
-_WORD = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z_][A-Za-z0-9_]*")
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_WORD = re.compile(r"(\.|(?<![A-Za-z0-9_.]))([A-Za-z_][A-Za-z0-9_]*)")
+TESTS = "tests"
+LAUNCHER = "launcher.py"
+AS_SOURCE = ("boot.py", "main.py", "check_model.py")
 _CONSTANT_TYPES = (int, str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """A module's text for mpy-cross, and what its private names have become."""
+    """A module's text for mpy-cross.
+
+    shared: what the names of functions, classes and attributes have become, in all modules.
+    """
 
     text: str
-    names: Mapping[str, str]
+    shared: Mapping[str, str]
 
 
 def shown(source: Path) -> str:
@@ -52,27 +57,21 @@ def shown(source: Path) -> str:
 
 
 def compact(source: Path, firmware: Path) -> Compact:
-    """Make a file of the firmware in folder `firmware` smaller for a board."""
-    return _all(firmware)[source]
+    """Make a file of the firmware in folder `firmware` smaller for a board.
 
-
-@dataclass(frozen=True, slots=True)
-class _Module:
-    text: str
-    tree: ast.Module
-    private: frozenset[str]  # wherever they stand, in texts and comments, too
-
-    @classmethod
-    def read(cls, path: Path) -> _Module:
-        text = path.read_text("utf-8")
-        return cls(text, ast.parse(text), frozenset(_PRIVATE.findall(text)))
+    That of a test comes back with the names that the firmware has then. What MicroPython starts as
+    source stays as it is.
+    """
+    made = _all(firmware).get(source)
+    return made or Compact(source.read_text("utf-8"), {})
 
 
 @cache
 def _all(firmware: Path) -> Mapping[Path, Compact]:
-    paths = sorted(firmware.rglob("*.py"))
-    modules = {path: _Module.read(path) for path in paths}
-    owners = Counter(name for module in modules.values() for name in module.private)
+    modules = {}
+    for path in sorted(firmware.rglob("*.py")):
+        text = path.read_text("utf-8")
+        modules[path] = Source(text, ast.parse(text), path.parent.name != TESTS)
     reached = {name for module in modules.values() for name in _reached(module.tree)}
     keywords = {
         node.arg
@@ -80,30 +79,40 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
         for node in ast.walk(module.tree)
         if isinstance(node, ast.keyword) and node.arg is not None
     }
-    family = _families(modules)
-    used: dict[Path, int] = {}
-    result = {}
-    for path, module in modules.items():
-        inlined = _constants(module.tree, reached)
-        own = {name for name in module.private if owners[name] == 1}
-        own -= {*inlined, *_said(module.tree)}
-        own |= _parameters(module) - keywords
-        # Classes that inherit from each other share their objects' names.
-        start = used.get(family[path], 0)
-        names = {name: _short(start + at) for at, name in enumerate(sorted(own))}
-        used[family[path]] = start + len(names)
-        names.update({name: f"_{name}" for name in inlined if not name.startswith("_")})
-        result[path] = Compact(_rewritten(module, inlined, names), names)
-    return result
+    inlined = {
+        path: _constants(module.tree, reached) if module.renamed else {}
+        for path, module in modules.items()
+    }
+    # What starts a board is never replaced: what it asks for, and what is asked of it, must have
+    # the same names in any version.
+    inner = {path: each for path, each in modules.items() if path.name not in AS_SOURCE}
+    fixed = {
+        name
+        for path, module in modules.items()
+        for name in (_words(module.tree) if path not in inner else globals_of(module.tree))
+        if path not in inner or (path.name == LAUNCHER and not name.startswith("_"))
+    }
+    put_in = {name for each in inlined.values() for name in each}
+    renaming = Renaming(shared_names(inner, fixed, put_in), keywords)
+    return {
+        path: Compact(_rewritten(module, inlined[path], renaming), renaming.shared)
+        for path, module in inner.items()
+    }
 
 
-def _short(number: int) -> str:
-    """The private name of this number: _a to _z, _aa, ..."""
-    name = ""
-    while number >= 0:
-        name = _LETTERS[number % len(_LETTERS)] + name
-        number = number // len(_LETTERS) - 1
-    return "_" + name
+def _words(tree: ast.AST) -> Iterator[str]:
+    """All names within a tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
 
 
 def _reached(tree: ast.Module) -> Iterator[str]:
@@ -113,52 +122,6 @@ def _reached(tree: ast.Module) -> Iterator[str]:
             yield node.attr
         elif isinstance(node, ast.ImportFrom):
             yield from (alias.name for alias in node.names)
-
-
-def _said(tree: ast.Module) -> set[str]:
-    """Private names within texts, other than docstrings."""
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    said: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            said.update(_PRIVATE.findall(node.value) if id(node) not in docstrings else ())
-    return said
-
-
-def _parameters(module: _Module) -> set[str]:
-    """Parameters that go by no name but their own within their module."""
-    if "asm_" in module.text:
-        return set()  # they are registers
-    found = {node.arg for node in ast.walk(module.tree) if isinstance(node, ast.arg)}
-    others = {"self", "cls", *vars(builtins), *_reached(module.tree)}
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            others.add(node.name)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            others.update(node.names)
-        elif isinstance(node, ast.Import):
-            others.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            others.update(node.module.split("."))
-        elif isinstance(node, ast.alias) and node.asname:
-            others.add(node.asname)
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Module | ast.ClassDef):
-            others.update(_bound(node))
-    return {name for name in found - others if not name.startswith("_")}
-
-
-def _bound(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
-    """Names that stand at a module's or a class's own level."""
-    for statement in scope.body:
-        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
 
 
 def _constants(tree: ast.Module, reached: AbstractSet[str]) -> dict[str, ast.Assign]:
@@ -198,38 +161,47 @@ def _is_integer(node: ast.expr, found: Mapping[str, ast.Assign]) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int
 
 
-def _families(modules: Mapping[Path, _Module]) -> dict[Path, Path]:
-    """For each module one that stands for all whose classes inherit from one another."""
-    defined = {
-        node.name: path
-        for path, module in modules.items()
-        for node in module.tree.body
-        if isinstance(node, ast.ClassDef)
-    }
-    stands = {path: path for path in modules}
-    for path, module in modules.items():
-        for node in ast.walk(module.tree):
-            for base in node.bases if isinstance(node, ast.ClassDef) else ():
-                name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
-                old, new = stands[path], stands[defined.get(name, path)]
-                stands.update({each: new for each, of in stands.items() if of == old})
-    return stands
+def _formatted(text: str, names: Mapping[str, str], attributes: Mapping[str, str]) -> str:
+    """A formatted text with other names between its braces."""
+
+    def renamed(word: re.Match[str]) -> str:
+        known = attributes if word[1] else names
+        return word[1] + known.get(word[2], word[2])
+
+    return _REPLACED.sub(lambda part: _WORD.sub(renamed, part[0]), text)
 
 
-def _rewritten(module: _Module, inlined: Mapping[str, ast.Assign], names: Mapping[str, str]) -> str:
-    lines = module.text.splitlines(keepends=True)
+def _rewritten(source: Source, inlined: Mapping[str, ast.Assign], renaming: Renaming) -> str:
+    lines = source.text.splitlines(keepends=True)
+    found = Places(source, renaming)
+    edits = list(found.edits)
+    constants = {name: f"_{name}" for name in inlined if name[0] != "_"}
 
-    def renamed(part: re.Match[str]) -> str:
-        return _WORD.sub(lambda word: names.get(word[0], word[0]), part[0])
+    def names_at(line: int) -> dict[str, str]:
+        names = dict(constants)
+        for text in found.formatted:
+            if text.first <= line <= text.last:
+                names.update(text.names)
+        return names
 
-    edits: list[tuple[int, int, int, str]] = []  # line, from column, to column, text
-    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+    depth = 0  # within formatted texts
+    before = ""
+    for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         (line, at), (_, end) = token.start, token.end
-        if token.type == tokenize.NAME and token.string in names:
-            edits.append((line, at, end, names[token.string]))
-        elif token.type == tokenize.STRING and token.string[0] == "f":
+        kind = tokenize.tok_name[token.type]
+        depth += {"FSTRING_START": 1, "FSTRING_END": -1}.get(kind, 0)
+        new = None
+        if kind == "NAME" and not depth:
+            new = constants.get(token.string)
+        elif kind == "NAME":
+            names = renaming.shared if before == "." else names_at(line)
+            new = names.get(token.string)
+        elif kind == "STRING" and token.string[0] == "f":
             # One token before Python 3.12; from then on its names are tokens.
-            edits.append((line, at, end, _REPLACED.sub(renamed, token.string)))
+            new = _formatted(token.string, names_at(line), renaming.shared)
+        if new is not None:
+            edits.append((line, at, end, new))
+        before = token.string
     for node in inlined.values():
         value = node.value
         assert value.end_col_offset is not None

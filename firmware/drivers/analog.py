@@ -53,7 +53,7 @@ class Sensor:
 
     def open(self):
         """Get the converter."""
-        self._microvolts = board.adc(self._adc_name)
+        self._microvolts = board.get("adc", self._adc_name)
 
     def sample(self):
         """Return [the quantity]."""

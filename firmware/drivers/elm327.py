@@ -62,7 +62,7 @@ class Sensor:
 
     def open(self):
         """Reset the adapter and let it look for the car."""
-        self._uart = board.uart(self._uart_name, self._baudrate)
+        self._uart = board.get("uart", self._uart_name, self._baudrate)
         banner = self._ask(b"ATZ", RESET_MS)
         if "ELM327" not in banner:
             raise SensorFault("absent", "no ELM327")

@@ -40,8 +40,8 @@ class Sensor:
 
     def open(self):
         """Get the pins."""
-        self._trigger = board.output(self._trigger_name, 0)
-        self._echo = board.pin(self._echo_name)
+        self._trigger = board.get("output", self._trigger_name, 0)
+        self._echo = board.get("pin", self._echo_name)
         self._pinged_ms = None
 
     def sample(self):

@@ -58,8 +58,8 @@ class Sensor:
 
     def open(self):
         """Find the chip, reset it and turn its field on."""
-        self._select = board.output(self._select_name, 1)
-        self._spi = board.spi(self._spi_name, SPI_HZ)
+        self._select = board.get("output", self._select_name, 1)
+        self._spi = board.get("spi", self._spi_name, SPI_HZ)
         version = self._read(_VERSION)
         if version not in VERSIONS:
             raise SensorFault("absent", f"chip 0x{version:02x}")

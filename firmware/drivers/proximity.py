@@ -33,7 +33,7 @@ class Sensor:
 
     def open(self):
         """Get the pin."""
-        self._pin = board.pin(self._pin_name, self._pull)
+        self._pin = board.get("pin", self._pin_name, self._pull)
 
     def sample(self):
         """Return [1.0 or 0.0]: what most of five readings say, since contacts bounce."""

@@ -54,7 +54,7 @@ class Sensor:
         self._seen = 0
         self._seen_us = None  # the edge up to which pulses were reported
         self._rate = 0.0
-        self._pin = board.pin(self._pin_name, self._pull)
+        self._pin = board.get("pin", self._pin_name, self._pull)
         self._pin.irq(handler=self._count, trigger=self._pin.IRQ_RISING)
 
     def _count(self, _):

@@ -40,7 +40,7 @@ class Sensor:
 
     def open(self):
         """Get the port."""
-        self._uart = board.uart(self._uart_name, BAUDRATE)
+        self._uart = board.get("uart", self._uart_name, BAUDRATE)
 
     def sample(self):
         """Ask for all of it at once."""

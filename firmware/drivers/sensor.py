@@ -59,11 +59,11 @@ class I2cDevice:
         board.claim(where + ".bus", "i2c", self._bus_name)
         hz = options.get("hz", DEFAULT_I2C_HZ)
         check_integer(where + ".hz", hz, 10_000, 1_000_000)
-        board.limit(self._bus_name, hz)
+        board.get("limit", self._bus_name, hz)
 
     def open(self):
         """Get the bus."""
-        self.bus = board.i2c(self._bus_name)
+        self.bus = board.get("i2c", self._bus_name)
 
     def read(self, register, count):
         """Return `count` bytes from a register on."""

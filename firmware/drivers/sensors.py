@@ -157,7 +157,7 @@ class _Part:
     def open(self):
         """Set the sensor up; says in `fault` when that fails."""
         if self.fault in ("bus", "timeout"):
-            board.clear_i2c(self._bus)
+            board.get("clear_i2c", self._bus)
         self._try(self._sensor.open)
         self._is_open = self.fault is None
 

@@ -1,29 +1,23 @@
 """What the board under us is and can do, and its buses and pins by logical name.
 
 `select` takes the board that `board.json` names from the generated `board_table`. Code asks for
-capabilities (`board.has_wifi`), never for a board's name. `machine` is imported by what needs
-it alone, since not every target has pins.
+capabilities (`board.has_wifi`), never for a board's name.
 
 A driver claims its buses and pins when it reads its settings (`claim`), so that two sensors on
-one pin are refused before anything runs; it gets them when it opens (`i2c`, `uart`, ...).
+one pin are refused before anything runs; it gets them when it opens (`get`). What does so is in
+`buses.py`, which a board at work has no need of.
 """
 
+import json
 import sys
 
 from .checks import check_choice
-from .errors import ConfigError
 from .modules import forget
 
 # An operating system takes an exit status; a bare board would start over again.
 HAS_EXIT_STATUS = sys.platform in ("linux", "darwin")
 
-# The longest that one transfer may hold the I2C bus, clock stretching included.
-I2C_TIMEOUT_US = 20_000
-UART_BUFFER_BYTES = 256
-ADC_FULL_SCALE_UV = 3_300_000
 _TABLES = ("i2c", "spi", "uart", "adc", "pin")
-# Several sensors may hang on one of these.
-_SHARED = ("i2c", "spi")
 
 name = None
 board_class = None
@@ -36,22 +30,23 @@ has_watchdog = False
 has_deep_sleep = False
 has_native_code = False
 has_calibrated_adc = False
-_tables = {}
-_claims = {}
-_limits = {}
-_open = {}
+# What `buses.py` remembers: pins by kind and name, who has which GPIO, largest Hz, opened buses.
+tables = {}
+claims = {}
+limits = {}
+opened = {}
 
 
 def select(board_name):
     """Be this board; raises ConfigError `config.board` with the names that there are."""
     global name, board_class, arena_bytes, has_pins, has_wifi, has_network, has_tls
-    global has_watchdog, has_deep_sleep, has_native_code, has_calibrated_adc, _tables
+    global has_watchdog, has_deep_sleep, has_native_code, has_calibrated_adc, tables
     from .board_table import BOARDS
 
     forget("board_table")  # the other boards' tables are of no use any more
     check_choice("config.board", board_name, sorted(BOARDS))
-    entry = BOARDS[board_name]
-    can = entry["capabilities"].split()  # type: ignore[attr-defined]  # text
+    entry = json.loads(BOARDS[board_name])
+    can = entry["capabilities"].split()
     name = board_name
     board_class = entry["board_class"]
     arena_bytes = entry["arena_bytes"]
@@ -63,137 +58,22 @@ def select(board_name):
     has_deep_sleep = "deep_sleep" in can
     has_native_code = "native_code" in can
     has_calibrated_adc = "calibrated_adc" in can
-    _tables = {kind: entry.get(kind, {}) for kind in _TABLES}
-    _claims.clear()
-    _limits.clear()
-    _open.clear()
+    tables = {kind: entry.get(kind, {}) for kind in _TABLES}
+    claims.clear()
+    limits.clear()
+    opened.clear()
 
 
 def claim(where, kind, logical):
-    """Keep a bus or pin for one driver; I2C and SPI may be claimed by several.
-
-    Args:
-        where: the setting that asks, for the error.
-        kind: "i2c", "spi", "uart", "adc" or "pin".
-        logical: its name on this board.
-
-    Raises ConfigError: the board has none of that name, or its pins have another use.
-    """
-    table = _tables.get(kind, {})
-    if not table:
-        raise ConfigError(where, f"this board has no {kind}")
-    check_choice(where, logical, sorted(table))
-    for gpio in _gpios(kind, table[logical]):
-        other = _claims.get(gpio)
-        if other is not None and not (kind in _SHARED and other == logical):
-            raise ConfigError(where, f"{logical} needs GPIO{gpio}, which {other} has")
-        _claims[gpio] = logical
+    """Keep a bus or pin for one driver: see `buses.claim`."""
+    get("claim", where, kind, logical)
 
 
-def _gpios(kind, entry):
-    if kind in ("adc", "pin"):
-        return (entry,)
-    return entry[1:3] if kind != "spi" else entry[1:4]
+def get(what, *arguments):
+    """Return a bus or pin: `what` names a function of `buses.py`, which gets the arguments."""
+    from . import buses
 
-
-def limit(logical, hz):
-    """Let a bus be no faster than this: the slowest of its sensors, or its longest cable."""
-    _limits[logical] = min(hz, _limits.get(logical, hz))
-
-
-def i2c(logical):
-    """Return the bus, at the speed that all who share it can do."""
-    if logical not in _open:
-        from machine import I2C, Pin
-
-        number, sda, scl, most = _tables["i2c"][logical]
-        limit(logical, most)
-        _open[logical] = I2C(
-            number, scl=Pin(scl), sda=Pin(sda), freq=_limits[logical], timeout=I2C_TIMEOUT_US
-        )
-    return _open[logical]
-
-
-def clear_i2c(logical):
-    """Free an I2C bus that a chip holds since it lost count of the clock; others are left alone.
-
-    Nine clocks with the data line released let it end its byte (NXP, UM10204, 3.1.16); the
-    next `i2c` sets the controller up anew.
-    """
-    if _open.pop(logical, None) is None or logical not in _tables["i2c"]:
-        return
-    from time import sleep_us
-
-    from machine import Pin
-
-    _, sda, scl, _ = _tables["i2c"][logical]
-    Pin(sda, Pin.IN, Pin.PULL_UP)
-    clock = Pin(scl, Pin.OPEN_DRAIN, Pin.PULL_UP, value=1)
-    for _ in range(9):
-        clock.value(0)
-        sleep_us(5)
-        clock.value(1)
-        sleep_us(5)
-
-
-def spi(logical, hz):
-    """Return the bus in mode 0, most significant bit first; who asks first sets its speed."""
-    if logical not in _open:
-        from machine import SPI, Pin
-
-        number, sck, mosi, miso, most = _tables["spi"][logical]
-        _open[logical] = SPI(
-            number,
-            baudrate=min(hz, most),
-            polarity=0,
-            phase=0,
-            sck=Pin(sck),
-            mosi=Pin(mosi),
-            miso=Pin(miso),
-        )
-    return _open[logical]
-
-
-def uart(logical, baudrate, buffer_bytes=UART_BUFFER_BYTES):
-    """Return the port, 8 data bits, no parity, 1 stop bit; reading never waits."""
-    from machine import UART, Pin
-
-    number, tx, rx = _tables["uart"][logical]
-    return UART(
-        number,
-        baudrate=baudrate,
-        bits=8,
-        parity=None,
-        stop=1,
-        tx=Pin(tx),
-        rx=Pin(rx),
-        timeout=0,
-        rxbuf=buffer_bytes,
-    )
-
-
-def adc(logical):
-    """Return a function that measures the pin in microvolts, 0 to about 3.1 or 3.3 V."""
-    from machine import ADC, Pin
-
-    gpio = Pin(_tables["adc"][logical])
-    if has_calibrated_adc:
-        return ADC(gpio, atten=ADC.ATTN_11DB).read_uv  # type: ignore[attr-defined]  # ESP32s alone
-    converter = ADC(gpio)
-    # 65535 stands for the supply; the product stays below 2^30 on the way.
-    return lambda: converter.read_u16() * (ADC_FULL_SCALE_UV // 300) // 65535 * 300
-
-
-def pin(logical, pull=None):
-    """Return the pin as an input. pull: None, "up" or "down"."""
-    from machine import Pin
-
-    resistors = {None: None, "up": Pin.PULL_UP, "down": Pin.PULL_DOWN}
-    return Pin(_tables["pin"][logical], Pin.IN, resistors[pull])
-
-
-def output(logical, value=0):
-    """Return the pin as an output that begins with `value`."""
-    from machine import Pin
-
-    return Pin(_tables["pin"][logical], Pin.OUT, value=value)
+    try:
+        return getattr(buses, what)(*arguments)
+    finally:
+        forget("buses")

@@ -147,23 +147,17 @@ OPERATORS = {
     114: ("QUANTIZE", "values.quantize"),
 }
 
-# Refused, but by name: what converters write most often besides.
-OTHER_NAMES = {
-    16: "LSTM",
-    20: "RELU_N1_TO_1",
-    23: "RESIZE_BILINEAR",
-    27: "SVDF",
-    32: "CUSTOM",
-    36: "GATHER",
-    39: "TRANSPOSE",
-    44: "UNIDIRECTIONAL_SEQUENCE_LSTM",
-    45: "STRIDED_SLICE",
-    49: "SPLIT",
-    53: "CAST",
-    74: "SUM",
-    77: "SHAPE",
-    82: "REDUCE_MAX",
-    83: "PACK",
-    98: "LEAKY_RELU",
-    117: "HARD_SWISH",
-}
+# Refused, but by name: what converters write most often besides. One text, since each word of a
+# table would stay in memory as a name.
+OTHER_NAMES = (
+    "16 LSTM 20 RELU_N1_TO_1 23 RESIZE_BILINEAR 27 SVDF 32 CUSTOM 36 GATHER 39 TRANSPOSE 44 "
+    "UNIDIRECTIONAL_SEQUENCE_LSTM 45 STRIDED_SLICE 49 SPLIT 53 CAST 74 SUM 77 SHAPE 82 "
+    "REDUCE_MAX 83 PACK 98 LEAKY_RELU 117 HARD_SWISH"
+)
+
+
+def other_name(code):
+    """Return the name of an operator that is not in OPERATORS."""
+    words = OTHER_NAMES.split()
+    number = str(code)
+    return words[words.index(number) + 1] if number in words else "operator " + number

@@ -89,7 +89,7 @@ class Uart:
     carries_console = False
 
     def __init__(self, settings):
-        self._uart = board.uart(settings.bus, settings.baud, UART_BUFFER_BYTES)
+        self._uart = board.get("uart", settings.bus, settings.baud, UART_BUFFER_BYTES)
 
     def read(self, most):
         """Return what has come, up to `most` bytes."""

@@ -22,18 +22,15 @@ MAX_WORK = 1 << 27  # multiply-accumulates of one inference: about half a minute
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
-_KIND_NAMES = {
-    0: "float32",
-    1: "float16",
-    2: "int32",
-    3: "uint8",
-    4: "int64",
-    7: "int16",
-    9: "int8",
-    17: "int4",
-}
+# By the schema's numbers. One text, since each word of a table would stay in memory as a name.
+_KIND_NAMES = "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64"
 _KIND_BYTES = {0: 4, 2: 4, 9: 1}
 _FLOWING = (kernels_ops.INT8, kernels_ops.FLOAT32)  # kinds of activations
+
+
+def _kind_name(kind):
+    names = _KIND_NAMES.split()
+    return names[kind] if kind < len(names) else "type %d" % kind
 
 
 class Tensor:
@@ -254,7 +251,7 @@ class Plan:
                 raise ModelError(
                     "model.type",
                     "%s is %s, must be int8 or float32: quantize inputs and outputs"
-                    % (tensor.label, _KIND_NAMES.get(tensor.kind, tensor.kind)),
+                    % (tensor.label, _kind_name(tensor.kind)),
                 )
         for tensor in self.inputs:
             tensor.first = -1
@@ -322,4 +319,4 @@ def _name(code):
     """Return the name of a supported operator; refuses any other by its name."""
     if code in kernels_ops.OPERATORS:
         return kernels_ops.OPERATORS[code][0]
-    raise ModelError("model.unsupported", kernels_ops.OTHER_NAMES.get(code, "operator %d" % code))
+    raise ModelError("model.unsupported", kernels_ops.other_name(code))

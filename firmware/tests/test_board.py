@@ -102,22 +102,22 @@ def with_machine(test):
 def test_buses_are_opened_on_their_pins_once():
     def check():
         board.select("pico")
-        board.limit("i2c1", 200_000)
-        board.limit("i2c1", 100_000)
-        board.limit("i2c1", 900_000)
-        i2c = board.i2c("i2c1")
-        assert i2c is board.i2c("i2c1")
-        assert board.i2c("i2c0").settings["freq"] == 400_000
+        board.get("limit", "i2c1", 200_000)
+        board.get("limit", "i2c1", 100_000)
+        board.get("limit", "i2c1", 900_000)
+        i2c = board.get("i2c", "i2c1")
+        assert i2c is board.get("i2c", "i2c1")
+        assert board.get("i2c", "i2c0").settings["freq"] == 400_000
         assert i2c.arguments == (1,) and i2c.settings["freq"] == 100_000
         assert i2c.settings["sda"].arguments == (6,) and i2c.settings["scl"].arguments == (7,)
-        spi = board.spi("spi0", 99_000_000)
+        spi = board.get("spi", "spi0", 99_000_000)
         assert spi.settings["baudrate"] == 10_000_000
         assert spi.settings["miso"].arguments == (16,)
-        uart = board.uart("uart1", 9600)
+        uart = board.get("uart", "uart1", 9600)
         assert uart.arguments == (1,) and uart.settings["timeout"] == 0
         assert uart.settings["tx"].arguments == (8,)
-        assert board.pin("d0", "up").arguments == (10, Recorder.IN, Recorder.PULL_UP)
-        assert board.output("cs0", 1).settings == {"value": 1}
+        assert board.get("pin", "d0", "up").arguments == (10, Recorder.IN, Recorder.PULL_UP)
+        assert board.get("output", "cs0", 1).settings == {"value": 1}
 
     with_machine(check)
 
@@ -125,8 +125,8 @@ def test_buses_are_opened_on_their_pins_once():
 def test_adc_is_in_microvolts_on_every_board():
     def check():
         board.select("pico")
-        assert board.adc("adc0")() == 3_300_000
+        assert board.get("adc", "adc0")() == 3_300_000
         board.select("esp32-s3")
-        assert board.adc("adc0")() == 1234
+        assert board.get("adc", "adc0")() == 1234
 
     with_machine(check)

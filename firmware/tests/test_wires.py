@@ -28,7 +28,7 @@ def select():
 
 def test_a_level_goes_through():
     select()
-    out, into = board.output("d0", 1), board.pin("d1")
+    out, into = board.get("output", "d0", 1), board.get("pin", "d1")
     for level in (1, 0, 0, 1, 0):
         out.value(level)
         sleep_ms(SETTLE_MS)
@@ -39,7 +39,7 @@ def test_every_rising_edge_is_seen_once():
     from machine import Pin
 
     select()
-    out, into = board.output("d0"), board.pin("d1")
+    out, into = board.get("output", "d0"), board.get("pin", "d1")
     seen = [0]
 
     def count(_):
@@ -59,7 +59,7 @@ def test_every_rising_edge_is_seen_once():
 
 def test_bytes_go_through_the_uart_in_order():
     select()
-    port = board.uart("uart1", BAUDRATE, 2 * BYTES)
+    port = board.get("uart", "uart1", BAUDRATE, 2 * BYTES)
     while port.read(BYTES):
         sleep_ms(SETTLE_MS)
     sent = Random(20261126).bytes(BYTES)

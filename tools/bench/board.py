@@ -12,6 +12,7 @@ import numpy as np
 
 from tools.bench import machine
 from tools.errors import ToolError, UsageError
+from tools.firmware_compact import compact
 from tools.firmware_files import FIRMWARE
 from tools.hil.payload import firmware_for
 from tools.hil.targets import open_target
@@ -107,7 +108,7 @@ def _measure(name: str, data: bytes, signatures: int, reference: bytes) -> dict[
         target.put(firmware_for(about))
         target.put(
             {
-                "measure.py": (FIRMWARE / "tests" / "measure.py").read_bytes(),
+                "measure.py": compact(FIRMWARE / "tests" / "measure.py", FIRMWARE).text.encode(),
                 "model.tflite": data,
             }
         )

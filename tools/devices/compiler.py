@@ -101,17 +101,10 @@ def _built(arch: str, firmware: Path) -> Mapping[str, bytes]:
             out = Path(directory, path.with_suffix(".mpy"))
             out.parent.mkdir(parents=True, exist_ok=True)
             compiled = Path(directory, "source.py")
-            compiled.write_text(_text(source, firmware), "utf-8")
+            compiled.write_text(compact(source, firmware).text, "utf-8")
             _run(f"-march={arch}", "-s", shown(path), "-o", str(out), str(compiled))
             files[path.with_suffix(".mpy").as_posix()] = out.read_bytes()
     return files
-
-
-def _text(source: Path, firmware: Path) -> str:
-    """What mpy-cross gets of a file."""
-    if source.relative_to(firmware).parts[0] in PACKAGES:
-        return compact(source, firmware).text
-    return source.read_text("utf-8")
 
 
 @cache

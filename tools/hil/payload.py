@@ -41,7 +41,7 @@ def compiled(source: Path, name: str, about: About) -> tuple[str, bytes]:
         return name, source.read_bytes()
     architecture = about.mpy_arch
     text = source.read_bytes()
-    if source.is_relative_to(FIRMWARE) and source.parent.name in PACKAGES:
+    if source.is_relative_to(FIRMWARE):
         text = compact(source, FIRMWARE).text.encode()
     called = shown(Path(name))
     key = hashlib.sha256(
