@@ -87,7 +87,7 @@ def shared_names(
     stays = {*fixed, *taken, *FOREIGN, *ASKED, *dir(builtins), *(path.stem for path in sources)}
     alone: set[str] = set()
     for source in sources.values():
-        stays.update(_spoken(source.tree))
+        stays.update(_spoken(source))
         alone.update(_stored_elsewhere(source.tree))
     names = {name for name in ours - stays if not name.startswith("__")}
     return _coloured(names, [*modules, *families], alone)
@@ -198,18 +198,27 @@ def _within(scope: ast.AST) -> Iterator[ast.AST]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def _spoken(tree: ast.Module) -> Iterator[str]:
+def _spoken(source: Source) -> Iterator[str]:
     """Names that texts may stand for, that arguments go by, or that come from elsewhere."""
-    docstrings = {
+    tree = source.tree
+    silent = {
         id(node.body[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
+    if not source.renamed:  # a test looks things up by texts, and compares with them
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript):
+                silent.add(id(node.slice))
+            elif isinstance(node, ast.Dict):
+                silent.update(map(id, node.keys))
+            elif isinstance(node, ast.Compare):
+                silent.update(map(id, (node.left, *node.comparators)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) in docstrings:
+            if id(node) in silent:
                 continue
             words = _WORD.findall(node.value)
             # A sentence names nothing but what is private.

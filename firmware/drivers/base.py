@@ -17,7 +17,7 @@ A driver is a class `Driver(options, report)` with
 
 from collections import namedtuple
 
-from fogline.checks import check_choice, check_list, check_map
+from fogline.checks import check_choice, check_list, check_map, dotted
 from fogline.errors import DriverError
 
 MAX_SCRIPT_ITEMS = 256
@@ -42,7 +42,7 @@ def check_script(script, required, optional):
         at = f"{where}[{index}]"
         if isinstance(item, dict) and "wait" in item:
             check_map(at, item, ("wait",))
-            check_choice(at + ".wait", item["wait"], ("model",))
+            check_choice(dotted(at, "wait"), item["wait"], ("model",))
         else:
             check_map(at, item, required, optional)
 

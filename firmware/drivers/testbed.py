@@ -20,7 +20,7 @@ A fault grows over its first RAMP_ROWS rows. Rows are a second apart, from `star
 
 import math
 
-from fogline.checks import check_choice, check_integer, check_map
+from fogline.checks import check_choice, check_integer, check_map, dotted
 from fogline.errors import DriverError
 
 from .base import WAIT_MODEL, check_position, check_script
@@ -56,8 +56,8 @@ class Driver:
         for index, item in enumerate(options["script"]):
             if "rows" in item:
                 where = f"config.driver.script[{index}]"
-                check_integer(where + ".rows", item["rows"], 1, MAX_ROWS)
-                check_choice(where + ".fault", item["fault"], FAULTS)
+                check_integer(dotted(where, "rows"), item["rows"], 1, MAX_ROWS)
+                check_choice(dotted(where, "fault"), item["fault"], FAULTS)
         self._start_s = options.get("start_s", START_S)
         check_integer("config.driver.start_s", self._start_s, 1 << 28, 1 << 40)
         self._seed = options["seed"]

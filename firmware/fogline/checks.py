@@ -3,6 +3,11 @@
 from .errors import ConfigError
 
 
+def dotted(where, key):
+    """Return the dotted name of a setting within another."""
+    return where + "." + key
+
+
 def check_map(where, value, required, optional=()):
     """Refuse what is not a map with these keys."""
     if not isinstance(value, dict):

@@ -29,6 +29,7 @@ from .checks import (
     check_map,
     check_number,
     check_text,
+    dotted,
     hex_bytes,
 )
 from .errors import ConfigError
@@ -156,8 +157,8 @@ def _gateways(value):
     for index, item in enumerate(value):
         where = f"config.gateways[{index}]"
         check_map(where, item, ("name", "key"))
-        check_text(where + ".name", item["name"], MAX_NAME_CHARS, _TOPIC_CHARS)
-        gateway = Gateway(item["name"], hex_bytes(where + ".key", item["key"], XY_BYTES))
+        check_text(dotted(where, "name"), item["name"], MAX_NAME_CHARS, _TOPIC_CHARS)
+        gateway = Gateway(item["name"], hex_bytes(dotted(where, "key"), item["key"], XY_BYTES))
         if any(gateway.name == other.name or gateway.xy == other.xy for other in gateways):
             raise ConfigError(where, "has the name or key of another gateway")
         gateways.append(gateway)
@@ -168,16 +169,18 @@ def _mqtt(value):
     where = "config.mqtt"
     check_map(where, value, _MQTT_KEYS, _MQTT_OPTIONAL)
     mqtt = Mqtt(**{key: value.get(key) for key in _MQTT_KEYS + _MQTT_OPTIONAL})
-    check_text(where + ".host", mqtt.host, 253)
-    check_integer(where + ".port", mqtt.port, 1, 65535)
+    check_text(dotted(where, "host"), mqtt.host, 253)
+    check_integer(dotted(where, "port"), mqtt.port, 1, 65535)
     if mqtt.tls is not True and mqtt.tls is not False:
-        raise ConfigError(where + ".tls", "is not true or false")
-    check_integer(where + ".keepalive_s", mqtt.keepalive_s, 1, 65535)
+        raise ConfigError(dotted(where, "tls"), "is not true or false")
+    check_integer(dotted(where, "keepalive_s"), mqtt.keepalive_s, 1, 65535)
     for key in ("ca", "server_name", "user", "password"):
         if getattr(mqtt, key) is not None:
             check_text(f"{where}.{key}", getattr(mqtt, key), 255)
     if mqtt.password is not None and mqtt.user is None:
-        raise ConfigError(where + ".user", "is missing: MQTT 3.1.1 has no password without it")
+        raise ConfigError(
+            dotted(where, "user"), "is missing: MQTT 3.1.1 has no password without it"
+        )
     for key in ("ca", "server_name"):
         if mqtt.tls and getattr(mqtt, key) is None:
             raise ConfigError(f"{where}.{key}", "is missing: TLS always checks the broker")
@@ -197,35 +200,35 @@ def _wifi(config):
         return None
     value = config["wifi"]
     check_map(where, value, _WIFI_KEYS, _WIFI_OPTIONAL)
-    check_text(where + ".ssid", value["ssid"], MAX_SSID_BYTES)
+    check_text(dotted(where, "ssid"), value["ssid"], MAX_SSID_BYTES)
     if value["password"] is not None:  # null: an open network
-        check_text(where + ".password", value["password"], MAX_WIFI_PASSWORD_CHARS)
+        check_text(dotted(where, "password"), value["password"], MAX_WIFI_PASSWORD_CHARS)
         if len(value["password"]) < MIN_WIFI_PASSWORD_CHARS:
-            raise ConfigError(where + ".password", "has less than 8 characters")
+            raise ConfigError(dotted(where, "password"), "has less than 8 characters")
     if value.get("country") is not None:
-        check_text(where + ".country", value["country"], 2, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        check_text(dotted(where, "country"), value["country"], 2, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     if value.get("hostname") is not None:
-        check_text(where + ".hostname", value["hostname"], MAX_HOSTNAME_CHARS, _TOPIC_CHARS)
+        check_text(dotted(where, "hostname"), value["hostname"], MAX_HOSTNAME_CHARS, _TOPIC_CHARS)
     return Wifi(**{key: value.get(key) for key in _WIFI_KEYS + _WIFI_OPTIONAL})
 
 
 def _serial(value):
     where = "config.serial"
     check_map(where, value, _SERIAL_KEYS, ("uart",))
-    check_choice(where + ".port", value["port"], ("stdio", "uart"))
+    check_choice(dotted(where, "port"), value["port"], ("stdio", "uart"))
     check_integer(
-        where + ".window_bytes", value["window_bytes"], MIN_WINDOW_BYTES, MAX_WINDOW_BYTES
+        dotted(where, "window_bytes"), value["window_bytes"], MIN_WINDOW_BYTES, MAX_WINDOW_BYTES
     )
-    check_integer(where + ".keepalive_s", value["keepalive_s"], 1, MAX_KEEPALIVE_S)
+    check_integer(dotted(where, "keepalive_s"), value["keepalive_s"], 1, MAX_KEEPALIVE_S)
     if value["interrupt"] is not True and value["interrupt"] is not False:
-        raise ConfigError(where + ".interrupt", "is not true or false")
+        raise ConfigError(dotted(where, "interrupt"), "is not true or false")
     if ("uart" in value) != (value["port"] == "uart"):
-        raise ConfigError(where + ".uart", "goes with port uart, and only with it")
+        raise ConfigError(dotted(where, "uart"), "goes with port uart, and only with it")
     uart = None
     if "uart" in value:
         uart = value["uart"]
-        check_map(where + ".uart", uart, _UART_KEYS)
-        check_integer(where + ".uart.baud", uart["baud"], MIN_BAUD, MAX_BAUD)
-        board.claim(where + ".uart.bus", "uart", uart["bus"])
+        check_map(dotted(where, "uart"), uart, _UART_KEYS)
+        check_integer(dotted(dotted(where, "uart"), "baud"), uart["baud"], MIN_BAUD, MAX_BAUD)
+        board.claim(dotted(dotted(where, "uart"), "bus"), "uart", uart["bus"])
         uart = SerialUart(**uart)
     return Serial(uart=uart, **{key: value[key] for key in _SERIAL_KEYS})

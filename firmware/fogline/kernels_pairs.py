@@ -1,6 +1,6 @@
 """The inner loops of the operators with two operands, in viper.
 
-The arithmetic is that of `kernels`.
+The arithmetic is that of `kernels_windows`.
 """
 
 from array import array

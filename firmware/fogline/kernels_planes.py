@@ -1,6 +1,6 @@
 """The inner loops of the operators that move a window over each channel by itself, in viper.
 
-Arguments and arithmetic are those of `kernels`; see there.
+Arguments and arithmetic are those of `kernels_windows`; see there.
 """
 
 from micropython import const

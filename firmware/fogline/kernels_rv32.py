@@ -1,6 +1,7 @@
 """The inner loops of the weighted operators and of sums in RISC-V assembler (RV32IMC).
 
-They give the bytes of `kernels.windows`, `kernels_planes.depthwise` and `kernels_pairs.add`.
+They give the bytes of `kernels_windows.windows`, `kernels_planes.depthwise` and
+`kernels_pairs.add`.
 """
 
 from micropython import const
@@ -53,7 +54,7 @@ _PAIR_HIGH = const(56)
 
 @micropython.asm_rv32
 def windows(a0, a1, a2):
-    """Do what `kernels.windows` or `kernels_planes.depthwise` does.
+    """Do what `kernels_windows.windows` or `kernels_planes.depthwise` does.
 
     a0: the block, see `kernels.machine_call`. The others keep their memory in use.
     """

@@ -1,9 +1,9 @@
 """The inner loops of the weighted operators and of sums in Thumb assembler, for Arm boards.
 
-They give the bytes of `kernels.windows`, `kernels_planes.depthwise` and `kernels_pairs.add`. Every
-instruction is one that a Cortex-M0+ has, but for one loop of ARMv7-M and later (signed loads with
-an offset, multiply and accumulate) that the block asks for. `data` writes what MicroPython's
-assembler has no name for; what it stands for is said beside it.
+They give the bytes of `kernels_windows.windows`, `kernels_planes.depthwise` and
+`kernels_pairs.add`. Every instruction is one that a Cortex-M0+ has, but for one loop of ARMv7-M and
+later (signed loads with an offset, multiply and accumulate) that the block asks for. `data` writes
+what MicroPython's assembler has no name for; what it stands for is said beside it.
 """
 
 from micropython import const
@@ -64,7 +64,7 @@ _LEFT = const(68)
 
 @micropython.asm_thumb
 def windows(r0, r1, r2):
-    """Do what `kernels.windows` or `kernels_planes.depthwise` does.
+    """Do what `kernels_windows.windows` or `kernels_planes.depthwise` does.
 
     r0: the block, see `kernels.machine_call`. The others keep their memory in use.
     """
@@ -356,7 +356,7 @@ def windows(r0, r1, r2):
     bne(RUN)
 
     label(SUMMED)
-    # Requantize the sum, as `kernels` has it: r3 and r4 are the two parts of the multiplier.
+    # Requantize the sum (see `kernels_windows`): r3 and r4 are the two parts of the multiplier.
     mov(r1, r8)
     ldr(r3, [r1, 4])
     ldr(r4, [r1, 8])

@@ -31,6 +31,7 @@ import struct
 from binascii import crc32
 
 from .errors import OutboxError, OutboxFull
+from .modules import forget
 
 DIRECTORY = "outbox"  # of a board
 MAX_TRANSACTION_BYTES = 24 * 1024
@@ -44,10 +45,8 @@ _FIELDS = ">HBBQQII"
 _FIELDS_BYTES = 28
 _HEADER_BYTES = 32
 _SEGMENTS = 8  # about so many share the space
-_CHUNK_BYTES = 1024
 # Damaged transactions that are remembered; a segment with more of them ends there.
 _MAX_DAMAGED = 64
-_NAME_CHARS = 12  # 8 hex digits, ".box"
 # What a gap and its note take at most.
 _GAP_BYTES = 1024
 # How far behind a receipt a board goes on whose flash was lost: farther than anything that it
@@ -59,7 +58,7 @@ _EEXIST = 17
 _ENOSPC = 28
 
 
-class _Segment:
+class Segment:
     def __init__(self, number):
         self.number = number
         self.size = 0  # bytes of the file, readable or not
@@ -122,8 +121,10 @@ class Outbox:
         self._released = (0, 0)  # dead numbers that need not be kept any more
         # Whether the last segment may end in half a record: nothing is written behind that.
         self._torn = False
-        known = self._load()
-        self._fit()
+        from . import outbox_reader
+
+        known = outbox_reader.load(self)
+        forget("outbox_reader")
         if not known:
             self.dropped = 1 if new_key else 0
             self.rotate()
@@ -267,9 +268,9 @@ class Outbox:
 
         `skipped`: how many numbers before the next one are known to none of our records.
         """
-        last = self._segments[-1] if self._segments else _Segment(0)
+        last = self._segments[-1] if self._segments else Segment(0)
         if last.marked or last.number == 0:
-            last = _Segment(last.number + 1)
+            last = Segment(last.number + 1)
             self._segments.append(last)
         last.size = 0
         self._write(last, "wb", (MARK, self.next, skipped, 0), b"")
@@ -295,112 +296,12 @@ class Outbox:
         fills = last.size > _HEADER_BYTES and last.size + size > self._segment_bytes
         return self._torn or fills
 
-    def _load(self):
-        """Read what is there; returns whether there was any whole record."""
-        try:
-            os.mkdir(self._directory)
-        except OSError as error:
-            if error.args[0] != _EEXIST:
-                raise _failure("outbox.write", error) from None
-        try:
-            names = os.listdir(self._directory)
-        except OSError as error:
-            raise _failure("outbox.read", error) from None
-        good = False
-        holes = []
-        for number in sorted(_number(name) for name in names):
-            if number:
-                good = self._load_segment(number, holes) or good
-        self.gaps = [gap for gap in self.gaps if gap[1] >= self.dropped]
-        self._explain(holes)
-        return good
-
-    def _fit(self):
-        """Take no more than the file system has, so that moving things finds its space."""
-        try:
-            stat = os.statvfs(self._directory)
-        except (OSError, AttributeError):
-            return
-        free = stat[0] * (stat[3] - _SEGMENTS - 2)  # each file ends within a block
-        usable = max(MIN_BYTES, free + sum(segment.size for segment in self._segments))
-        if usable < self.max_bytes:
-            self.max_bytes = usable
-            self._segment_bytes = usable // _SEGMENTS
-            self._spare_bytes = self._segment_bytes + _GAP_BYTES
-
-    def _load_segment(self, number, holes):
-        segment = _Segment(number)
-        self._segments.append(segment)
-        self._torn = True
-        at = 0
-        try:
-            with open(self._path(number), "rb") as file:
-                segment.size = file.seek(0, 2)
-                file.seek(0)
-                while at < segment.size:
-                    record, good = _scan(file, segment.size - at)
-                    if record is None or not (good or self._damage(record)):
-                        break
-                    at += self._take(segment, record, holes)
-                    file.seek(at)
-        except OSError:
-            return segment.marked  # a block that cannot be read ends it like a torn record
-        self._torn = at < segment.size or not segment.marked
-        return segment.marked
-
-    def _damage(self, record):
-        """Whether a record that fails its CRC is to be passed over, rather than to end a segment.
-
-        Its header must be what the next one's would be: a torn one's is not, or hardly ever.
-        """
-        _, kind, _, sequence, dropped, back, moved = record
-        plausible = kind in (PACK, ALERT, GAP) and sequence == self.next
-        plausible = plausible and self.dropped <= dropped <= sequence and self.synced
-        plausible = plausible and back <= MAX_GAP and moved <= sequence
-        if not plausible or len(self._damaged) >= _MAX_DAMAGED:
-            return False
-        self._damaged.append(sequence)
-        self.lost += 1
-        return True
-
-    def _take(self, segment, record, holes):
-        length, kind, _, sequence, dropped, back, _ = record
-        segment.marked = True
-        skipped = kind == MARK and back
-        if sequence > self.next and not skipped:
-            is_first = self._segments[0] is segment
-            holes.append((0 if is_first else max(self.next, dropped), sequence))
-        self.next = sequence
-        damaged = sequence in self._damaged and length
-        self.dropped = max(self.dropped, dropped)
-        if length:
-            self._note(segment, sequence, sequence if damaged else sequence - back)
-            self.next += 1
-        else:
-            # A number below what was read: the append of that number failed and was told to
-            # the caller, yet reached the flash. It was free again; what stands there was
-            # never sent.
-            for earlier in self._segments:
-                earlier.end = min(earlier.end, sequence)
-            self.gaps = [gap for gap in self.gaps if gap[1] < sequence]
-        return _HEADER_BYTES + length
-
     def _note(self, segment, sequence, first):
         if not segment.end:
             segment.first = first
         segment.end = sequence + 1
         if first < sequence:
             self.gaps.append((first, sequence))
-
-    def _explain(self, holes):
-        """Why numbers are missing: dropped (at the front), given up, or lost."""
-        for start, found in holes:
-            given = [first for first, number in self.gaps if first < found <= number]
-            end = min(given) if given else found
-            if not start:
-                self.dropped = max(self.dropped, end)
-            elif end > max(start, self.dropped):
-                self.lost += end - max(start, self.dropped)
 
     def _find(self, number, wanted):
         """The first segment from `number` on with a transaction from `wanted` on."""
@@ -447,7 +348,7 @@ class Outbox:
                     )
                     return record, offset
         except OSError as error:
-            raise _failure("outbox.read", error) from None
+            raise failure("outbox.read", error) from None
         except MemoryError:
             raise OutboxError("outbox.memory") from None
 
@@ -470,7 +371,7 @@ class Outbox:
             os.remove(self._path(segment.number))
         except OSError as error:
             if error.args[0] != _ENOENT:
-                raise _failure("outbox.write", error) from None
+                raise failure("outbox.write", error) from None
 
     def _write(self, segment, mode, fields, data):
         kind, sequence, back, moved = fields
@@ -485,22 +386,13 @@ class Outbox:
         except OSError as error:
             if error.args[0] == _ENOSPC:
                 raise OutboxFull("outbox.full", "no space on the file system") from None
-            raise _failure("outbox.write", error) from None
+            raise failure("outbox.write", error) from None
         self._torn = False
 
 
-def _failure(code, error):
+def failure(code, error):
+    """The OutboxError for an OSError."""
     return OutboxError(code, f"OSError {error.args[0]}")
-
-
-def _number(name):
-    """The number in a segment's file name, or 0 for any other file."""
-    if len(name) == _NAME_CHARS and name.endswith(".box"):
-        try:
-            return int(name[:8], 16)
-        except ValueError:
-            pass
-    return 0
 
 
 def _random(bits):
@@ -509,22 +401,3 @@ def _random(bits):
 
 def _crc(header, data):
     return crc32(data, crc32(header[:_FIELDS_BYTES])).to_bytes(4, "big")
-
-
-def _scan(file, room):
-    """Read the record that begins here: (its fields or None, whether it is whole)."""
-    header = file.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES:
-        return None, False
-    record = struct.unpack(_FIELDS, header[:_FIELDS_BYTES])
-    left = record[0]
-    if record[2] != _VERSION or left > MAX_TRANSACTION_BYTES or left > room - _HEADER_BYTES:
-        return None, False
-    check = crc32(header[:_FIELDS_BYTES])
-    while left:
-        chunk = file.read(min(left, _CHUNK_BYTES))
-        if not chunk:
-            return None, False
-        check = crc32(chunk, check)
-        left -= len(chunk)
-    return record, check.to_bytes(4, "big") == header[_FIELDS_BYTES:]

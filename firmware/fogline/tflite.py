@@ -14,14 +14,19 @@ file that boards cannot run raises ModelError: see `tflite_plan`.
 import sys
 
 from .errors import ModelError
-from .kernels import flip
 from .modules import forget
 
 MAX_ARENA_BYTES = 1 << 20
 _INT8 = 9
 # Loaded again for the next model.
-_PLANNERS = ("tflite_plan", "flatbuffer", "kernels_math", "kernels_ops")
+_PLANNERS = ("tflite_plan", "flatbuffer", "kernels", "kernels_math", "kernels_ops")
 _PLANNERS_OF_OPERATORS = "ops_"
+# A model keeps what it needs of these. Kernels in viper stay loaded: on ESP32, what native code
+# takes comes back only at a restart.
+_ASSEMBLER = ("kernels_rv32", "kernels_thumb")
+
+# Name of the kernels that models take, None until one asks: see `kernels.use`.
+kernel = None
 
 
 def unload():
@@ -29,7 +34,8 @@ def unload():
     package = __name__.rpartition(".")[0]
     for name in list(sys.modules):
         parent, _, leaf = name.rpartition(".")
-        if parent == package and (leaf in _PLANNERS or leaf.startswith(_PLANNERS_OF_OPERATORS)):
+        known = leaf in _PLANNERS or leaf in _ASSEMBLER or leaf.startswith(_PLANNERS_OF_OPERATORS)
+        if known and parent == package:
             forget(leaf)
 
 
@@ -133,3 +139,15 @@ def _transfer(tensor, out, x, out_at, x_at):
         flip(out, x, out_at, x_at, tensor.bytes)
     else:
         out[out_at : out_at + tensor.bytes] = x[x_at : x_at + tensor.bytes]
+
+
+@micropython.viper
+def flip(out: ptr8, x: ptr8, out_at: int, x_at: int, length: int):
+    """Copy `length` bytes, turning int8 into q + 128 or back."""
+    out = ptr8(int(out) + out_at)
+    x = ptr8(int(x) + x_at)
+    while length:
+        out[0] = x[0] ^ 128
+        out = ptr8(int(out) + 1)
+        x = ptr8(int(x) + 1)
+        length -= 1

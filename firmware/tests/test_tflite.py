@@ -7,8 +7,7 @@ from fogline import kernels
 from fogline import kernels_math as fixed
 from fogline import kernels_ops as ops
 from fogline.errors import ModelError
-from fogline.kernels import flip
-from fogline.tflite import Model, unload
+from fogline.tflite import Model, flip, unload
 from support import Random, raises, vectors
 
 TEST_NEEDS = {

@@ -1,0 +1,182 @@
+"""The inner loop of the weighted operators, in viper; `kernels_planes` and others are like it.
+
+Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned;
+weights stay in the file as they are, and `w ^ 128` reads one as w + 128. A sum of
+(w + 128) * a is too large by 128 * sum(a), which is taken off once per output position.
+
+viper's integers are the machine's words: 32 bits on boards, 64 on a desktop, where a 32-bit
+load is not sign-extended either. So sums are left to run over and cut to 32 bits with
+`<< wrap >> wrap`, wrap being the bits a word has beyond 32. Both give the same bytes.
+
+The first three locals live in registers, so each kernel's hottest ones come first.
+
+Requantizing a 32-bit sum by m * 2**(shift - 31) needs the top of a 64-bit product. With
+m = (65536 - q) * 2**15 + l and the sum = high * 2**16 + low no term leaves 32 bits:
+    (sum * m + 2**30) >> 31 = sum - high * q + floor((t - low * q) / 2**16),
+    t = 2 * high * l + (low * l >> 15) + 2**15.
+A second rounding, ties away from zero, follows the shift to the right.
+"""
+
+from micropython import const
+
+# As in `kernels`: viper knows the constants of its own module only.
+_NO_TAP = const(0x8000)  # in a map: this tap of the window lies outside the input
+_LEFT_SHIFT = const(8)  # a table's fourth word: right shift | left shift << _LEFT_SHIFT
+_X = const(0)
+_OUT = const(1)
+_SUMS = const(2)
+_RUNS = const(3)
+_TABLE = const(4)
+_YMAP = const(5)
+_XMAP = const(6)
+_ROWS = const(7)
+_COLS = const(8)
+_KH = const(9)
+_KW = const(10)
+_WIDTH = const(11)
+_CIN = const(12)
+_COUT = const(13)
+_ZX = const(14)
+_ZO = const(15)
+_LOW = const(16)
+_HIGH = const(17)
+_WRAP = const(18)
+
+
+@micropython.viper
+def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
+    """Sum weighted windows over all input channels: CONV_2D and its relatives.
+
+    `p` is the arena, `w` the weights [cout][kh][kw][cin], `acc` is not read. Per output
+    position the taps inside the input are gathered once, with the zero point taken off, into
+    runs whose weights are contiguous; zeros fill each run up to a multiple of eight.
+    """
+    arena = int(p)
+    weights = int(w)
+    x = arena + arg[_X]
+    out = arena + arg[_OUT]
+    sums = arena + arg[_SUMS]
+    runs = arena + arg[_RUNS]
+    ymap = arena + arg[_YMAP]
+    kh = arg[_KH]
+    kw = arg[_KW]
+    cin = arg[_CIN]
+    zx = arg[_ZX]
+    zo = arg[_ZO]
+    lowest = arg[_LOW]
+    highest = arg[_HIGH]
+    wrap = arg[_WRAP]
+    stride = kh * kw * cin
+    rows = arg[_ROWS]
+    while rows:
+        xmap = arena + arg[_XMAP]
+        cols = arg[_COLS]
+        while cols:
+            acc = 0
+            p = ptr32(sums)
+            run = runs
+            length = 0
+            tap = 0
+            yk = ymap
+            ky = kh
+            while ky:
+                xk = xmap
+                kx = kw
+                while kx:
+                    iy = ptr16(yk)[0]
+                    ix = ptr16(xk)[0]
+                    if (iy | ix) & _NO_TAP:
+                        if length:
+                            while length & 7:
+                                p[0] = 0
+                                p = ptr32(int(p) + 4)
+                                length += 1
+                            ptr32(run)[1] = length
+                            run += 8
+                            length = 0
+                    else:
+                        if length == 0:
+                            ptr32(run)[0] = tap
+                        length += cin
+                        w = ptr8(x + (iy * arg[_WIDTH] + ix) * cin)
+                        n = cin >> 2
+                        while n:
+                            p[0] = w[0] - zx
+                            acc += p[0]
+                            p[1] = w[1] - zx
+                            acc += p[1]
+                            p[2] = w[2] - zx
+                            acc += p[2]
+                            p[3] = w[3] - zx
+                            acc += p[3]
+                            w = ptr8(int(w) + 4)
+                            p = ptr32(int(p) + 16)
+                            n -= 1
+                        n = cin & 3
+                        while n:
+                            p[0] = w[0] - zx
+                            acc += p[0]
+                            w = ptr8(int(w) + 1)
+                            p = ptr32(int(p) + 4)
+                            n -= 1
+                    tap += cin
+                    xk += 2
+                    kx -= 1
+                yk += 2
+                ky -= 1
+            if length:
+                while length & 7:
+                    p[0] = 0
+                    p = ptr32(int(p) + 4)
+                    length += 1
+                ptr32(run)[1] = length
+                run += 8
+            bias = acc << 7
+            row = weights
+            table = arena + arg[_TABLE]
+            channels = arg[_COUT]
+            while channels:
+                acc = ptr32(table)[0] - bias
+                p = ptr32(sums)
+                at = runs
+                while at < run:
+                    w = ptr8(row + ptr32(at)[0])
+                    n = ptr32(at)[1]
+                    while n:
+                        acc += (w[0] ^ 128) * p[0]
+                        acc += (w[1] ^ 128) * p[1]
+                        acc += (w[2] ^ 128) * p[2]
+                        acc += (w[3] ^ 128) * p[3]
+                        acc += (w[4] ^ 128) * p[4]
+                        acc += (w[5] ^ 128) * p[5]
+                        acc += (w[6] ^ 128) * p[6]
+                        acc += (w[7] ^ 128) * p[7]
+                        w = ptr8(int(w) + 8)
+                        p = ptr32(int(p) + 32)
+                        n -= 8
+                    at += 8
+                acc = (acc << wrap) >> wrap
+                p = ptr32(table)
+                if p[3] >> _LEFT_SHIFT:
+                    acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
+                n = (acc & 65535) * p[1]
+                t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
+                acc += (
+                    (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
+                )
+                if p[3] & 31:
+                    acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
+                acc += zo
+                if acc < lowest:
+                    acc = lowest
+                if acc > highest:
+                    acc = highest
+                ptr8(out)[0] = acc
+                out += 1
+                row += stride
+                table += 16
+                channels -= 1
+            xmap += kw << 1
+            cols -= 1
+        ymap += kh << 1
+        rows -= 1
