@@ -1,17 +1,16 @@
 """The firmware's source as mpy-cross is to take it: the same, with less to keep on a board's heap.
 
 MicroPython keeps every name of a program in memory as long as it runs, some 16 bytes each, and a
-board's heap has room for few. Names with an underscore are nobody's business but their module's,
-so here
+board's heap has room for few. So here
 
 - a constant that no other module asks for (`CHUNK_BYTES = 1024`) becomes a private `const`, whose
   name goes nowhere;
-- other private names that only one module has, and parameters that nobody gives by name, become
-  `_a`, `_b`, ..., the same in every module;
+- functions, classes, methods and attributes become `a_`, `b_`, ..., the same in every module: see
+  `firmware_names`;
+- parameters that nobody gives by name become `_a`, `_b`, ..., anew in every function;
 - tracebacks call a file by its stem, as `import` does (`File "outbox", line 12`).
 
-Lines stay where they are, so a traceback still leads to its line; `Compact.names` has the rest.
-Names that a text may stand for (`getattr`), or that more than one module has, stay.
+Lines stay where they are, so a traceback still leads to its line; `Compact.shared` has the rest.
 """
 
 from __future__ import annotations

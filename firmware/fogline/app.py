@@ -12,13 +12,12 @@ from .errors import FoglineError, RestartNeeded
 from .flash import Flash
 from .journal import Journal
 from .keeper import Keeper
-from .models import Models
 from .modules import forget
 from .outbox import DIRECTORY, Outbox
-from .own_files import OwnFiles
 from .sampler import Sampler
 from .stats import Stats
 from .tasks import first
+from .updates import Models, OwnFiles
 from .uplink import ID_BYTES, MAX_REASON_CHARS, Uplink
 
 EXIT_DONE = 0

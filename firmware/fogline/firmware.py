@@ -20,7 +20,7 @@ from . import VERSION_NUMBER, board
 from . import bundle as bundles
 from .download import BAD, WHOLE, Download, fits, hash_of, parse_announcement
 from .errors import FoglineError, UpdateError
-from .own_files import PREFIX
+from .updates import PREFIX
 
 BUNDLE_FILE = "firmware.bin"
 TRIAL_MS = 600_000

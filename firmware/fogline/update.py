@@ -19,7 +19,7 @@ has no room for that, it starts anew (RestartNeeded).
 import gc
 import hashlib
 
-from . import board, cbor, models
+from . import board, cbor, updates
 from . import bundle as bundles
 from .download import BAD, WHOLE, Download, fits, hash_of, parse_announcement
 from .errors import FoglineError, RestartNeeded, UpdateError
@@ -45,22 +45,22 @@ def preload(flash=None):
     `start` takes it only after checking the bundle as ever, and only if its bytes are those that
     were signed. What goes wrong here, it meets again and reports.
     """
-    models.prepared = None
-    models.preloaded = ""
+    updates.prepared = None
+    updates.preloaded = ""
     try:
         if flash is None:
             flash = Flash("")
         slot = _State(flash).needed_slot()
         if slot is not None:
-            models.preloaded = slot
+            updates.preloaded = slot
             with flash.open(slot) as file:
                 at, length = bundles.find_payload(file, flash.size(slot))
-            models.prepared = _prepare(flash, slot, at, length)
+            updates.prepared = _prepare(flash, slot, at, length)
     except Exception:  # noqa: BLE001 - see above
-        models.prepared = None
+        updates.prepared = None
     gc.collect()
-    if models.prepared is not None and gc.mem_free() < REST_BYTES:
-        models.prepared = None
+    if updates.prepared is not None and gc.mem_free() < REST_BYTES:
+        updates.prepared = None
         gc.collect()
 
 
@@ -446,7 +446,7 @@ class Updater:
 
     def _load(self, slot, manifest, at, length):
         """Return the Judge of a checked bundle once its self-test vectors pass."""
-        prepared, models.prepared = models.prepared, None
+        prepared, updates.prepared = updates.prepared, None
         if prepared is None or prepared[0] != manifest["payload"]["sha256"]:
             prepared = None  # two at once may be more than the board holds
             prepared = _prepare(self._flash, slot, at, length)
@@ -462,7 +462,7 @@ class Updater:
 
 def _restart_for_memory(slot, error):
     """Raise RestartNeeded where `slot` could be loaded by a start that begins with it."""
-    if models.preloaded in (None, slot):
+    if updates.preloaded in (None, slot):
         return  # nothing would be better
     if isinstance(error, MemoryError) or getattr(error, "code", "") == "model.memory":
         raise RestartNeeded("memory for the model in " + slot)

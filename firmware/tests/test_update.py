@@ -3,7 +3,7 @@
 import hashlib
 import io
 
-from fogline import cbor, download, models, update
+from fogline import cbor, download, update, updates
 from fogline.download import CHUNK_BYTES, MAX_DOWNLOADS, parse_chunk
 from fogline.errors import ModelError, RestartNeeded
 from fogline.flash import Flash
@@ -207,7 +207,7 @@ class SmallHeap:
 
     def __exit__(self, *error):
         update.Model, update.REST_BYTES = self._kept
-        models.preloaded = models.prepared = None
+        updates.preloaded = updates.prepared = None
 
     def _model(self, data):
         if self._preloading and not self.too_small:

@@ -1,4 +1,7 @@
-"""`fogline bench board`: signing and inference in instructions, on the boards that QEMU plays."""
+"""`fogline bench board`: signing and inference in instructions, on the boards that QEMU plays.
+
+And what lives in their heap while a board samples, signs and judges.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from tools.bench import machine
 from tools.errors import ToolError, UsageError
 from tools.firmware_compact import compact
 from tools.firmware_files import FIRMWARE
+from tools.hil import life
 from tools.hil.payload import firmware_for
 from tools.hil.targets import open_target
 
@@ -55,9 +59,13 @@ def run(
             "signature": SIGNATURE_LIMIT,
             "per_mac_viper": VIPER_LIMIT,
             "per_mac_assembler": ASSEMBLER_LIMIT,
+            "live_heap_bytes": life.LIMIT_BYTES,
         },
         "model": {"file": str(model) if model else "auto-encoder", "bytes": len(data)},
-        "targets": {name: _measure(name, data, signatures, reference) for name in targets},
+        "targets": {
+            name: _measure(name, data, signatures, reference) | {"life": life.run(name).as_json()}
+            for name in targets
+        },
     }
     _show(result)
     if json is not None:
@@ -190,6 +198,15 @@ def _show(result: Mapping[str, Any]) -> None:
         _show_signing(target["signing"])
         for kernel, counted in target["inference"].items():
             _show_inference(kernel, counted)
+        _show_life(target["life"])
+
+
+def _show_life(counted: Mapping[str, Any]) -> None:
+    print(
+        f"  {'at work':10} {counted['held_bytes']:8} bytes live in the heap"
+        f"   limit {counted['limit_bytes']}, two thirds of the {counted['board_heap_bytes']} of"
+        f" {counted['board']}   ratio {counted['ratio']:.2f}"
+    )
 
 
 def _show_signing(counted: Mapping[str, Any]) -> None:

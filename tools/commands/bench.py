@@ -119,7 +119,8 @@ def bench_board(
 ) -> None:
     """Count the instructions of signing and inference on the boards that QEMU plays.
 
-    By operator and kernel, with the heap that they take. `make qemu` builds what runs there.
+    By operator and kernel, with the heap that they take. Then the heap of a board that samples,
+    signs and judges at once, against two thirds of a Pico W's. `make qemu` builds what runs there.
 
     Example: fogline bench board --model model/model.tflite --json board.json
     """

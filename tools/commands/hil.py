@@ -76,12 +76,15 @@ def hil_run(
 ) -> None:
     """Run the suite on each target; print every test, the heap before and after, and a matrix.
 
+    On the QEMU targets, the whole suite is followed by a board's life: the heap that lives while it
+    samples, signs and judges, against two thirds of a Pico W's.
+
     Example: fogline hil run --target qemu-arm --json report.json
     Example: fogline hil run --target serial:/dev/ttyACM0 --module test_p256
     Example: fogline hil run --rig hardware/rig/example.toml --place pico-1
     Example: fogline hil run --target pico-emu --firmware RPI_PICO-20250911-v1.26.1.uf2
     """
-    from tools.hil import suite
+    from tools.hil import life, suite
     from tools.hil.payload import firmware_sha256, suite_sha256
     from tools.hil.place import open_place
     from tools.hil.rig_file import read_rig
@@ -112,9 +115,13 @@ def hil_run(
             console.print(
                 suite.describe(opened.name, about), highlight=False, markup=False, soft_wrap=True
             )
-            runs.append(suite.run(opened, wanted, sha256, partial(_tell, opened.name)))
+            done = suite.run(opened, wanted, sha256, partial(_tell, opened.name))
         finally:
             opened.close()
+        if done.target in life.TARGETS and not module:
+            done.life = life.run(done.target)
+            console.print(f"{done.target}: {done.life.line()}", highlight=False, markup=False)
+        runs.append(done)
     result = {
         "firmware": sha256,
         "suite": tests,

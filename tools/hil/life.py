@@ -20,8 +20,10 @@ from tools.hil.payload import firmware_for
 from tools.hil.target import Target, TargetError
 from tools.hil.targets import open_target
 
-__all__ = ["BOARD", "HEAP_BYTES", "LIMIT_BYTES", "Life", "Model", "run", "tiny_model"]
+__all__ = ["BOARD", "HEAP_BYTES", "LIMIT_BYTES", "TARGETS", "Life", "Model", "run", "tiny_model"]
 
+# Where a life can be led with a Pico W's heap and a look at it.
+TARGETS = ("qemu-arm", "qemu-rv32")
 # Whose heap the figures are held against.
 BOARD = "pico-w"
 HEAP_BYTES = load_board(BOARD).memory.heap_bytes

@@ -74,6 +74,17 @@ class _Test(_Strict):
     why: str | None
 
 
+class _Life(_Strict):
+    held_bytes: int
+    heap_bytes: int
+    packs: int
+    verdicts: int
+    board: str
+    board_heap_bytes: int
+    limit_bytes: int
+    ratio: float
+
+
 class _Run(_Strict):
     target: str
     board: str
@@ -86,6 +97,7 @@ class _Run(_Strict):
     memory: int
     skipped: int
     tests: list[_Test] = Field(min_length=1, max_length=MAX_TESTS)
+    life: _Life | None = None
 
 
 class _Suite(_Strict):

@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tools.errors import UsageError
 from tools.firmware_files import FIRMWARE
+from tools.hil.life import Life
 from tools.hil.payload import TESTS, firmware_for, tests_for
 from tools.hil.target import About, Capability, Target, TargetError
 
@@ -63,13 +64,14 @@ class Result:
 
 @dataclass(slots=True)
 class Run:
-    """What came of the suite on one target."""
+    """What came of the suite on one target. `life`: what a whole life held there, if it was led."""
 
     target: str
     about: About
     firmware_sha256: str
     results: list[Result] = field(default_factory=list)
     seconds: float = 0.0
+    life: Life | None = None
 
     def count(self, result: str) -> int:
         """How many tests went so."""
@@ -106,6 +108,7 @@ class Run:
                 }
                 for one in self.results
             ],
+            "life": None if self.life is None else self.life.as_json(),
         }
 
 
