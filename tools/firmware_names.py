@@ -140,6 +140,7 @@ def _families(sources: Iterable[Source]) -> list[_Owner]:
                 continue
             owner = owners.setdefault(node.name, _Owner())
             owner.names.update(_bound(node))
+            owner.names.update(_asked(node))
             owner.names.update(
                 each.attr
                 for each in ast.walk(node)
@@ -156,6 +157,16 @@ def _families(sources: Iterable[Source]) -> list[_Owner]:
                     owners.update({key: other for key, at in owners.items() if at is owner})
                     owner = other
     return list({id(owner): owner for owner in owners.values()}.values())
+
+
+def _asked(scope: ast.ClassDef) -> Iterator[str]:
+    """Names that a class's own level asks for: it finds its attributes before what is outside."""
+    for node in _within(scope):
+        inside = [node]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            defaults = [*node.args.defaults, *node.args.kw_defaults, *node.decorator_list]
+            inside = [each for one in defaults if one is not None for each in ast.walk(one)]
+        yield from (each.id for each in inside if isinstance(each, ast.Name))
 
 
 def _bound(scope: ast.AST) -> Iterator[str]:

@@ -56,6 +56,15 @@ def test_classes_that_inherit_share_no_short_name(made):
     assert len(set(names)) == 2
 
 
+def test_a_default_of_a_method_is_what_stands_outside_the_class(made):
+    names = [f"thing{number}" for number in range(4)]
+    methods = "".join(f"    def {name}(self):\n        pass\n\n" for name in names)
+    text = f"LIMIT = []\n\n\nclass Thing:\n{methods}    def act(self, most=LIMIT):\n        pass\n"
+    tree = ast.parse(made(one=text)["one"])
+    inner = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert tree.body[0].targets[0].id not in inner
+
+
 def test_what_is_given_from_outside_meets_no_other_name(made):
     texts = made(
         one="class One:\n    def __init__(self):\n        self.mine = 1\n",
