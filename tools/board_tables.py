@@ -29,7 +29,7 @@ i2c: [id, sda, scl, largest Hz]; spi: [id, sck, mosi, miso, largest Hz]; uart: [
 adc and pin: the GPIO's number.
 """
 
-BOARDS = {{
+TABLES = (
 '''
 _LINE_CHARS = 92
 
@@ -38,12 +38,12 @@ def table_text(boards: Mapping[str, Board]) -> str:
     """Return the module's text, formatted as ruff formats."""
     lines = []
     for board_id, board in sorted(boards.items()):
-        pieces = list(_pieces(json.dumps(_entry(board), separators=(",", ":"))))
-        if len(pieces) == 1:
-            lines.append(f'    "{board_id}": {pieces[0]},')
+        text = json.dumps({"board": board_id, **_entry(board)}, separators=(",", ":"))
+        if len(text) <= _LINE_CHARS:
+            lines.append(f"    '{text}',")
         else:
-            lines += [f'    "{board_id}": (', *(f"        {piece}" for piece in pieces), "    ),"]
-    return _HEAD + "\n".join([*lines, "}"]) + "\n"
+            lines += ["    (", *(f"        {piece}" for piece in _pieces(text)), "    ),"]
+    return _HEAD + "\n".join([*lines, ")"]) + "\n"
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """Sensor drivers of the board: one file per sensor, all of the shape in `base.py`."""
 
-from fogline.checks import check_choice
-
 NAMES = ("replay", "sensors", "testbed")
 
 
@@ -15,6 +13,8 @@ def create(options, report):
     Raises:
         ConfigError: no such driver, or an option is unknown, missing or out of range.
     """
+    from fogline.checks import check_choice
+
     name = options.get("name")
     check_choice("config.driver.name", name, NAMES)
     module = __import__("drivers." + name, None, None, ("Driver",))

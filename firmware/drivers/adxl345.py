@@ -7,7 +7,6 @@ window of up to 32 is there at once; for a longer one the chip is waited for.
 
 from time import sleep_us
 
-from fogline.checks import check_choice
 from fogline.errors import SensorFault
 
 from .sensor import I2cDevice, little_endian, wait_for
@@ -34,6 +33,8 @@ class Sensor:
     OPTIONAL = ("address", "hz", "range_g", "rate_hz", "samples")
 
     def __init__(self, where, options):
+        from fogline.checks import check_choice
+
         self._chip = I2cDevice(where, options, (0x53, 0x1D))
         self._range_g = options.get("range_g", 4)
         check_choice(where + ".range_g", self._range_g, RANGES_G)

@@ -11,7 +11,6 @@ beyond the transmitter's range.
 """
 
 from fogline import board
-from fogline.checks import check_number, check_text
 from fogline.errors import ConfigError, SensorFault
 
 from .base import Channel
@@ -31,6 +30,8 @@ class Sensor:
     OPTIONAL = ("shunt_ohm",)
 
     def __init__(self, where, options):
+        from fogline.checks import check_number, check_text
+
         self._adc_name = options["adc"]
         board.claim(where + ".adc", "adc", self._adc_name)
         check_text(where + ".measures", options["measures"], 16, _NAME_CHARS)

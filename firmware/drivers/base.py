@@ -17,7 +17,6 @@ A driver is a class `Driver(options, report)` with
 
 from collections import namedtuple
 
-from fogline.checks import check_choice, check_list, check_map, dotted
 from fogline.errors import DriverError
 
 MAX_SCRIPT_ITEMS = 256
@@ -36,6 +35,8 @@ WAIT_MODEL = _Wait()
 
 def check_script(script, required, optional):
     """Check the list of a driver's work: maps with these keys, or {"wait": "model"}."""
+    from fogline.checks import check_choice, check_list, check_map, dotted
+
     where = "config.driver.script"
     check_list(where, script, 1, MAX_SCRIPT_ITEMS)
     for index, item in enumerate(script):

@@ -11,7 +11,6 @@ on. The search takes seconds; it is begun and looked after, not waited for.
 from time import sleep_ms, ticks_diff, ticks_ms
 
 from fogline import board
-from fogline.checks import check_integer
 from fogline.errors import SensorFault
 
 from .base import Channel
@@ -55,6 +54,8 @@ class Sensor:
     )
 
     def __init__(self, where, options):
+        from fogline.checks import check_integer
+
         self._uart_name = options["bus"]
         self._baudrate = options.get("baudrate", BAUDRATE)
         check_integer(where + ".baudrate", self._baudrate, 9600, 500_000)

@@ -8,7 +8,6 @@ lasts 38 ms. The echo is a 5 V signal: it needs a divider, see hardware/wiring.
 from time import sleep_ms, sleep_us, ticks_diff, ticks_ms
 
 from fogline import board
-from fogline.checks import check_number
 from fogline.errors import SensorFault
 
 from .base import Channel
@@ -30,6 +29,8 @@ class Sensor:
     channels = (Channel("distance", "cm", 2.0, 400.0),)
 
     def __init__(self, where, options):
+        from fogline.checks import check_number
+
         self._trigger_name, self._echo_name = options["trigger"], options["echo"]
         board.claim(where + ".trigger", "pin", self._trigger_name)
         board.claim(where + ".echo", "pin", self._echo_name)

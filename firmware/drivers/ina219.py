@@ -5,7 +5,6 @@ the voltage at the shunt, so the chip's calibration register is not needed. 16 r
 averaged, 8.5 ms.
 """
 
-from fogline.checks import check_number
 from fogline.errors import SensorFault
 
 from .base import Channel
@@ -28,6 +27,8 @@ class Sensor:
     OPTIONAL = ("address", "hz", "shunt_milliohm")
 
     def __init__(self, where, options):
+        from fogline.checks import check_number
+
         self._chip = I2cDevice(where, options, tuple(range(0x40, 0x50)))
         self._milliohm = options.get("shunt_milliohm", 100)
         check_number(where + ".shunt_milliohm", self._milliohm, 0.1, 10_000)

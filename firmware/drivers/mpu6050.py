@@ -7,7 +7,6 @@ window, so that no reading is older than the row it goes into.
 
 from time import sleep_ms
 
-from fogline.checks import check_choice
 from fogline.errors import SensorFault
 
 from .base import Channel
@@ -38,6 +37,8 @@ class Sensor:
     OPTIONAL = ("address", "hz", "range_g", "rate_hz", "samples")
 
     def __init__(self, where, options):
+        from fogline.checks import check_choice
+
         self._chip = I2cDevice(where, options, (0x68, 0x69))
         self._range_g = options.get("range_g", 4)
         check_choice(where + ".range_g", self._range_g, RANGES_G)

@@ -7,7 +7,6 @@ ones pull the pin low when something is there, which is `active: "low"` with `pu
 from time import sleep_us
 
 from fogline import board
-from fogline.checks import check_choice
 
 from .base import Channel
 
@@ -23,6 +22,8 @@ class Sensor:
     channels = (Channel("present", "1", 0.0, 1.0),)
 
     def __init__(self, where, options):
+        from fogline.checks import check_choice
+
         self._pin_name = options["pin"]
         board.claim(where + ".pin", "pin", self._pin_name)
         self._pull = options.get("pull", "up")

@@ -11,7 +11,6 @@ rate, and needs no counter in hardware. Every board of ours interrupts on a pin'
 from time import ticks_diff, ticks_us
 
 from fogline import board
-from fogline.checks import check_choice, check_integer, check_number
 
 from .base import Channel
 
@@ -30,6 +29,8 @@ class Sensor:
     OPTIONAL = ("pull", "shortest_us", "maximum")
 
     def __init__(self, where, options):
+        from fogline.checks import check_choice, check_integer, check_number
+
         self._pin_name = options["pin"]
         board.claim(where + ".pin", "pin", self._pin_name)
         measures = options["measures"]

@@ -5,7 +5,6 @@ measurement result registers. Modbus RTU; 32-bit values come with their lower ha
 """
 
 from fogline import board
-from fogline.checks import check_integer
 
 from .base import Channel
 from .modbus import read_input_registers
@@ -33,6 +32,8 @@ class Sensor:
     )
 
     def __init__(self, where, options):
+        from fogline.checks import check_integer
+
         self._uart_name = options["bus"]
         self._address = options.get("address", ANY_METER)
         check_integer(where + ".address", self._address, 1, ANY_METER)

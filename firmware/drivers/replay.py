@@ -14,7 +14,6 @@ streamed: memory does not depend on their length.
 may grow: a board that has played all of it goes on with what is new when it starts again.
 """
 
-from fogline.checks import check_integer, check_list, check_map, check_number, check_text
 from fogline.errors import ConfigError, DriverError
 
 from .base import WAIT_MODEL, Channel, check_position, check_script
@@ -44,6 +43,8 @@ class Driver:
     faults = ()
 
     def __init__(self, options, report):
+        from fogline.checks import check_map
+
         check_map("config.driver", options, ("name", "script"), ("channels",))
         self._names = CSV_COLUMNS
         if "channels" in options:
@@ -199,6 +200,8 @@ def _parse_number(cell):
 
 def _channels(value):
     """Read the option `channels`: [[name, unit, minimum, maximum], ...]."""
+    from fogline.checks import check_list, check_number, check_text
+
     where = "config.driver.channels"
     check_list(where, value, 1, MAX_CHANNELS)
     channels = []
@@ -232,6 +235,8 @@ def _column(path, names, name):
 
 
 def _check_item(where, item):
+    from fogline.checks import check_integer, check_text
+
     check_text(where + ".path", item["path"], MAX_PATH_CHARS)
     check_integer(where + ".first", item.get("first", 0), 0, MAX_ROWS)
     if item.get("count") is not None:

@@ -17,7 +17,6 @@ the sensor or its wires do.
 from time import sleep_ms, ticks_diff, ticks_ms
 
 from fogline import board
-from fogline.checks import check_choice, check_integer
 from fogline.errors import SensorFault
 
 MAX_OPEN_MS = 4000
@@ -53,6 +52,8 @@ class I2cDevice:
     """
 
     def __init__(self, where, options, addresses):
+        from fogline.checks import check_choice, check_integer
+
         self._bus_name = options["bus"]
         self.address = options.get("address", addresses[0])
         check_choice(where + ".address", self.address, addresses)

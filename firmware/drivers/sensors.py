@@ -17,7 +17,6 @@ ever more seldom up to RETRY_MAX_MS, so that one which is plugged in again comes
 from time import ticks_add, ticks_diff, ticks_ms
 
 from fogline import board
-from fogline.checks import check_choice, check_list, check_map, check_text
 from fogline.errors import ConfigError, SensorFault
 
 from .base import Channel
@@ -57,6 +56,8 @@ class Driver:
     position = []
 
     def __init__(self, options, report):
+        from fogline.checks import check_list, check_map
+
         check_map("config.driver", options, ("name", "sensors"))
         check_list("config.driver.sensors", options["sensors"], 1, MAX_SENSORS)
         self._report = report
@@ -117,6 +118,8 @@ class _Part:
     """
 
     def __init__(self, where, item):
+        from fogline.checks import check_choice, check_map, check_text
+
         if not isinstance(item, dict):
             raise ConfigError(where, "is not a map")
         check_choice(where + ".name", item.get("name"), NAMES)
@@ -139,6 +142,8 @@ class _Part:
 
     def _named(self, where, names):
         """Give the sensor's channels the names that they have in a pack."""
+        from fogline.checks import check_map, check_text
+
         check_map(where, names, (), [channel.name for channel in self._sensor.channels])
         self._kept = []
         channels = []

@@ -20,7 +20,6 @@ A fault grows over its first RAMP_ROWS rows. Rows are a second apart, from `star
 
 import math
 
-from fogline.checks import check_choice, check_integer, check_map, dotted
 from fogline.errors import DriverError
 
 from .base import WAIT_MODEL, check_position, check_script
@@ -50,6 +49,8 @@ class Driver:
     faults = ()
 
     def __init__(self, options, report):
+        from fogline.checks import check_choice, check_integer, check_map, dotted
+
         check_map("config.driver", options, ("name", "seed", "script"), ("start_s",))
         check_integer("config.driver.seed", options["seed"], 0, (1 << 31) - 1)
         check_script(options["script"], ("rows", "fault"), ())

@@ -2,8 +2,6 @@
 
 from math import sqrt
 
-from fogline.checks import check_integer
-
 from .base import Channel
 
 MIN_SAMPLES = 8
@@ -18,6 +16,8 @@ def channels(range_g):
 
 def check_window(where, options, usual):
     """Return how many readings make a window."""
+    from fogline.checks import check_integer
+
     samples = options.get("samples", usual)
     check_integer(where + ".samples", samples, MIN_SAMPLES, MAX_SAMPLES)
     return samples

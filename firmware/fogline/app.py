@@ -6,7 +6,7 @@ import sys
 import drivers
 import launcher
 
-from . import VERSION, console, release_keys
+from . import VERSION, console
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
 from .flash import Flash
@@ -68,7 +68,7 @@ def _settings():
     try:
         return config.load()
     finally:
-        forget("config")
+        forget("config", "checks")
 
 
 def _key():
@@ -85,6 +85,7 @@ async def _run(settings, wire):
     key = _key()
     outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
     driver = drivers.create(settings.driver, console.say)
+    forget("checks")
     _say_boot(key, outbox, driver)
     flash = Flash("")
     clock = Clock(flash, key.new)
@@ -158,9 +159,14 @@ async def _ask_ntp(host, clock, has_network):
 
 def _make_firmware(flash, settings):
     """Return our own files' updater, and the list of whom to trust, which it may change."""
+    from . import release_keys
+
     keys = release_keys.load(flash, settings.release_keys)
+    forget("release_keys")
 
     def keep_keys(new):
+        from . import release_keys
+
         release_keys.save(flash, settings.release_keys, new)
         keys[:] = new
 

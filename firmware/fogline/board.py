@@ -11,7 +11,6 @@ one pin are refused before anything runs; it gets them when it opens (`get`). Wh
 import json
 import sys
 
-from .checks import check_choice
 from .modules import forget
 
 # An operating system takes an exit status; a bare board would start over again.
@@ -41,11 +40,13 @@ def select(board_name):
     """Be this board; raises ConfigError `config.board` with the names that there are."""
     global name, board_class, arena_bytes, has_pins, has_wifi, has_network, has_tls
     global has_watchdog, has_deep_sleep, has_native_code, has_calibrated_adc, tables
-    from .board_table import BOARDS
+    from .board_table import TABLES
+    from .checks import check_choice
 
+    boards = {entry["board"]: entry for entry in map(json.loads, TABLES)}
     forget("board_table")  # the other boards' tables are of no use any more
-    check_choice("config.board", board_name, sorted(BOARDS))
-    entry = json.loads(BOARDS[board_name])
+    check_choice("config.board", board_name, sorted(boards))
+    entry = boards[board_name]
     can = entry["capabilities"].split()
     name = board_name
     board_class = entry["board_class"]

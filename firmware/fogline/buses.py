@@ -4,7 +4,6 @@
 """
 
 from . import board
-from .checks import check_choice
 from .errors import ConfigError
 
 # The longest that one transfer may hold the I2C bus, clock stretching included.
@@ -25,6 +24,8 @@ def claim(where, kind, logical):
 
     Raises ConfigError: the board has none of that name, or its pins have another use.
     """
+    from .checks import check_choice
+
     table = board.tables.get(kind, {})
     if not table:
         raise ConfigError(where, f"this board has no {kind}")

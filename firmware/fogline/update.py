@@ -454,7 +454,7 @@ class Updater:
         if any(name not in manifest["ops"] for name in model.ops):
             raise UpdateError("update.ops", "the model has more than the manifest says")
         judge = Judge(model, manifest, self._channels)
-        for number, test in enumerate(manifest["selftest"]):
+        for number, test in enumerate(manifest.pop("selftest")):
             if model.invoke([test["in"]])[0] != test["out"]:
                 raise UpdateError("update.selftest", "vector %d" % number)
         return judge
