@@ -84,6 +84,7 @@ def _key():
 async def _run(settings, wire):
     key = _key()
     outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
+    forget("outbox_reader")
     driver = drivers.create(settings.driver, console.say)
     forget("checks")
     _say_boot(key, outbox, driver)

@@ -31,7 +31,6 @@ import struct
 from binascii import crc32
 
 from .errors import OutboxError, OutboxFull
-from .modules import forget
 
 DIRECTORY = "outbox"  # of a board
 MAX_TRANSACTION_BYTES = 24 * 1024
@@ -124,7 +123,6 @@ class Outbox:
         from . import outbox_reader
 
         known = outbox_reader.load(self)
-        forget("outbox_reader")
         if not known:
             self.dropped = 1 if new_key else 0
             self.rotate()

@@ -1,6 +1,6 @@
 """How a start finds the outbox: all of it is read once, and nothing in it makes that fail.
 
-The format is in `outbox.py`, which loads this and forgets it again.
+The format is in `outbox.py`, which loads this; a board at work forgets it.
 """
 
 # ruff: noqa: SLF001 - the outbox's own, in a file of its own

@@ -34,6 +34,7 @@ from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
 from tools.bench.tflite_builder import Activation, ModelBuilder, Operator
 from tools.boards import load_board
 from tools.devices import update
+from tools.firmware_compact import compact
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 CHAIN_ID = hashlib.sha256(b"test_board_process").digest()
@@ -268,6 +269,7 @@ class Board:
     def __init__(self, directory, micropython, broker, gateways, driver, **settings):
         directory.mkdir()
         self.directory = directory
+        self.firmware = FIRMWARE
         self._micropython = micropython
         self.process = None
         self.settings = {
@@ -300,9 +302,9 @@ class Board:
             self._micropython,
             "-X",
             f"heapsize={HEAP}",
-            str(FIRMWARE / "main.py"),
+            str(self.firmware / "main.py"),
             cwd=self.directory,
-            env={**os.environ, "MICROPYPATH": f"{FIRMWARE}:.frozen"},
+            env={**os.environ, "MICROPYPATH": f"{self.firmware}:.frozen"},
         )
 
     async def start(self):
@@ -749,7 +751,17 @@ def energies(flows):
     ]
 
 
-async def test_a_released_model_judges_the_next_rows_and_alerts(bench):
+def as_boards_have_it(folder):
+    """The firmware with the names that mpy-cross gets, for boards that are no processes."""
+    for source in FIRMWARE.rglob("*.py"):
+        path = folder / source.relative_to(FIRMWARE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(compact(source, FIRMWARE).text, "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("short_names", [False, True])
+async def test_a_released_model_judges_the_next_rows_and_alerts(bench, short_names):
     gateway = bench.gateway()
     signer = SigningKey.generate()
     model, bundle = release(signer)
@@ -761,6 +773,8 @@ async def test_a_released_model_judges_the_next_rows_and_alerts(bench):
     ]
     driver = {"name": "testbed", "seed": 3, "script": script}
     board = bench.board([gateway], driver, release_keys=[signer.public.xy.hex()])
+    if short_names:
+        board.firmware = as_boards_have_it(bench.directory / "short")
     await board.start()
     gateway.enrol(board)
     await board.process.wait_event("waiting", reason="model")
