@@ -127,7 +127,7 @@ def shares(plants: Mapping[str, Mapping[str, Share]]) -> str:
             value = share.failing / share.cars if share.cars else 0.0
             kind = "dot" if share.failing else "dot quiet"
             middle = y + row / 2
-            parts.append(_text(left - 8, middle + 4, plant, "axis", "end"))
+            parts.append(_text(left - 8, middle + 4, plant.capitalize(), "axis", "end"))
             parts.append(f'<line x1="{x(share.low):.1f}" x2="{x(share.high):.1f}" '
                          f'y1="{middle}" y2="{middle}" class="interval"/>')  # fmt: skip
             parts.append(f'<circle cx="{x(value):.1f}" cy="{middle}" r="5" class="{kind}"/>')
@@ -182,7 +182,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [float(round(tick, 6)) + 0.0 for tick in np.arange(first, high, step)]
 
 
-def _apart(places: Mapping[str, float], least: float = 12.0) -> dict[str, float]:
+def _apart(places: Mapping[str, float], least: float = 13.0) -> dict[str, float]:
     """Move labels so far that none covers another."""
     found: dict[str, float] = {}
     latest = -np.inf

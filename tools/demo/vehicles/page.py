@@ -52,7 +52,10 @@ def render(findings: Findings, facts: Mapping[str, Any], pictures: Mapping[str, 
             _tile(_list(lot.name for lot in findings.bad_lots) or "none", "lot to stop"),
             _tile(str(pieces), "pieces to order"),
             _tile(f"{refused} of {len(facts['falsified'])}", "falsified records refused"),
-            _tile(str(len(findings.odometers)), "odometers turned back"),
+            _tile(
+                str(len(findings.odometers)),
+                f"odometer{'s' if len(findings.odometers) != 1 else ''} turned back",
+            ),
         )
     )
     return (
@@ -130,8 +133,9 @@ def _what(findings: Findings) -> str:
         return "<p>Nothing.</p>"
     panels = "".join(
         f"<figure><figcaption><b>{escape(component.title.capitalize())}</b>: "
-        f"{escape(component.failure)}; {escape(SIGNS[component.sign].title)} in "
-        f"{escape(SIGNS[component.sign].unit)}</figcaption>"
+        f"{escape(component.failure)}<br><span class=note>"
+        f"{escape(SIGNS[component.sign].title)}, {escape(SIGNS[component.sign].unit)}</span>"
+        "</figcaption>"
         f"{charts.course(findings, component)}</figure>"
         for component in COMPONENTS
         if any(one.component == component.key for one in findings.failing)
@@ -156,7 +160,7 @@ def _what(findings: Findings) -> str:
         f"<p class=note>Measured and expected: means of week {findings.weeks}. Score: how far off, "
         f"in what sound cars are off; above {findings.judged.threshold:.1f} is a finding.</p>"
         f"<h3>Every car, every week</h3><div class=panels>{fleet}</div>"
-        f"<p class=note>Dark: far off. {codes}.</p>"
+        f"<p class=note>The stronger the colour, the farther off. {codes}.</p>"
     )
 
 
@@ -234,8 +238,8 @@ def _change(findings: Findings, facts: Mapping[str, Any]) -> str:
     for lot in findings.bad_lots:
         letter = answers.get(lot.name)
         text = (
-            f"<p><b>{_plant(lot.plant)}, lot {escape(lot.name)}</b>: {lot.share.failing} of its "
-            f"{lot.share.cars} {escape(title(lot.component))}s fail "
+            f"<p><b>{_plant(lot.plant)}, lot {escape(lot.name)}</b>: in {lot.share.failing} of the "
+            f"{lot.share.cars} cars with it the {escape(title(lot.component))} fails "
             f"({lot.share.low:.0%} to {lot.share.high:.0%}), elsewhere {lot.elsewhere.failing} of "
             f"{lot.elsewhere.cars} ({lot.elsewhere.low:.0%} to {lot.elsewhere.high:.0%}). Take the "
             "lot out of production, and have the supplier look at it.</p>"
