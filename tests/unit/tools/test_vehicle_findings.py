@@ -234,7 +234,7 @@ def facts(findings):
 class _Checker(html.parser.HTMLParser):
     """Sees that elements are closed, and where the page would load anything from."""
 
-    EMPTY = frozenset({"meta", "img", "line", "rect", "circle", "polygon", "polyline"})
+    EMPTY = frozenset({"br", "meta", "img", "line", "rect", "circle", "polygon", "polyline"})
 
     def __init__(self):
         super().__init__()
