@@ -8,7 +8,7 @@ Every scalar is made odd (k or n - k) and written with 256 digits +1 and -1, so 
 multiplication is one fixed sequence of doublings and additions, whatever the scalar. The
 base point has a signed comb of 8 teeth in 2 blocks, 16 KiB of affine points: a signature is
 31 additions, 15 doublings and 2 inversions, 463 multiplications and 414 reductions before the
-inversions, or about 9 million Thumb-2 instructions. An arbitrary point has windows of 4 bits.
+inversions, or about 9.5 million Thumb-2 instructions. An arbitrary point has windows of 4 bits.
 A signature leaves some 70 KB of small garbage behind. It is collected once, afterwards, where the
 heap has that much free; else on the way, which costs up to several times as much.
 
