@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
 from cloud.federated.chain import body_of
+from cloud.federated.flower import Tls
 from cloud.federated.local import Drop, begin_or_resume, run_locally, write_sites
+from cloud.federated.local import serve as lead
+from cloud.federated.local import take_part as join
 from cloud.federated.run_files import STRATEGIES, RoundRecord, RunFiles, Settings
+from cloud.federated.site import read_site
+from fog_node.network.certificates import member_of, name_in
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey, kid_hex
 from tools.errors import UsageError
-from tools.nodes import Nodes
+from tools.nodes import Nodes, credentials_in
 from tools.submit import submit, wait_final
 
 PATIENCE_S = 30.0
@@ -110,6 +119,123 @@ def run(
     settings = begin_or_resume(files, chosen.settings(machines), resume=resume)
     run_locally(files, sites, parsed, lambda record: told(record, settings.rounds))
     return summary(files)
+
+
+def serve(
+    out: Path,
+    chosen: Chosen,
+    listen: str,
+    member: Path,
+    certificates: Sequence[Path],
+    told: Callable[[RoundRecord, int], None],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Lead a run whose sites are other members' fog nodes.
+
+    Args:
+        out: directory of the run.
+        chosen: what was asked for; with noise, `machines` too.
+        listen: HOST:PORT.
+        member: the trainer's directory, with tls.crt, tls.key and founding.cbor.
+        certificates: of the members whose fog nodes may take part; a site has its member's name.
+        told: is given each round that is over.
+        resume: whether it goes on.
+
+    Raises:
+        UsageError, CloudError.
+    """
+    _check_address("--listen", listen)
+    if chosen.noise is not None and chosen.machines is None:
+        raise UsageError("--dp-noise: give --dp-machines, how many machines the smallest site has")
+    files = RunFiles(out)
+    settings = begin_or_resume(files, chosen.settings(0), resume=resume)
+    credentials = credentials_in(member)
+    authority = x509.load_der_x509_certificate(credentials.authority)
+    keys = out / "keys"
+    keys.mkdir(exist_ok=True)
+    sites = {}
+    for number, path in enumerate(certificates):
+        name, kid, public_key = _site_in(path, authority)
+        written = keys / f"{number}.pub"
+        written.write_bytes(public_key)
+        sites[name] = (kid, written.resolve())
+    if len(sites) != chosen.sites:
+        raise UsageError("--site: two certificates are of one member")
+    tls = Tls(
+        _authority_file(keys, authority),
+        credentials.certificate.resolve(),
+        credentials.key.resolve(),
+    )
+    lead(files, listen, tls, sites, lambda record: told(record, settings.rounds))
+    return summary(files)
+
+
+def take_part(
+    data: Path, superlink: str, member: Path, directory: Path, least_noise: float | None
+) -> None:
+    """Have this member's fog node take part, until it is stopped.
+
+    Args:
+        data: the site's own machines.
+        superlink: HOST:PORT of the trainer's.
+        member: this member's directory, with tls.crt, tls.key and founding.cbor.
+        directory: for Flower's files and its log.
+        least_noise: with less the site refuses to learn; None for none.
+
+    Raises:
+        UsageError, CloudError.
+    """
+    _check_address("--trainer", superlink)
+    units = read_site(data)
+    credentials = credentials_in(member)
+    authority = x509.load_der_x509_certificate(credentials.authority)
+    name, _, _ = _site_in(credentials.certificate, authority)
+    private = serialization.load_pem_private_key(credentials.key.read_bytes(), None)
+    directory.mkdir(parents=True, exist_ok=True)
+    key = directory.resolve() / "key"
+    key.touch(mode=0o600)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+    )
+    config: dict[str, str | float] = {"site": name, "data": str(units.path.resolve())}
+    if least_noise is not None:
+        config["least-noise"] = least_noise
+    tls = Tls(_authority_file(directory, authority))
+    join(directory, superlink, tls, key, config)
+
+
+def _site_in(path: Path, authority: x509.Certificate) -> tuple[str, str, bytes]:
+    """Name and key id of the member that a certificate names, and its key for Flower."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate.verify_directly_issued_by(authority)
+        kid = member_of(certificate)
+    except (OSError, ValueError, TypeError, InvalidSignature) as error:
+        raise UsageError(f"{path}: is no certificate of this consortium's authority") from error
+    name = name_in(path)
+    if kid is None or not name:
+        raise UsageError(f"{path}: names no member; have the authority issue one for it")
+    public_key = certificate.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return name, kid_hex(kid), public_key
+
+
+def _authority_file(directory: Path, authority: x509.Certificate) -> Path:
+    path = directory.resolve() / "authority.crt"
+    path.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def _check_address(option: str, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UsageError(f"{option} {address}: give HOST:PORT")
 
 
 def summary(files: RunFiles) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cloud.errors import MissingExtraError, TrainingError
 
 from .run_files import FEDERATED_PINS
 
-LOCALHOST = "127.0.0.1"
+LOCALHOST, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - what a user may ask for
 START_S = 120.0
 STOP_S = 10.0
 POLL_S = 0.2
@@ -125,11 +125,13 @@ class Flower:
 
     @contextmanager
     def started(self) -> Iterator[Flower]:
-        """End everything at the end, whatever happens."""
+        """End everything at the end, whatever happens: SIGTERM, too, as a service gets it."""
+        before = signal.signal(signal.SIGTERM, _leave)
         try:
             yield self
         finally:
             self.stop()
+            signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
         """End all processes."""
@@ -166,8 +168,9 @@ class Flower:
         if known:
             command += ["--enable-supernode-auth"]
         process = self._start("superlink", command)
-        self._wait_for(process, control_port)
-        self._wait_for(process, int(fleet.rpartition(":")[2]))
+        self._wait_for(process, LOCALHOST, control_port)
+        host, _, port = fleet.rpartition(":")
+        self._wait_for(process, LOCALHOST if host == EVERYWHERE else host, int(port))
         self._connect(control_port, tls)
         return process
 
@@ -252,11 +255,11 @@ class Flower:
         self._processes.append(process)
         return process
 
-    def _wait_for(self, process: Process, port: int) -> None:
+    def _wait_for(self, process: Process, host: str, port: int) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and process.is_running:
             try:
-                socket.create_connection((LOCALHOST, port), 1).close()
+                socket.create_connection((host, port), 1).close()
             except OSError:
                 time.sleep(POLL_S)
                 continue
@@ -316,6 +319,10 @@ def write_app(directory: Path, run_directory: Path, nodes: str) -> Path:
         + "\n"
     )
     return directory
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _has_members(group: int) -> bool:

@@ -6,10 +6,11 @@ the processes is what goes between plants.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 from cloud.errors import ModelError, TrainingError
 from cloud.train.rul_data import TRAIN, find
 
-from .flower import LOCALHOST, Flower, Process, check_installed, free_ports, write_app
+from .flower import LOCALHOST, Flower, Process, Tls, check_installed, free_ports, write_app
 from .run_files import RoundRecord, RunFiles, Settings
 from .site import deal, read_site
 
@@ -161,6 +162,83 @@ def _check(superlink: Process, nodes: dict[int, Process], deadline: float) -> No
         raise TrainingError(
             f"federation: takes too long: {superlink.tail()}",
             f"see {superlink.log.parent}, and go on with --resume",
+        )
+
+
+def serve(
+    files: RunFiles,
+    listen: str,
+    tls: Tls,
+    sites: Mapping[str, tuple[str, Path]],
+    told: Callable[[RoundRecord], None],
+) -> None:
+    """Lead a run whose sites are on other machines, from where its files end.
+
+    Args:
+        files: of the run, begun.
+        listen: HOST:PORT for the sites' SuperNodes.
+        tls: of this machine.
+        sites: key id in hex and public key, a file in OpenSSH's format, of the member whose fog
+            node it is, by the site's name. Nobody else may take part.
+        told: is given each round that is over.
+
+    Raises:
+        MissingExtraError, TrainingError: as `run_locally`.
+    """
+    check_installed()
+    settings = files.settings()
+    files.forget_result()
+    work = (files.directory / "flower").resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    control_port, runtime_port = free_ports(2)
+    with Flower(work).started() as flower:
+        superlink = flower.superlink(listen, control_port, runtime_port, tls, known=True)
+        nodes = {
+            str(flower.register(public_key)): [name, kid]
+            for name, (kid, public_key) in sites.items()
+        }
+        over = len(files.rounds())
+        flower.run(write_app(work / "app", files.directory.resolve(), json.dumps(nodes)))
+        deadline = time.monotonic() + SLACK_S + settings.round_s * (settings.rounds - over + 1)
+        while (result := files.result()) is None:
+            for record in files.rounds()[over:]:
+                told(record)
+                over += 1
+            _check(superlink, {}, deadline)
+            time.sleep(POLL_S)
+        for record in files.rounds()[over:]:
+            told(record)
+    if "error" in result:
+        raise TrainingError(str(result["error"]), str(result["remedy"]))
+
+
+def take_part(
+    directory: Path,
+    superlink: str,
+    tls: Tls,
+    key: Path,
+    config: Mapping[str, str | float],
+) -> None:
+    """Have this site take part in whatever the trainer leads, until it is stopped.
+
+    Args:
+        directory: for Flower's files and its log.
+        superlink: HOST:PORT of the trainer's.
+        tls: the authority.
+        key: private key that the trainer knows, in OpenSSH's format.
+        config: what the site's half is told.
+
+    Raises:
+        MissingExtraError: Flower is not installed. TrainingError: its SuperNode has ended.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with Flower(directory.resolve()).started() as flower:
+        node = flower.supernode("site", superlink, config, tls, key)
+        while node.is_running:
+            time.sleep(POLL_S)
+        raise TrainingError(
+            f"{superlink}: the SuperNode has ended: {node.tail()}",
+            "see that the trainer has this member's certificate, and that its port is open",
         )
 
 

@@ -98,6 +98,78 @@ def federated_run(
     report(result, json_file)
 
 
+@app.command("serve")
+def federated_serve(
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="For the sites.")],
+    member: Annotated[
+        Path,
+        typer.Option("--as", metavar="DIR", help="Yours, with tls.crt, tls.key, founding.cbor."),
+    ],
+    site: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="tls.crt of a member who may take part; repeatable."),
+    ],
+    strategy: Annotated[str, typer.Option(help="fedavg, trimmed-mean or krum.")] = "fedavg",
+    liars: Annotated[int, typer.Option(min=0, help="Sites that may send anything.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="Of a site in a round.")] = 5,
+    min_sites: Annotated[
+        int | None, typer.Option(help="With fewer answers a round does not count.")
+    ] = None,
+    round_s: Annotated[float, typer.Option(min=1, help="How long a round may take.")] = 600.0,
+    dp_noise: Annotated[
+        float | None, typer.Option(min=1e-3, help="Noise on each step, in clips.")
+    ] = None,
+    dp_clip: Annotated[
+        float | None, typer.Option(min=1e-9, help="What a machine may move a step by.")
+    ] = None,
+    dp_steps: Annotated[int, typer.Option(min=1, help="Steps of a round with noise.")] = 5,
+    dp_machines: Annotated[
+        int | None, typer.Option(min=1, help="Machines of the smallest site: no secret then.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last round.")] = False,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Lead a training whose sites are other members' fog nodes, over TLS.
+
+    Example: fogline federated serve --out run --listen 0.0.0.0:9092 --as lab --site seoul.crt
+    --site busan.crt --site daegu.crt --strategy trimmed-mean
+    """
+    from tools import federated
+
+    chosen = federated.Chosen(
+        strategy, rounds, epochs, seed, len(site), liars, min_sites, round_s, dp_noise, dp_clip,
+        dp_steps, dp_machines,
+    )  # fmt: skip
+    result = federated.serve(out, chosen, listen, member, site, _tell, resume=resume)
+    report(result, json_file)
+
+
+@app.command("site")
+def federated_site(
+    data: Machines,
+    trainer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where `serve` listens.")],
+    member: Annotated[
+        Path,
+        typer.Option("--as", metavar="DIR", help="Yours, with tls.crt, tls.key, founding.cbor."),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory for Flower's files and its log.")],
+    least_noise: Annotated[
+        float | None, typer.Option(min=1e-3, help="Refuse to learn with less noise.")
+    ] = None,
+) -> None:
+    """Take part with this fog node's own machines, until Ctrl-C.
+
+    Example: fogline federated site --data ours/train_pumps.txt --trainer lab.example:9092
+    --as busan --out federated
+    """
+    from tools import federated
+
+    federated.take_part(data, trainer, member, out, least_noise)
+
+
 @app.command("record")
 def federated_record(
     directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")],
