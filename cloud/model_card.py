@@ -28,7 +28,7 @@ MAX_CARD_BYTES = 4 * MAX_MANIFEST_BYTES
 MAX_BOARD_KINDS = 256
 _MANIFEST_FIELDS = (
     "device_type", "min_version", "ops", "arena", "window", "stride", "channels", "max_gap_s",
-    "calibrate", "input", "score", "threshold", "of", "need", "selftest",
+    "calibrate", "input", "score", "threshold", "of", "need", "selftest", "spread",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ class ModelCard:
     of: int
     need: int
     selftest: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    spread: tuple[int, ...]
     metrics: dict[str, float]
     dataset: DatasetReference | None
     min_version: int = 0
@@ -148,6 +149,8 @@ class ModelCard:
             {key: bytes.fromhex(octet_text) for key, octet_text in pair.items()}
             for pair in fields["selftest"]
         ]
+        if not fields["spread"]:
+            del fields["spread"]
         min_version = uint(fields["min_version"], "card.min_version", 2**32 - 2)
         # The manifest's own reader checks the fields; what only a release has is filled in.
         filled = {"type": "model", "name": "-", "version": min_version + 1, "time": 0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -60,9 +61,12 @@ def quantize(
     for segment, (start, end) in enumerate(segments(times[whole], manifest.max_gap_s)):
         part = fixed[start:end]
         first = manifest.calibrate
+        factors = multipliers
         if first:
+            if manifest.spread and len(part) > first:
+                factors = multipliers // _deviations(part[:first], manifest.spread)
             part = part - part[:first].sum(axis=0) // first
-        quantized = np.clip((part * multipliers + offsets) >> 16, -128, 127).astype(np.int8)
+        quantized = np.clip((part * factors + offsets) >> 16, -128, 127).astype(np.int8)
         for stop in range(first + manifest.window, end - start + 1, manifest.stride):
             values.append(quantized[stop - manifest.window : stop])
             last.append(whole[start + stop - 1])
@@ -73,6 +77,16 @@ def quantize(
         np.array(last, np.int64),
         np.array(numbers, np.int64),
     )
+
+
+def _deviations(rows: npt.NDArray[np.int64], least: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Deviation of each channel of fixed-point rows, in Python's integers: squares add to 2**92."""
+    count, found = len(rows), []
+    for channel, floor in zip(rows.T.tolist(), least, strict=True):
+        total = sum(channel)
+        square = count * sum(value * value for value in channel) - total * total
+        found.append(max(floor, isqrt(square) // count))
+    return np.array(found, np.int64)
 
 
 def _fixed_point(

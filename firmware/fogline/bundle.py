@@ -107,6 +107,8 @@ def parse(data):
     manifest = cbor.decode(data, MAX_MANIFEST_BYTES)
     is_firmware = isinstance(manifest, dict) and manifest.get("type") == "firmware"
     keys = _FIRMWARE_KEYS if is_firmware else _KEYS
+    if isinstance(manifest, dict) and not is_firmware and "spread" in manifest:
+        keys = keys | {"spread"}
     if not isinstance(manifest, dict) or set(manifest) != keys:
         raise UpdateError("update.manifest", "its fields are not those of a manifest")
     for key in ("name", "device_type"):
@@ -167,6 +169,10 @@ def _check_model(manifest):
         _require("channels", isinstance(name, str))
     _require("window", manifest["window"] * len(channels) <= MAX_WINDOW_ELEMENTS)
     _parse_input(_list(manifest, "input", len(channels), len(channels)))
+    if "spread" in manifest:
+        _require("spread", manifest["calibrate"] > 0)
+        for least in _list(manifest, "spread", len(channels), len(channels)):
+            _require("spread", _is_integer(least) and 1 <= least <= 1 << 30)
     for test in _list(manifest, "selftest", 1, MAX_SELF_TESTS):
         _require("selftest", isinstance(test, dict) and set(test) == {"in", "out"})
         _require("selftest", isinstance(test["in"], bytes) and isinstance(test["out"], bytes))

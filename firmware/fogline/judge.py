@@ -7,7 +7,7 @@ import hashlib
 from time import ticks_diff, ticks_us
 
 from .errors import ModelError
-from .preprocess import fixed_point, score, to_int8
+from .preprocess import deviation, fixed_point, score, to_int8
 
 
 class Verdict:
@@ -67,7 +67,9 @@ class Judge:
         self._hits = 0  # of the latest windows, the newest in bit 0
         self._left = self.manifest["calibrate"]  # rows still to be averaged
         self._sums = [0] * self._width
+        self._squares = [0] * self._width  # of a model with `spread` alone
         self._centres = [0] * self._width
+        self._factors = [item[1] for item in self.manifest["input"]]
 
     def push(self, row, time_ms):
         """Take a row in; returns a Verdict when it completes a window to judge, else None.
@@ -92,8 +94,9 @@ class Judge:
             self._calibrate(fixed)
             return None
         at = self._at
-        for value, centre, item in zip(fixed, self._centres, manifest["input"]):
-            self._ring[at] = to_int8(value - centre, item[1], item[2])
+        for place, item in enumerate(manifest["input"]):
+            value = fixed[place] - self._centres[place]
+            self._ring[at] = to_int8(value, self._factors[place], item[2])
             at += 1
         self._at = at % len(self._ring)
         self._rows += 1
@@ -101,12 +104,21 @@ class Judge:
         return None if more < 0 or more % manifest["stride"] else self._judge()
 
     def _calibrate(self, fixed):
-        """Add a row to the averages; the last one sets what is taken off from then on."""
+        """Add a row to the averages; the last one sets how rows are scaled from then on."""
+        spread = self.manifest.get("spread")
         for place, value in enumerate(fixed):
             self._sums[place] += value
+            if spread:
+                self._squares[place] += value * value
         self._left -= 1
-        if self._left == 0:
-            self._centres = [total // self.manifest["calibrate"] for total in self._sums]
+        if self._left:
+            return
+        count = self.manifest["calibrate"]
+        for place, total in enumerate(self._sums):
+            self._centres[place] = total // count
+            if spread:
+                found = deviation(total, self._squares[place], count)
+                self._factors[place] //= max(spread[place], found)
 
     def _judge(self):
         manifest = self.manifest

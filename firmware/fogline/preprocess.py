@@ -42,6 +42,17 @@ def to_int8(fixed, multiplier, offset):
     return min(max((fixed * multiplier + offset) >> 16, -128), 127) & 0xFF
 
 
+def deviation(total, squares, count):
+    """Return floor(isqrt(count * squares - total**2) / count), for the sums of `count` values."""
+    square = count * squares - total * total
+    root = 1
+    while root * root <= square:
+        root <<= 1
+    while root * root > square:  # Newton's method from above
+        root = (root + square // root) >> 1
+    return root // count
+
+
 def score(x, y, zero_x, zero_y, factor):
     """Return how far the model's output `y` is from its input `x`, 0 to MAX_SCORE.
 

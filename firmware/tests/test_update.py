@@ -3,7 +3,8 @@
 import hashlib
 import io
 
-from fogline import cbor, download, update, updates
+from fogline import bundle, cbor, download, update, updates
+from fogline.bundle import MAX_MANIFEST_BYTES
 from fogline.download import CHUNK_BYTES, MAX_DOWNLOADS, parse_chunk
 from fogline.errors import ModelError, RestartNeeded
 from fogline.flash import Flash
@@ -636,3 +637,19 @@ def cut_during(scenario, files, fatal, part):
         board.judge(TRIAL_VERDICTS)
         assert Board(flash).updater.version == 2, (fatal, part, board.reports)
     return True
+
+
+def test_spread_is_of_a_calibration_and_one_per_channel():
+    signed = cbor.decode(BUNDLES["v1"], len(BUNDLES["v1"]))[0][0]
+    manifest = cbor.decode(cbor.decode(signed, len(signed)).value[2], MAX_MANIFEST_BYTES)
+    manifest["calibrate"] = 5
+
+    def parse(spread, calibrate=5):
+        manifest["calibrate"] = calibrate
+        manifest["spread"] = spread
+        return bundle.parse(cbor.encode(manifest))["spread"]
+
+    assert parse([1, 1 << 30]) == [1, 1 << 30]
+    for spread in ([], [1], [1, 0], [1, (1 << 30) + 1], [1, 2, 3], [1, True], None):
+        raises("update.manifest", parse, spread)
+    raises("update.manifest", parse, [1, 1], 0)

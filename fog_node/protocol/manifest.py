@@ -60,6 +60,8 @@ class Manifest:
         of, need: anomaly = at least `need` hits in the latest `of` windows.
         selftest: pairs of input and output tensor, int8 bytes.
         time: ms since 1970.
+        spread: least deviation per channel, of fixed-point readings; where it is given, m is
+            divided by the deviation during calibration. Empty: it is not.
     """
 
     name: str
@@ -82,13 +84,17 @@ class Manifest:
     need: int
     selftest: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     time: int
+    spread: tuple[int, ...] = ()
     type: str = "model"
 
     def encode(self) -> bytes:
         """Deterministic CBOR of the manifest."""
         zi, zo, mo = self.score
+        # Left out where it is empty: boards and releases from before it was there go on.
+        spread = {"spread": list(self.spread)} if self.spread else {}
         return encode(
-            {
+            spread
+            | {
                 "type": self.type,
                 "name": self.name,
                 "version": self.version,
@@ -120,13 +126,17 @@ class Manifest:
             "window", "stride", "channels", "max_gap_s", "calibrate", "input", "score",
             "threshold", "of", "need", "selftest", "time",
         }  # fmt: skip
-        value = text_map(decode(data, MAX_MANIFEST_BYTES, "manifest"), names, "manifest")
+        value = decode(data, MAX_MANIFEST_BYTES, "manifest")
+        if isinstance(value, dict) and "spread" in value:
+            names.add("spread")
+        text_map(value, names, "manifest")
         if value["type"] != "model":
             raise FormatError("manifest.type", "is not model")
         common = _common(value)
         if common["device_type"].startswith(FIRMWARE_PREFIX):
             raise FormatError("manifest.device_type", "is of firmware, not of a model")
         score = text_map(value["score"], {"zi", "zo", "mo"}, "manifest.score")
+        calibrate = uint(value["calibrate"], "manifest.calibrate", 2**16)
         channels = tuple(
             text(item, "manifest.channels", MAX_NAME_CHARS)
             for item in array(value["channels"], "manifest.channels", at_most=MAX_CHANNELS)
@@ -148,7 +158,7 @@ class Manifest:
             stride=uint(value["stride"], "manifest.stride", MAX_WINDOW_ELEMENTS, at_least=1),
             channels=channels,
             max_gap_s=uint(value["max_gap_s"], "manifest.max_gap_s", 2**31 - 1, at_least=1),
-            calibrate=uint(value["calibrate"], "manifest.calibrate", 2**16),
+            calibrate=calibrate,
             input=_input(value["input"], len(channels)),
             score=(
                 uint(score["zi"], "manifest.score.zi", 127, -128),
@@ -159,6 +169,7 @@ class Manifest:
             of=of,
             need=uint(value["need"], "manifest.need", of, at_least=1),
             selftest=_selftest(value["selftest"]),
+            spread=_spread(value["spread"], len(channels), calibrate) if "spread" in value else (),
         )
 
 
@@ -306,6 +317,15 @@ def _input(value: Any, channels: int) -> tuple[tuple[int, int, int], ...]:
             )
         )
     return tuple(parsed)
+
+
+def _spread(value: Any, channels: int, calibrate: int) -> tuple[int, ...]:
+    if not calibrate:
+        raise FormatError("manifest.spread", "is of a calibration, and calibrate is 0")
+    return tuple(
+        uint(item, "manifest.spread", 2**30, at_least=1)
+        for item in array(value, "manifest.spread", length=channels)
+    )
 
 
 def _selftest(value: Any) -> tuple[tuple[bytes, bytes], ...]:

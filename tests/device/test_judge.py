@@ -69,6 +69,9 @@ def recording(rng):
         of=of,
         need=int(rng.integers(1, of + 1)),
     )
+    if manifest.calibrate and rng.random() < 0.5:
+        least = tuple(1 << int(rng.integers(31)) for _ in range(channels))
+        manifest = replace(manifest, spread=least)
     rows = rng.normal(scale=10.0 ** rng.integers(-6, 7), size=(count, channels)).astype(np.float32)
     special = rng.random(rows.shape) < rng.choice([0, 0, 0.02, 0.3])
     rows[special] = rng.choice(SPECIAL, special.sum())
@@ -123,6 +126,27 @@ def test_the_mean_of_the_first_rows_is_taken_off(judge):
     # The mean of -1, -1 and 0 rounds down to -1.
     windows = [verdict[3] for verdict in judge(rows, times, manifest)]
     assert windows == [b"\x06", b"\xfb"]
+
+
+def test_rows_are_scaled_by_the_deviation_of_the_first_ones(judge):
+    manifest = replace(
+        MANIFEST, channels=("a", "b"), window=1, calibrate=4, input=((4, 1 << 17, 0),) * 2,
+        spread=(1, 48),
+    )  # fmt: skip
+    # Means 10 and 0, deviations 2 and 1: in fixed point 160 and 0, 32 and 16, the latter below 48.
+    rows = np.array([[8, 1], [12, -1], [8, 1], [12, -1], [14, 9], [7, -9]], np.float32)
+    windows = [verdict[3] for verdict in judge(rows, np.arange(6, dtype=np.int64), manifest)]
+    # 64 * (131072 // 32) >> 16 is 4; 144 * (131072 // 48) >> 16 is 5; rounded down below zero.
+    assert windows == [b"\x04\x05", b"\xfd\xfa"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -(2.0**31), LARGEST])
+def test_a_channel_that_stands_still_has_the_least_deviation(judge, value):
+    manifest = replace(
+        MANIFEST, channels=("a",), window=1, calibrate=3, input=((0, 1 << 20, 0),), spread=(8,)
+    )
+    rows = np.array([value] * 4, np.float32).reshape(-1, 1)
+    assert judge(rows, np.arange(4, dtype=np.int64), manifest)[0][3] == b"\0"
 
 
 def test_debouncing_forgets_at_a_new_segment(judge):

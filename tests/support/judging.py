@@ -35,6 +35,8 @@ def judge_case(rows, times, manifest):
     names = ("window", "stride", "channels", "max_gap_s", "calibrate", "input", "threshold")
     names += ("of", "need")
     fields = {name: getattr(manifest, name) for name in names}
+    if manifest.spread:
+        fields["spread"] = manifest.spread
     return {
         "manifest": fields | {"score": {"zi": zi, "zo": zo, "mo": mo}},
         "rows": rows.astype(">f4").tobytes().hex(),

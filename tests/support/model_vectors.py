@@ -62,8 +62,12 @@ def _models():
 def _cases():
     rng = np.random.default_rng(1)
     cases = []
-    for calibrate, stride, of, need in ((0, 1, 1, 1), (5, 2, 3, 2)):
-        manifest = replace(MANIFEST, calibrate=calibrate, stride=stride, of=of, need=need)
+    for calibrate, stride, of, need, spread in (
+        (0, 1, 1, 1, ()), (5, 2, 3, 2, ()), (9, 2, 3, 2, (2, 1 << 20)),
+    ):  # fmt: skip
+        manifest = replace(
+            MANIFEST, calibrate=calibrate, stride=stride, of=of, need=need, spread=spread
+        )
         rows = rng.normal(scale=20.0, size=(60, 2)).astype(np.float32)
         rows[7] = np.array([1e-45, -1e-45], np.float32)
         rows[13, 1] = np.nan
