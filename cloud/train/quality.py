@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ SEEN_FILE = "seen.npy"
 MAX_SEEN_BYTES = 64 * 1024 * 1024
 PUBLISHED = {"accuracy 0.998: casting set, its own split, which divides near-duplicates": 0.998}
 HEATMAPS = "heatmaps"
+# The threshold is found by a trial that is trained a part as long, without the images it is found
+# by. These are few pieces, so they move it no further than this.
+TRIAL_SHARE = 0.5
+THRESHOLDS = (0.2, 0.8)
+# A quick look at no more images.
+QUICK_IMAGES = 2500
 # Pixels of the longer side of a heat map.
 HEATMAP_SIDE = 512
 SHOWN_HEATMAPS = 12
@@ -71,7 +77,7 @@ def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[
     """
     settings = settings or FolderSettings()
     where = data / TRAIN if has_split(data) else data
-    pieces = _read([where], settings, job.progress)
+    pieces = _read([where], settings, job.progress, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     fitted = _fit(pieces, groups, np.ones(len(pieces.defective), np.bool_), where, job)
     variants = {}
@@ -153,7 +159,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
         return _measure(settings.model, data, job, settings)
     divided = has_split(data)
     parts = [data / TRAIN, data / TEST] if divided else [data]
-    pieces = _read(parts, settings, job.progress)
+    pieces = _read(parts, settings, job.progress, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     if divided:
         judged = pieces.part == 1
@@ -200,7 +206,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
     decided = said[_title(FOG.name, "int8")] >= best.threshold
     result = {
         "task": TASK,
-        "protocol": f"{protocol}; thresholds by images that are neither judged nor learned from",
+        "protocol": f"{protocol}; thresholds by a trial on learned images",
         "classes": pieces.found.counts(),
         "near_duplicates": groups.report(pieces.defective, job.seed),
         "learned": _counts(pieces, groups, fitted.learned),
@@ -274,7 +280,7 @@ class _Trained:
 
     Attributes:
         threshold: probability from which a piece is defective.
-        validation: how good it is for images that it was not trained with.
+        validation: how good its trial was for images that it was not trained with.
     """
 
     network: Network
@@ -285,12 +291,12 @@ class _Trained:
         """What it says of images, as its target would."""
         variant = self.network.variant
         images = pieces.of(variant)[chosen]
-        return judge(data, images, SHARPNESS, reference=variant is BOARD)
+        return judge(data, images, SHARPNESS, reference=variant.on_board)
 
     def model(self) -> QualityModel:
         variant = self.network.variant
         return QualityModel(
-            self.network.int8.data, variant.side, SHARPNESS, self.threshold, variant is BOARD
+            self.network.int8.data, variant.side, SHARPNESS, self.threshold, variant.on_board
         )
 
     def card(self) -> dict[str, Any]:
@@ -301,14 +307,14 @@ class _Trained:
             "side": variant.side,
             "sharpness": SHARPNESS,
             "threshold": self.threshold,
-            "reference_kernels": variant is BOARD,
+            "reference_kernels": variant.on_board,
             "input_scale": int8.input_scale, "input_zero": int8.input_zero,
             "output_scale": int8.output_scale, "output_zero": int8.output_zero,
             "target": variant.target.name,
             "bytes": len(int8.data), "ops": list(int8.ops), "macs": int8.plan.macs,
             "validation": self.validation,
         }  # fmt: skip
-        if variant is BOARD:
+        if variant.on_board:
             said["arena"] = int8.plan.arena
             said["seconds_at_240_mhz"] = int8.plan.seconds(BOARD_CLOCK_HZ)
         return said
@@ -321,8 +327,18 @@ class _Fitted:
     validated: Flags
 
 
-def _read(folders: Sequence[Path], settings: FolderSettings, progress: Progress) -> _Pieces:
+def _fewer(pieces: Pieces) -> Pieces:
+    """Take every second, third or so image, of which there are QUICK_IMAGES at most."""
+    step = -(-len(pieces.paths) // QUICK_IMAGES)
+    return replace(pieces, paths=pieces.paths[::step], labels=pieces.labels[::step])
+
+
+def _read(
+    folders: Sequence[Path], settings: FolderSettings, progress: Progress, *, quick: bool = False
+) -> _Pieces:
     each = [read_pieces(folder, settings.good) for folder in folders]
+    if quick:
+        each = [_fewer(part) for part in each]
     found = joined(each)
     squares = read_all(found.paths, SIDES, lambda done, of: progress("reading images", done, of))
     return _Pieces(
@@ -333,53 +349,60 @@ def _read(folders: Sequence[Path], settings: FolderSettings, progress: Progress)
     )
 
 
-def _fit(pieces: _Pieces, groups: Groups, among: Flags, where: Path, job: Job) -> _Fitted:
-    """Train both networks on some of the images; the threshold is of others of these."""
-    check_enough(groups.number[among], pieces.defective[among], str(where))
+def _fit(pieces: _Pieces, groups: Groups, learned: Flags, where: Path, job: Job) -> _Fitted:
+    """Train both networks on some of the images, after a trial without a part of these."""
+    check_enough(groups.number[learned], pieces.defective[learned], str(where))
     random = np.random.default_rng(job.seed + 1)
-    validated = deal(groups.number, pieces.defective, among, VALIDATION_SHARE, random)
-    learned = among & ~validated
+    validated = deal(groups.number, pieces.defective, learned, VALIDATION_SHARE, random)
     job.out.mkdir(parents=True, exist_ok=True)
     networks, losses = {}, []
     with experiment_log(job.out) as note:
         for variant in VARIANTS:
             epochs = variant.quick_epochs if job.quick else variant.epochs
+
+            def fit(what: str, chosen: Flags, epochs: int, variant: Variant = variant) -> Network:
+                noted: list[float] = []
+                losses.append(noted)
+                job.progress(what, 0, epochs)
+
+                def told(epoch: int, loss: float) -> None:
+                    noted.append(loss)
+                    note(f"{what}/loss", loss, epoch)
+                    job.progress(what, epoch, epochs)
+
+                return fit_network(
+                    variant, pieces.of(variant)[chosen], pieces.defective[chosen],
+                    groups.number[chosen], epochs=epochs, seed=job.seed, told=told,
+                )  # fmt: skip
+
             what = f"{variant.name} network"
-            noted: list[float] = []
-            job.progress(what, 0, epochs)
-
-            def told(epoch: int, loss: float, what: str = what, of: int = epochs,
-                     noted: list[float] = noted) -> None:  # fmt: skip
-                noted.append(loss)
-                note(f"{what}/loss", loss, epoch)
-                job.progress(what, epoch, of)
-
-            network = fit_network(
-                variant, pieces.of(variant)[learned], pieces.defective[learned],
-                groups.number[learned], epochs=epochs, seed=job.seed, told=told,
-            )  # fmt: skip
-            networks[variant.name] = trained = _with_threshold(network, pieces, validated)
-            for name, value in trained.validation.items():
-                note(f"{what}/validation/{name}", value, epochs)
-            losses.append(noted)
+            short = max(1, round(epochs * TRIAL_SHARE))
+            trial = fit(f"{what}, trial", learned & ~validated, short)
+            threshold, found = _validate(trial, pieces, validated)
+            for name, value in found.items():
+                note(f"{what}, trial/{name}", value, short)
+            networks[variant.name] = _Trained(fit(what, learned, epochs), threshold, found)
     plot_losses(job.out / "loss.png", losses, "cross-entropy")
     return _Fitted(networks, learned, validated)
 
 
-def _with_threshold(network: Network, pieces: _Pieces, validated: Flags) -> _Trained:
+def _validate(
+    network: Network, pieces: _Pieces, validated: Flags
+) -> tuple[float, dict[str, float]]:
+    """Find the threshold, and say how good the network is there."""
     variant, true = network.variant, pieces.defective[validated]
     said = judge(
-        network.int8.data, pieces.of(variant)[validated], SHARPNESS, reference=variant is BOARD
+        network.int8.data, pieces.of(variant)[validated], SHARPNESS, reference=variant.on_board
     )
     # In the middle between two images by log odds, not by probability, where most are 0 or 1.
-    threshold = float(1 / (1 + np.exp(-best_threshold(log_odds(said.probability), true))))
+    best = 1 / (1 + np.exp(-best_threshold(log_odds(said.probability), true)))
+    threshold = float(np.clip(best, *THRESHOLDS))
     decided = said.probability >= threshold
-    return _Trained(
-        network,
-        threshold,
-        {"accuracy": _accuracy(decided, true), "f1": f1(decided, true),
-         "recall": recall(decided, true)},
-    )  # fmt: skip
+    return threshold, {
+        "accuracy": _accuracy(decided, true),
+        "f1": f1(decided, true),
+        "recall": recall(decided, true),
+    }
 
 
 def _deal_images(defective: Flags, share: float, random: np.random.Generator) -> Flags:
@@ -396,7 +419,7 @@ def _baselines(pieces: _Pieces, fitted: _Fitted, job: Job) -> dict[str, Method]:
         done += 1
         job.progress("baselines", done, 2)
 
-    learned = fitted.learned
+    learned = fitted.learned & ~fitted.validated
     return fit_baselines(pieces.of(FOG)[learned], pieces.defective[learned], job.seed, told)
 
 
