@@ -4,6 +4,7 @@ CloudError
 ├── ChainError        a block that a node gave does not hold
 ├── DatasetError      the data set cannot be read or written, or lacks what was asked for
 ├── ExportError       a model cannot be run by the boards it is for
+├── JournalError      a journal of verdicts cannot be used
 ├── LabelError        a file of labels is not as it must be
 ├── MissingExtraError what was asked for needs a package that is not installed
 ├── ModelError        a trained model's directory is not one, or another task's
@@ -52,6 +53,10 @@ class DatasetError(CloudError):
 
 class ExportError(CloudError):
     """A trained model is not one that boards can run."""
+
+
+class JournalError(CloudError):
+    """A journal of verdicts is another worker's, or damaged."""
 
 
 class LabelError(CloudError):

@@ -107,6 +107,11 @@ def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
         _show(result)
 
 
+def say(line: str) -> None:
+    """Show a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def write_out(path: Path, data: bytes) -> None:
     """Write what a command was asked to write; raises ToolError."""
     try:

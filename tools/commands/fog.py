@@ -17,7 +17,9 @@ from tools.commands.common import (
     progress,
     report,
     run,
+    say,
 )
+from tools.consortium import load_founding, load_key
 from tools.nodes import Nodes
 
 app = new_app("Set up, run and look at a fog node.")
@@ -239,3 +241,43 @@ def fog_join(
 
     result = ledger_care.join(config, checkpoint, source or [], forget_votes=forget_votes)
     report(result, json_file)
+
+
+@app.command("infer")
+def fog_infer(
+    watch: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FOLDER=MODEL",
+            help="Folder of images, and the directory of a model that judges them; repeatable.",
+        ),
+    ],
+    founding: FoundingFile,
+    key: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Signing key of a member who is gateway or trainer."),
+    ],
+    journal: Annotated[
+        Path, typer.Option(metavar="FILE", help="What was judged and what of it is sealed.")
+    ] = Path("infer.journal"),
+    variant: Annotated[str, typer.Option(help="Which of the model's networks judges.")] = "fog",
+    once: Annotated[
+        bool, typer.Option(help="End when all that is there is judged and sealed.")
+    ] = False,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Let models judge the images that come into folders, and seal what they say, until Ctrl-C.
+
+    An image is known by its content and judged once by each model. Damaged files are told and left
+    alone. What is judged is kept in the journal until it is final, however often this is ended.
+
+    Example: fogline fog infer --watch /var/spool/camera=castings --founding founding.cbor
+    --key plant/signing.key
+    """
+    from tools import inference
+
+    duty = inference.Duty(watch, variant, journal, once)
+    nodes, file, owner = Nodes.of(api, member), load_founding(founding), load_key(key)
+    report(run(inference.infer(nodes, file, owner, duty, say)), json_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from PIL import Image
 from cloud import images, near_duplicates
 from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.export import BOARD_OPS, to_int8_tflite
+from cloud.inference.judges import QualityJudge
 from cloud.train import (
     quality,
     quality_baselines,
@@ -283,6 +285,21 @@ def test_what_was_learned_judges_pieces_never_seen(trained, tmp_path, variant):
         with Image.open(tmp_path / "maps" / f"{row['file']}.png") as picture:
             assert picture.size == (SIDE, SIDE)
             assert picture.mode == "RGB"
+
+
+def test_a_worker_beside_a_fog_node_judges_alike(trained, tmp_path):
+    data = write_pieces(tmp_path / "data", 10, 2, copies=1)
+    quality.predict(trained, data, tmp_path / "out.csv", PredictSettings(None, "fog"))
+    judge = QualityJudge(trained, "fog")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    images_ = np.stack([images.read_grey(data / row["file"], (judge.side,))[0] for row in rows])
+    for row, (said, score) in zip(rows, judge.judge(images_), strict=True):
+        assert said == ("defect" if row["verdict"] == "defect" else "normal")
+        assert score == pytest.approx(float(row["probability"]), abs=1e-6)
+    card = json.loads((trained / "card.json").read_text())
+    file = trained / card["variants"]["fog"]["file"]
+    assert judge.sha256 == hashlib.sha256(file.read_bytes()).digest()
 
 
 def test_the_heat_map_is_hottest_at_the_defect(trained, tmp_path):

@@ -1,0 +1,1 @@
+"""Models at work beside a fog node: what they say of images becomes transactions."""

@@ -1,0 +1,216 @@
+"""What was judged, and what of it is sealed: SQLite, so that a power cut forgets nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cloud.errors import JournalError
+
+from .folder import Stamp
+
+FORMAT = 1
+_BUSY_S = 10.0
+_SCHEMA = """
+CREATE TABLE seen (
+  path TEXT NOT NULL, model BLOB NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+  image BLOB, problem TEXT, PRIMARY KEY (path, model)
+) WITHOUT ROWID;
+CREATE TABLE batch (id INTEGER PRIMARY KEY, raw BLOB NOT NULL, final INTEGER NOT NULL);
+CREATE TABLE verdict (
+  id INTEGER PRIMARY KEY, model BLOB NOT NULL, name TEXT NOT NULL, image BLOB NOT NULL,
+  said TEXT, score REAL NOT NULL, batch INTEGER REFERENCES batch, UNIQUE (model, image)
+);
+CREATE INDEX verdict_batch ON verdict (batch);
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of an image.
+
+    Attributes:
+        image: SHA-256 of its file.
+        said: a class, or None.
+        score: the model's number.
+    """
+
+    image: bytes
+    said: str | None
+    score: float
+
+
+class Batch(NamedTuple):
+    """Verdicts of one model that are sealed together; `raw`: the signed transaction."""
+
+    id: int
+    raw: bytes
+
+
+class Waiting(NamedTuple):
+    """Verdicts of one model that no transaction holds yet."""
+
+    model: bytes
+    name: str
+    ids: tuple[int, ...]
+    said: tuple[Said, ...]
+
+
+class Journal:
+    """One worker's journal; open it once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or begin one; raises JournalError."""
+        # Judging and sealing are in threads of their own; a transaction is of one of them.
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+            # Takes the lock now, not at the first verdict.
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{path}: cannot be used as a journal ({error})",
+                "give another file, or end the worker that uses this one",
+            ) from error
+        if version not in (0, FORMAT):
+            raise JournalError(f"{path}: is of format {version}", "give another file")
+
+    def close(self) -> None:
+        """Close it; what was noted is on the disk already."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _rows(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(question, values).fetchall()
+
+    def is_new(self, path: Path, model: bytes, stamp: Stamp) -> bool:
+        """Whether this model has not seen this file as it is now."""
+        rows = self._rows(
+            "SELECT mtime_ns, size FROM seen WHERE path = ? AND model = ?", str(path), model
+        )
+        return not rows or Stamp(*rows[0]) != stamp
+
+    def note(
+        self, model: bytes, name: str, files: Sequence[tuple[Path, Stamp]], said: Sequence[Said]
+    ) -> int:
+        """Keep what a model says of files; returns how many of the images it had not judged."""
+        with self._change():
+            before = self._db.total_changes
+            self._db.executemany(
+                "INSERT INTO verdict (model, name, image, said, score) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                [(model, name, item.image, item.said, item.score) for item in said],
+            )
+            new = self._db.total_changes - before
+            self._db.executemany(
+                "REPLACE INTO seen VALUES (?, ?, ?, ?, ?, NULL)",
+                [
+                    (str(path), model, *stamp, item.image)
+                    for (path, stamp), item in zip(files, said, strict=True)
+                ],
+            )
+        return new
+
+    def note_damaged(self, model: bytes, path: Path, stamp: Stamp, problem: str) -> None:
+        """Keep that a file is no image; it is not asked for again until it changes."""
+        with self._change():
+            self._db.execute(
+                "REPLACE INTO seen VALUES (?, ?, ?, ?, NULL, ?)",
+                (str(path), model, *stamp, problem),
+            )
+
+    def waiting(self, at_most: int) -> Waiting | None:
+        """Verdicts of the model that has waited longest, oldest first."""
+        first = self._rows(
+            "SELECT model, name FROM verdict WHERE batch IS NULL ORDER BY id LIMIT 1"
+        )
+        if not first:
+            return None
+        ((model, name),) = first
+        rows = self._rows(
+            "SELECT id, image, said, score FROM verdict WHERE batch IS NULL AND model = ? "
+            "ORDER BY id LIMIT ?",
+            model,
+            at_most,
+        )
+        return Waiting(
+            model, name, tuple(row[0] for row in rows), tuple(Said(*row[1:]) for row in rows)
+        )
+
+    def count_waiting(self) -> int:
+        """Verdicts that are not sealed yet."""
+        ((count,),) = self._rows(
+            "SELECT count(*) FROM verdict WHERE batch IS NULL "
+            "OR batch IN (SELECT id FROM batch WHERE final = 0)"
+        )
+        return int(count)
+
+    def sign(self, waiting: Waiting, raw: bytes) -> Batch:
+        """Keep a transaction over these verdicts, before it is sent."""
+        with self._change():
+            cursor = self._db.execute("INSERT INTO batch (raw, final) VALUES (?, 0)", (raw,))
+            assert cursor.lastrowid is not None
+            self._db.executemany(
+                "UPDATE verdict SET batch = ? WHERE id = ?",
+                [(cursor.lastrowid, id_) for id_ in waiting.ids],
+            )
+        return Batch(cursor.lastrowid, raw)
+
+    def unsealed(self) -> Batch | None:
+        """The transaction that was signed and is not known to be final."""
+        rows = self._rows("SELECT id, raw FROM batch WHERE final = 0 ORDER BY id LIMIT 1")
+        return Batch(*rows[0]) if rows else None
+
+    def sign_again(self, batch: Batch, raw: bytes) -> Batch:
+        """Keep another transaction over the same verdicts: the first one's number is taken."""
+        with self._change():
+            self._db.execute("UPDATE batch SET raw = ? WHERE id = ?", (raw, batch.id))
+        return Batch(batch.id, raw)
+
+    def sealed(self, batch: Batch) -> None:
+        """A transaction is final."""
+        with self._change():
+            self._db.execute("UPDATE batch SET final = 1 WHERE id = ?", (batch.id,))
+
+    def forget(self, folders: Iterable[Path], present: Iterable[Path]) -> None:
+        """Let go of what is sealed of files that are gone from these folders."""
+        kept, watched = {str(path) for path in present}, {str(path) for path in folders}
+        with self._change():
+            gone = [
+                (path, model)
+                for path, model in self._db.execute("SELECT path, model FROM seen").fetchall()
+                if path not in kept and str(Path(path).parent) in watched
+            ]
+            if not gone:
+                return
+            self._db.executemany("DELETE FROM seen WHERE path = ? AND model = ?", gone)
+            self._db.execute(
+                "DELETE FROM verdict WHERE batch IN (SELECT id FROM batch WHERE final = 1) AND "
+                "NOT EXISTS (SELECT 1 FROM seen WHERE seen.model = verdict.model AND "
+                "seen.image = verdict.image)"
+            )
+            self._db.execute(
+                "DELETE FROM batch WHERE final = 1 AND NOT EXISTS "
+                "(SELECT 1 FROM verdict WHERE verdict.batch = batch.id)"
+            )

@@ -1,0 +1,55 @@
+"""Models that judge images, from the directories that `fogline train` wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cloud.images import Grey
+from fog_node.protocol.labels import NORMAL
+from fog_node.protocol.predictions import MAX_NAME_CHARS
+
+DEFECT = "defect"
+
+
+class ImageJudge(Protocol):
+    """A model that judges images.
+
+    Attributes:
+        name: for readers of the chain.
+        sha256: of its file.
+        side: pixels of the squares that it wants.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> bytes: ...
+    @property
+    def side(self) -> int: ...
+
+    def judge(self, images: Grey) -> Sequence[tuple[str | None, float]]:
+        """Class and score of each image, uint8 [n, side, side]; raises ModelError."""
+
+
+class QualityJudge:
+    """One variant of a model that `fogline train quality` wrote."""
+
+    def __init__(self, directory: Path, variant: str) -> None:
+        """Load it; raises ModelError."""
+        from cloud.train.quality_model import QualityModel
+
+        self._model = QualityModel.load(directory, variant)
+        self.name = directory.resolve().name[:MAX_NAME_CHARS]
+        self.sha256 = hashlib.sha256(self._model.data).digest()
+        self.side = self._model.side
+
+    def judge(self, images: Grey) -> Sequence[tuple[str | None, float]]:
+        """`normal` or `defect`, and the probability of a defect."""
+        threshold = self._model.threshold
+        return [
+            (DEFECT if probability >= threshold else NORMAL, float(probability))
+            for probability in self._model.judge(images).probability
+        ]

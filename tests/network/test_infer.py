@@ -1,0 +1,116 @@
+"""Images are judged beside a real fog node and sealed once, by the command as it is typed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.daemons import ROOT, found, make_daemons, stop_all, until
+from support.inference import Brightness
+from typer.testing import CliRunner
+
+from tools import cli
+from tools.consortium import load_founding
+
+# `fogline`, with a judge that takes no training.
+COMMAND = """
+import sys
+from support.inference import Brightness
+from tools import cli, inference
+inference.QualityJudge = lambda directory, variant: Brightness()
+sys.argv[0] = "fogline"
+cli.main()
+"""
+
+
+async def run(typed: list[str], stdout: int = asyncio.subprocess.DEVNULL):
+    """Start the command."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", COMMAND, *typed, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")}, stdout=stdout,
+    )  # fmt: skip
+
+
+def shoot(folder: Path, values) -> None:
+    folder.mkdir(exist_ok=True)
+    for value in values:
+        Image.fromarray(np.full((20, 30), value, np.uint8)).save(folder / f"{value}.png")
+
+
+@pytest.fixture
+async def seoul(tmp_path):
+    consortium = found(tmp_path / "c", ("seoul",))
+    (daemon,) = make_daemons(consortium, tmp_path)
+    try:
+        await daemon.start()
+        yield consortium, daemon
+    finally:
+        await stop_all([daemon])
+
+
+async def test_a_worker_that_is_killed_seals_each_image_once(seoul, tmp_path) -> None:
+    consortium, daemon = seoul
+    camera, out = tmp_path / "camera", tmp_path / "out.json"
+    shoot(camera, range(0, 250, 10))
+    (camera / "half.png").write_bytes((camera / "10.png").read_bytes()[:30])
+    key = consortium.member_directory("seoul") / "signing.key"
+    arguments = [
+        "fog", "infer", "--watch", f"{camera}=castings", "--founding", consortium.founding_file,
+        "--key", key, "--journal", tmp_path / "journal", "--api", daemon.url,
+    ]  # fmt: skip
+    typed = [str(argument) for argument in arguments]
+    worker = await run(typed)
+
+    async def sealed() -> list[str]:
+        views = [view async for view in daemon.client.all_transactions(kind="prediction")]
+        return [verdict["image"] for view in views for verdict in view.body["verdicts"]]
+
+    try:
+        await until(lambda: _is_true(sealed), "something is sealed")
+        shoot(camera, range(5, 250, 10))
+        await asyncio.sleep(0.5)
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        await worker.wait()
+    shutil.copy(camera / "10.png", camera / "copy.png")
+    again = await run([*typed, "--once", "--json", str(out)], stdout=asyncio.subprocess.PIPE)
+    printed, _ = await again.communicate()
+    assert again.returncode == 0, printed.decode()
+    said = json.loads(await asyncio.to_thread(out.read_text))
+    assert said["waiting"] == 0
+    images = await sealed()
+    assert len(images) == len(set(images)) == 50
+    (example, *_) = [view async for view in daemon.client.all_transactions(kind="prediction")]
+    assert example.body["name"] == Brightness.name
+    assert load_founding(consortium.founding_file).member(bytes.fromhex(example.signer))
+
+
+async def _is_true(ask) -> bool:
+    return bool(await ask())
+
+
+@pytest.mark.parametrize(
+    ("watch", "said"),
+    [("camera", "is not FOLDER=MODEL"), ("none=model", "model"), ("=m", "is not FOLDER=MODEL")],
+)
+async def test_what_cannot_be_watched_is_told(seoul, tmp_path, watch, said) -> None:
+    consortium, daemon = seoul
+    result = await asyncio.to_thread(
+        CliRunner().invoke,
+        cli.app,
+        [
+            "fog", "infer", "--watch", watch, "--founding", str(consortium.founding_file),
+            "--key", str(consortium.member_directory("seoul") / "signing.key"),
+            "--journal", str(tmp_path / "journal"), "--api", daemon.url, "--once",
+        ],
+    )  # fmt: skip
+    assert result.exit_code != 0
+    assert said in str(result.exception) + result.output
