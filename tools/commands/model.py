@@ -10,6 +10,7 @@ import typer
 from tools import consortium as consortiums
 from tools.commands.common import (
     Api,
+    DatasetDirectory,
     FoundingFile,
     JsonFile,
     MemberDirectory,
@@ -310,6 +311,61 @@ def model_rollback(
     --key plant/signing.key --reason "false alarms in hall 2"
     """
     _control("rollback", which, founding, key, reason, Nodes.of(api, member), json_file)
+
+
+@app.command("watch")
+def model_watch(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    founding: FoundingFile,
+    key: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Signing key of a member: gateway or trainer."),
+    ],
+    data: DatasetDirectory,
+    device_type: Annotated[
+        str | None, typer.Option(help="Where several types have a release of this name.")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.001, help="Look at the readings of so long.")] = 24,
+    limit: Annotated[
+        float, typer.Option(min=0, help="Population stability index above which it has moved.")
+    ] = 0.25,
+    looks: Annotated[
+        int, typer.Option(min=1, help="It counts when it has moved in so many looks in a row.")
+    ] = 3,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 3600,
+    once: Annotated[bool, typer.Option(help="One look, which counts at once.")] = False,
+    retrain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Train anew, here, when it has moved. [only say that one should]"
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Train for fewer epochs.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Watch whether what a model sees and says drifts from what it was trained on, until Ctrl-C.
+
+    Drift is sealed as a transaction. With --retrain a model is trained on the recent readings, and
+    released if it beats the running one on sealed readings that neither has learned from.
+
+    Example: fogline model watch anomaly --founding founding.cbor --key plant/signing.key
+    --data dataset --retrain models
+    """
+    from tools import watching
+
+    run(
+        watching.watch(
+            Nodes.of(api, member),
+            consortiums.load_founding(founding),
+            watching.Watched(name, device_type, data, consortiums.load_key(key)),
+            watching.Rule(hours, limit, looks, retrain, quick, seed),
+            None if once else every,
+            lambda look: report(look, json_file),
+        )
+    )
 
 
 @app.command("list")
