@@ -166,7 +166,7 @@ class Journal:
         )
         return int(count)
 
-    def sign(self, waiting: Waiting, raw: bytes) -> Batch:
+    def keep(self, waiting: Waiting, raw: bytes) -> Batch:
         """Keep a transaction over these verdicts, before it is sent."""
         with self._change():
             cursor = self._db.execute("INSERT INTO batch (raw, final) VALUES (?, 0)", (raw,))
@@ -182,7 +182,7 @@ class Journal:
         rows = self._rows("SELECT id, raw FROM batch WHERE final = 0 ORDER BY id LIMIT 1")
         return Batch(*rows[0]) if rows else None
 
-    def sign_again(self, batch: Batch, raw: bytes) -> Batch:
+    def replace(self, batch: Batch, raw: bytes) -> Batch:
         """Keep another transaction over the same verdicts: the first one's number is taken."""
         with self._change():
             self._db.execute("UPDATE batch SET raw = ? WHERE id = ?", (raw, batch.id))

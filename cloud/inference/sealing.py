@@ -84,7 +84,7 @@ class Sealer:
             if len(waiting.ids) < MAX_VERDICTS:
                 await asyncio.sleep(GATHER_S)
                 waiting = self._journal.waiting(MAX_VERDICTS) or waiting
-            batch = self._journal.sign(waiting, await self._signed(_body(waiting)))
+            batch = self._journal.keep(waiting, await self._signed(_body(waiting)))
         while not await self._is_final(batch):
             batch = await self._send(batch)
             await asyncio.sleep(POLL_S)
@@ -120,7 +120,7 @@ class Sealer:
         # That number is final, and not with these bytes: they can never become final.
         log.warning("sealing: number %d was taken by another of this key", transaction.sequence)
         assert isinstance(transaction.body, Prediction)
-        return self._journal.sign_again(batch, await self._signed(transaction.body))
+        return self._journal.replace(batch, await self._signed(transaction.body))
 
     async def _is_taken(self, transaction: Transaction) -> bool:
         """Whether one node says that this number is final with other bytes."""
