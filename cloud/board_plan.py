@@ -1,8 +1,8 @@
 """What a model takes on a board: working memory, multiplications, and about how long.
 
-Plans as the firmware does (`tflite_plan`): tensors and what operators need share one arena, placed
-by when they are needed, the largest first. Where a file's options would say more than LiteRT
-tells, it is the most that they can ask for; so nothing here is less than what a board takes.
+Plans as the firmware does (`tflite_plan`), to the byte: tensors and what operators need share one
+arena, placed by when they are needed, the largest first. The windows of pools are guessed, since
+LiteRT does not tell them: with one, a plan is an estimate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TABLE_BYTES = {
 # or give a tensor another name.
 _RENAMING = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
 _WEIGHTED = frozenset({"CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
-_WINDOWED = frozenset({"AVERAGE_POOL_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D"})
+POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"})
+_WINDOWED = POOLS | {"DEPTHWISE_CONV_2D"}
 # Instructions of the viper kernels (firmware/README.md): a multiply-accumulate, an output.
 INSTRUCTIONS_PER_MAC = 21
 INSTRUCTIONS_PER_OUTPUT = 110
@@ -36,9 +37,8 @@ class BoardPlan:
     """What one inference takes.
 
     Attributes:
-        arena: bytes that the firmware takes at once, as far as LiteRT tells: an estimate. Of random
-            models it is exact for half, and up to 30 % too low for some; `model release` runs the
-            firmware's own interpreter and refuses a card that is wrong.
+        arena: bytes that the firmware takes at once; with a pool a little more or less. `model
+            release` asks the firmware's own interpreter.
         macs: multiply-accumulates.
         outputs: bytes that operators write.
     """
@@ -97,6 +97,8 @@ def plan(
             alive[at] = _Block(_bytes(tensors[at]), step, step)
             written += prod(map(int, tensors[at]["shape"]))
         kept, scratch, multiplied = _needs(name, [_shape(tensors, at) for at in (*given, *made)])
+        if name == "QUANTIZE" and tensors[given[0]]["dtype"] == np.float32:
+            kept = 0  # it computes; between two scales of int8 it looks up
         macs += multiplied
         others += [_Block(kept, -1, len(ops)), _Block(scratch, step, step)]
     for at in outputs:
@@ -115,7 +117,8 @@ def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]
     """
     x, y = shapes[0], shapes[-1]
     if name == "FULLY_CONNECTED":
-        count, cin, cout = prod(y) // y[-1], shapes[1][1], shapes[1][0]
+        cout, cin = shapes[1]
+        count = prod(y) // cout
         # A convolution of one tap over so many columns.
         return CHANNEL_BYTES * cout + 2 * (1 + count), 4 * (cin + 9), count * cin * cout
     if name in _WEIGHTED:
@@ -128,12 +131,12 @@ def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]
         laid = prod(x[:3]) if name == "TRANSPOSE_CONV" else prod(y[:3])
         return kept, 4 * (prod(taps) * weights[3] + 9 * runs), laid * prod(weights)
     if name in _WINDOWED:
-        pools = name != "DEPTHWISE_CONV_2D"
-        # Of a pool LiteRT does not tell the window: it is no larger than what it slides over.
-        taps = (x[1], x[2]) if pools else (shapes[1][1], shapes[1][2])
-        scratch = 4 * max(y[3], 2 * prod(taps)) + 8 * ((prod(taps) + 1) // 2)
+        if name in POOLS:
+            # LiteRT does not tell the window: it is no larger than what it slides over.
+            return _map_bytes(y, (x[1], x[2])), 4 * y[3] if name == "AVERAGE_POOL_2D" else 0, 0
+        taps = shapes[1][1], shapes[1][2]
         kept = CHANNEL_BYTES * y[3] + _map_bytes(y, taps)
-        return kept, 4 * y[3] if pools else scratch, 0 if pools else prod(y) * prod(taps)
+        return kept, 4 * max(y[3], 2 * prod(taps)), prod(y) * prod(taps)
     if name == "RESIZE_NEAREST_NEIGHBOR":
         return _map_bytes(y, (1, 1)), 0, 0
     return TABLE_BYTES.get(name, 0), 4 * prod(y) if name == "MEAN" else 0, 0
@@ -155,7 +158,8 @@ def _bytes(tensor: Mapping[str, Any]) -> int:
 def _place(blocks: Sequence[_Block]) -> int:
     """Give each block its place, the largest first at the lowest that is free; returns the end."""
     placed: list[_Block] = []
-    for block in _largest_first([block for block in blocks if block.size]):
+    # Sorting is stable: blocks of one size keep the order of the file.
+    for block in sorted((block for block in blocks if block.size), key=lambda item: -item.size):
         for other in placed:  # in order of their places
             if other.first <= block.last and block.first <= other.last:
                 if block.at + block.size <= other.at:
@@ -163,27 +167,3 @@ def _place(blocks: Sequence[_Block]) -> int:
                 block.at = max(block.at, other.at + other.size)
         placed.insert(sum(other.at <= block.at for other in placed), block)
     return max((block.at + block.size for block in placed), default=0)
-
-
-def _largest_first(blocks: list[_Block]) -> list[_Block]:
-    """Sort as MicroPython does: its quicksort changes the order of blocks of one size."""
-    found = list(blocks)
-    parts = [(0, len(found) - 1)]
-    while parts:
-        first, last = parts.pop()
-        if first >= last:
-            continue
-        low, high, size = first - 1, last, found[last].size
-        while True:
-            low += 1
-            while low < high and found[low].size > size:
-                low += 1
-            high -= 1
-            while low < high and found[high].size < size:
-                high -= 1
-            if low >= high:
-                break
-            found[low], found[high] = found[high], found[low]
-        found[low], found[last] = found[last], found[low]
-        parts += [(first, high), (low + 1, last)]
-    return found

@@ -170,7 +170,9 @@ def _place(blocks):
     """Give every block its offset, the largest first at the lowest free place; returns the end."""
     placed = []
     end = 0
-    for block in sorted(blocks, key=lambda item: -item.size):
+    # By number where sizes are alike: the same file has the same plan on every board.
+    for number in sorted(range(len(blocks)), key=lambda at: (-blocks[at].size, at)):
+        block = blocks[number]
         for other in placed:  # in order of their offsets
             if other.first <= block.last and block.first <= other.last:
                 if block.at + block.size <= other.at:
@@ -273,6 +275,7 @@ class Plan:
 
     def _plan(self):
         lives = {}
+        blocks = []  # in the order of the file: a dict here has none
         for tensor in self.outputs:
             tensor.last = len(self._steps)
         for tensor in self.inputs + self._tensors:
@@ -280,8 +283,8 @@ class Plan:
             block = lives.get(id(root))
             if block is None:
                 block = lives[id(root)] = _Block(root.bytes, root.first, root.last, root, "place")
+                blocks.append(block)
             block.last = max(block.last, tensor.last)
-        blocks = list(lives.values())
         self._steps = [(number, step) for number, step in enumerate(self._steps) if step]
         self.work = 0
         self.costs = []

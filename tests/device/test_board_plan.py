@@ -4,6 +4,7 @@ import os
 
 from support.tflite_models import RandomModel
 
+from cloud.board_plan import POOLS
 from cloud.export import Interpreter
 
 MODELS = 60
@@ -19,8 +20,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_a_plan_is_mostly_what_the_firmware_takes(run_firmware, tmp_path):
-    """Not always: LiteRT does not tell all that the firmware goes by, and placing is greedy."""
+def test_a_plan_is_what_the_firmware_takes(run_firmware, tmp_path):
     seed = int.from_bytes(os.urandom(4), "big")
     print("seed", seed)
     script = tmp_path / "plan.py"
@@ -32,6 +32,11 @@ def test_a_plan_is_mostly_what_the_firmware_takes(run_firmware, tmp_path):
     done = run_firmware(script, *map(str, paths))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     taken = [int(line.split()[0]) for line in done.stdout.splitlines()]
-    said = [Interpreter(model.data).plan().arena for model in models]
     assert len(taken) == MODELS
-    assert sum(one == other for one, other in zip(said, taken, strict=True)) >= MODELS // 4
+    told = 0
+    for number, (model, arena) in enumerate(zip(models, taken, strict=True)):
+        network = Interpreter(model.data)
+        if POOLS.isdisjoint(network.ops()):  # LiteRT does not tell their windows
+            assert network.plan().arena == arena, f"RandomModel({seed + number})"
+            told += 1
+    assert told >= MODELS // 3
