@@ -51,6 +51,23 @@ for group in (
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
+# Which extra brings a package that only some commands need.
+_EXTRAS = {
+    "ai_edge_litert": "inference",
+    "PIL": "inference",
+    "duckdb": "cloud",
+    "keras": "cloud",
+    "matplotlib": "cloud",
+    "numpy": "cloud",
+    "pyarrow": "cloud",
+    "sklearn": "cloud",
+    "skops": "cloud",
+    "statsforecast": "cloud",
+    "tensorflow": "cloud",
+    "ray": "ray",
+}
+
+
 def main() -> None:
     """Entry point: 0 done, 1 refused with a reason, 2 wrong usage."""
     try:
@@ -60,6 +77,13 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     except (ToolError, FogNodeError, CloudError, ProtocolError) as error:
         errors.print(f"refused: {error}", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(EXIT_REFUSED)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        said = f"{error.name} is not installed; pip install '.[{extra}]' in Fogline's folder"
+        errors.print(f"refused: {said}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(EXIT_REFUSED)
 
 

@@ -20,6 +20,7 @@ from tools.commands.common import (
     say,
 )
 from tools.consortium import load_founding, load_key
+from tools.errors import ToolError
 from tools.nodes import Nodes
 
 app = new_app("Set up, run and look at a fog node.")
@@ -276,7 +277,12 @@ def fog_infer(
     Example: fogline fog infer --watch /var/spool/camera=castings --founding founding.cbor
     --key plant/signing.key
     """
-    from tools import inference
+    try:
+        from tools import inference
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"{error.name} is not installed; pip install '.[inference]' in Fogline's folder"
+        ) from error
 
     duty = inference.Duty(watch, variant, journal, once)
     nodes, file, owner = Nodes.of(api, member), load_founding(founding), load_key(key)

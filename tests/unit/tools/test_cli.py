@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -197,3 +199,43 @@ def test_what_only_the_command_can_see_ends_with_2_too(fogline, tmp_path, argume
     code, out, err = fogline(*arguments)
     assert (code, out) == (cli.EXIT_USAGE, "")
     assert why in one_line(err, "usage")
+
+
+# `fogline` where only the main packages are installed.
+WITHOUT_EXTRAS = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"numpy", "tensorflow", "keras", "ai_edge_litert", "pyarrow",
+                                      "duckdb", "sklearn", "matplotlib", "PIL", "ray"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from tools import cli
+sys.argv[0] = "fogline"
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "extra"),
+    [
+        (("fog", "infer", "--watch", "a=b"), "inference"),
+        (("train", "failure", "--data", "x", "--out", "y"), "cloud"),
+        (("--help",), None),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(founded, typed, extra):
+    if "infer" in typed:
+        key = founded / "members/seoul/signing.key"
+        typed = (*typed, "--founding", founded / "founding.cbor", "--key", key)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *map(str, typed)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if extra is None:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == cli.EXIT_REFUSED
+        assert re.search(rf"is not installed; pip install '.\[{extra}\]'", done.stderr), done.stderr
