@@ -18,6 +18,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import threading
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from functools import cache
 from pathlib import Path
 
 from tools.firmware_names import Places, Renaming, Source, globals_of, shared_names
+from tools.syntax import parse
 
 __all__ = ["Compact", "compact", "shown"]
 
@@ -37,6 +39,8 @@ TESTS = "tests"
 LAUNCHER = "launcher.py"
 AS_SOURCE = ("boot.py", "main.py", "check_model.py")
 _CONSTANT_TYPES = (int, str, bytes)
+# Many boards may ask at once: the first makes it, the others wait.
+_MAKING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ def compact(source: Path, firmware: Path) -> Compact:
     That of a test comes back with the names that the firmware has then. What MicroPython starts as
     source stays as it is.
     """
-    made = _all(firmware).get(source)
+    with _MAKING:
+        made = _all(firmware).get(source)
     return made or Compact(source.read_text("utf-8"), {})
 
 
@@ -70,7 +75,7 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
     modules = {}
     for path in sorted(firmware.rglob("*.py")):
         text = path.read_text("utf-8")
-        modules[path] = Source(text, ast.parse(text), path.parent.name != TESTS)
+        modules[path] = Source(text, parse(text), path.parent.name != TESTS)
     reached = {name for module in modules.values() for name in _reached(module.tree)}
     keywords = {
         node.arg

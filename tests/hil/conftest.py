@@ -30,7 +30,6 @@ def suite_runs(request):
     """What came of the firmware's tests on every target; all at the same time."""
     runs = request.config.stash[RUNS]
     sha256 = firmware_sha256()
-    # Once, before there are threads: CPython 3.11 may stumble over two that parse at a time.
     modules = suite.modules()
 
     def run(name):

@@ -17,6 +17,7 @@ from tools.firmware_compact import compact, shown
 from tools.firmware_files import FIRMWARE, is_for
 from tools.hil.build import cache_folder
 from tools.hil.target import About
+from tools.syntax import parse
 
 __all__ = ["FIRMWARE", "compiled", "firmware_for", "firmware_sha256", "suite_sha256", "tests_for"]
 
@@ -115,7 +116,7 @@ def tests_for(about: About, modules: list[str]) -> dict[str, bytes]:
             continue
         name, content = compiled(source, f"{TESTS}/{source.name}", about)
         files[name] = content
-        for vector in vectors_of(ast.parse(source.read_text("utf-8"))):
+        for vector in vectors_of(parse(source.read_text("utf-8"))):
             files[f"{LAID_VECTORS}/{vector}.json"] = (VECTORS / f"{vector}.json").read_bytes()
     return files
 
@@ -131,9 +132,7 @@ def firmware_sha256() -> str:
 def suite_sha256() -> str:
     """Name the tests: the same over their files and the vectors that they read."""
     sources = sorted((FIRMWARE / "tests").glob("*.py"))
-    vectors = {
-        name for source in sources for name in vectors_of(ast.parse(source.read_text("utf-8")))
-    }
+    vectors = {name for source in sources for name in vectors_of(parse(source.read_text("utf-8")))}
     return _sha256_over([*sources, *(VECTORS / f"{name}.json" for name in vectors)], ROOT)
 
 

@@ -20,6 +20,7 @@ from tools.firmware_files import FIRMWARE
 from tools.hil.life import Life
 from tools.hil.payload import TESTS, firmware_for, tests_for
 from tools.hil.target import About, Capability, Target, TargetError
+from tools.syntax import parse
 
 __all__ = ["Module", "Result", "Run", "describe", "matrix", "modules", "not_run_anywhere", "run"]
 
@@ -133,7 +134,7 @@ def modules(names: Sequence[str] = ()) -> list[Module]:
 
 
 def _read(name: str, text: str) -> Module:
-    tree = ast.parse(text)
+    tree = parse(text)
     tests = tuple(
         sorted(
             node.name
