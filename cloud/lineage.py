@@ -103,43 +103,10 @@ class Lineage:
         return out.getvalue()
 
 
-def trace(
+def find(
     dataset: Dataset, name: str, device_type: str | None = None, version: int | None = None
-) -> Lineage:
-    """Find a release on the chain, and put its query again.
-
-    Args:
-        dataset: collected, so every block of it is checked.
-        name: of the release.
-        device_type: where several types have one of this name.
-        version: None: the latest.
-
-    Raises:
-        DatasetError: there is no such release, or the data set does not go as far as its query.
-    """
-    released = _find(dataset, name, device_type, version)
-    release = released.release
-    reference = release.dataset
-    if reference.count == 0:
-        empty = DatasetReference(root([]), 0, reference.first, reference.last, reference.query)
-        return Lineage(released, None, _differences(reference, empty))
-    query = _query_of(release.device_type, reference)
-    assert query.height is not None
-    if query.height >= released.height:
-        said = {"field": "query.height", "release": query.height, "chain": released.height - 1}
-        return Lineage(released, None, (said,))
-    try:
-        selection = select(dataset, query)
-    except DatasetError as error:
-        nothing = {"field": "query", "release": f"{reference.count} packs", "chain": error.problem}
-        return Lineage(released, None, (nothing,))
-    assert selection.reference is not None
-    return Lineage(released, selection, _differences(reference, selection.reference))
-
-
-def _find(
-    dataset: Dataset, name: str, device_type: str | None, version: int | None
 ) -> SealedRelease:
+    """Find a model's release on the chain; see `trace`, which says what it was trained on."""
     named = [r for r in dataset.releases() if r.release.name == name and not r.release.is_firmware]
     found = [r for r in named if device_type in (None, r.release.device_type)]
     types = sorted({r.release.device_type for r in found})
@@ -157,6 +124,40 @@ def _find(
             f"give one that is ({known or 'none'}), or collect later blocks",
         )
     return max(found, key=lambda r: r.release.version)
+
+
+def trace(
+    dataset: Dataset, name: str, device_type: str | None = None, version: int | None = None
+) -> Lineage:
+    """Find a release on the chain, and put its query again.
+
+    Args:
+        dataset: collected, so every block of it is checked.
+        name: of the release.
+        device_type: where several types have one of this name.
+        version: None: the latest.
+
+    Raises:
+        DatasetError: there is no such release, or the data set does not go as far as its query.
+    """
+    released = find(dataset, name, device_type, version)
+    release = released.release
+    reference = release.dataset
+    if reference.count == 0:
+        empty = DatasetReference(root([]), 0, reference.first, reference.last, reference.query)
+        return Lineage(released, None, _differences(reference, empty))
+    query = _query_of(release.device_type, reference)
+    assert query.height is not None
+    if query.height >= released.height:
+        said = {"field": "query.height", "release": query.height, "chain": released.height - 1}
+        return Lineage(released, None, (said,))
+    try:
+        selection = select(dataset, query)
+    except DatasetError as error:
+        nothing = {"field": "query", "release": f"{reference.count} packs", "chain": error.problem}
+        return Lineage(released, None, (nothing,))
+    assert selection.reference is not None
+    return Lineage(released, selection, _differences(reference, selection.reference))
 
 
 def _query_of(device_type: str, reference: DatasetReference) -> Query:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fog_node.api.models import OfferView, ReleaseView, RolloutView
-from fog_node.client import Client, RefusedError
+from fog_node.client import Client
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import KID_BYTES, PublicKey, SigningKey
@@ -23,39 +21,15 @@ from fog_node.protocol.transactions import (
     RolloutControl,
     parse_transaction,
 )
+from tools.at_work import ask_offer
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
+from tools.rollout_wishes import Wishes
 from tools.submit import submit
 
 MIN_ID_DIGITS = 8
 # States of boards that are listed one by one; the others are counted.
 SHOWN_STATES = ("failed", "trying", "returned")
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What was typed.
-
-    Attributes:
-        name, device_type, version: of the release; the latter two where several have that name,
-            and the latest where None.
-        percentages: of groups, in order.
-        first: key ids, separated by commas, of the groups before those.
-        success, errors, anomalies: percent.
-    """
-
-    name: str
-    device_type: str | None
-    version: int | None
-    percentages: Sequence[int]
-    first: Sequence[str]
-    success: int
-    errors: int
-    verdicts: int
-    soak_s: int
-    anomalies: int
-    silent_s: int
-    note: str
 
 
 async def propose(
@@ -70,7 +44,7 @@ async def propose(
     """
     async with nodes.client() as client:
         release = await _release(client, wishes)
-        offer = await _offer(client, release.device_type)
+        offer, _ = await ask_offer(client, release.device_type)
         bundle = await _bundle(client, founding, release)
         back = None
         if offer is not None and offer.stable is not None:
@@ -163,7 +137,7 @@ async def status(nodes: Nodes, which: str | None) -> list[dict[str, Any]]:
 
 
 async def _describe(client: Client, device_type: str) -> dict[str, Any]:
-    offer = await _offer(client, device_type)
+    offer, boards = await ask_offer(client, device_type)
     if offer is None:
         raise ToolError(f"{device_type}: a node knows of no offers any more; ask another")
     shown: dict[str, Any] = {
@@ -200,10 +174,6 @@ async def _describe(client: Client, device_type: str) -> dict[str, Any]:
     }
     if rollout.approver is None:
         return shown
-    try:
-        boards = await client.rollout_boards(bytes.fromhex(rollout.id))
-    except RefusedError:  # another one has taken its place meanwhile
-        boards = []
     shown["counts"] = dict(Counter(board.state for board in boards))
     shown["boards"] = [
         {
@@ -219,10 +189,6 @@ async def _describe(client: Client, device_type: str) -> dict[str, Any]:
         if board.state in SHOWN_STATES
     ]
     return shown
-
-
-async def _offer(client: Client, device_type: str) -> OfferView | None:
-    return next((o for o in await client.offers() if o.device_type == device_type), None)
 
 
 async def _release(client: Client, wishes: Wishes) -> ReleaseView:

@@ -21,6 +21,7 @@ from cloud.imported import SOURCE_FILE, Imported
 from cloud.label_files import read_time
 from cloud.lineage import Lineage, trace
 from cloud.selection import Query, Selection, select
+from fog_node.client import Client
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey, parse_kid
@@ -255,7 +256,7 @@ async def release(
         prepared = await publish(
             client, partial(submit, wait=False), key, founding, model, name, overruled_by
         )
-        is_staged = (await client.consortium()).parameters.get("staged_releases")
+        staged = await is_staged(client)
     released = prepared.release
     return {
         "name": released.name,
@@ -267,6 +268,11 @@ async def release(
         "dataset_root": released.dataset.root.hex(),
         **checked,
         "offered": f"by a rollout: fogline model rollout {released.name}"
-        if is_staged
+        if staged
         else "to all boards at once",
     }
+
+
+async def is_staged(client: Client) -> bool:
+    """Whether the consortium has rollouts bring releases to boards; raises ClientError."""
+    return bool((await client.consortium()).parameters.get("staged_releases"))

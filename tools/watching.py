@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ from cloud.challenge import Challenge, Contender, challenge
 from cloud.dataset import Dataset
 from cloud.drift import STATISTIC, Seen, measure, seen
 from cloud.errors import CloudError, ReleaseError, TrainingError
-from cloud.lineage import trace
+from cloud.lineage import find, trace
 from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
 from cloud.readings import Readings
-from cloud.selection import Query, select, within
-from fog_node.client import Client, ClientError
+from cloud.selection import Query, Selection, select, within
+from fog_node.client import Client, ClientError, RefusedError
 from fog_node.protocol.founding import Founding
-from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.keys import SigningKey, kid_hex
 from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest, parse_bundle
 from fog_node.protocol.predictions import Drift, Measure
 from fog_node.protocol.transactions import Release
+from tools import rollouts
+from tools.at_work import AtWork, ask_offer, at_work, has_open_rollout
 from tools.errors import ToolError
 from tools.nodes import Nodes
+from tools.rollout_wishes import Wishes
 from tools.submit import submit
-from tools.training import release, update
+from tools.training import is_staged, release, update
 
 HOUR_MS = 3_600_000
 # Of the recent readings, the latest part is kept from the new training, to judge it by.
@@ -44,6 +48,7 @@ class Rule:
         limit: population stability index above which something has moved.
         looks: so many looks in a row, before it counts.
         retrain: directory for new models; None: a new training is only proposed.
+        groups: percentages of the rollout of a new model, where the consortium stages releases.
         quick, seed: of the training.
     """
 
@@ -51,6 +56,7 @@ class Rule:
     limit: float
     looks: int
     retrain: Path | None
+    groups: Sequence[int]
     quick: bool
     seed: int
 
@@ -60,7 +66,8 @@ class Watched:
     """Who watches what.
 
     Attributes:
-        name: of the release that is watched, its latest version.
+        name: of a release: the boards that it is for are watched, whatever model they run; a new
+            model is released under it.
         device_type: where several types have one of this name; None: the name alone tells.
         data: directory of the data set.
         key: of a member with the role gateway or trainer; to release, trainer.
@@ -74,12 +81,13 @@ class Watched:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look has shown.
+    """What one look at a model has shown.
 
     Attributes:
-        release: that was looked after; `contender`, as boards run it.
+        release: that boards run; `contender`, as they run it.
         measures: of each channel, and of the verdicts.
-        recent: readings that were looked at, by key id; `query`, which.
+        recent: readings of the boards that run it, by key id.
+        query: which readings of the device type are recent.
     """
 
     release: Release
@@ -87,6 +95,11 @@ class Look:
     measures: tuple[Measure, ...]
     recent: Mapping[bytes, Readings]
     query: Query
+
+    @property
+    def model(self) -> bytes:
+        """SHA-256 of the model's file: the same however often it was released."""
+        return self.contender.manifest.payload_sha256
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -103,7 +116,7 @@ class Look:
         """As a command shows it."""
         return {
             "release": f"{self.release.name} {self.release.version}",
-            "device_type": self.release.device_type,
+            "boards": [kid_hex(kid) for kid in sorted(self.recent)],
             "rows": sum(len(rows) for rows in self.recent.values()),
             "measures": [
                 {
@@ -116,6 +129,51 @@ class Look:
             ],
             "moved": list(self.moved),
         }
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one look at the boards of a device type has shown.
+
+    Attributes:
+        models: each that boards run, and that there is enough of to say something.
+        put_off: by name and version of a release, why nothing can be said yet.
+        is_between: whether a rollout is under way: what boards run is about to change.
+    """
+
+    device_type: str
+    models: tuple[Look, ...]
+    put_off: Mapping[str, str]
+    is_between: bool
+
+    def report(self, done: Mapping[bytes, dict[str, Any]]) -> dict[str, Any]:
+        """As a command shows it; `done`: what followed, by model."""
+        return {
+            "device_type": self.device_type,
+            "models": [look.report() | done.get(look.model, {}) for look in self.models]
+            + [{"release": name, "put_off": why} for name, why in self.put_off.items()],
+        }
+
+
+@dataclass
+class Memory:
+    """What a watcher keeps from look to look, by model.
+
+    Attributes:
+        in_a_row: looks in which it has moved.
+        said: with what action its drift was sealed; once each.
+        followed: models after which another one was trained.
+    """
+
+    in_a_row: Counter[bytes] = field(default_factory=Counter)
+    said: set[tuple[bytes, str]] = field(default_factory=set)
+    followed: set[bytes] = field(default_factory=set)
+
+    def beyond(self, looks: Looks, needed: int) -> list[Look]:
+        """Those that have moved in so many looks, this one counted."""
+        moved = [look for look in looks.models if look.moved]
+        self.in_a_row = Counter({look.model: self.in_a_row[look.model] + 1 for look in moved})
+        return [look for look in moved if self.in_a_row[look.model] >= needed]
 
 
 async def watch(
@@ -135,67 +193,100 @@ async def watch(
     Returns:
         The last look, and what followed from it.
     """
-    in_a_row, said_of = 0, b""
+    memory = Memory()
     while True:
         try:
-            look = await _look(nodes, founding, watched, rule)
-        except (CloudError, ClientError) as error:
+            looks = await _look(nodes, founding, watched, rule)
+            needed = rule.looks if every_s is not None else 1
+            done = {
+                look.model: await _act(nodes, founding, watched, rule, look, memory, looks)
+                for look in memory.beyond(looks, needed)
+            }
+        except (CloudError, ClientError, ToolError) as error:
             if every_s is None:
                 raise
             tell({"put_off": str(error)})
             await asyncio.sleep(every_s)
             continue
-        result = look.report()
-        in_a_row = in_a_row + 1 if look.moved else 0
-        counts = in_a_row >= (rule.looks if every_s is not None else 1)
-        # Said once of a release; boards and engineers then have to do something.
-        if counts and said_of != look.release.bundle:
-            result |= await _act(nodes, founding, watched, rule, look)
-            said_of = look.release.bundle
+        result = looks.report(done)
         tell(result)
         if every_s is None:
             return result
         await asyncio.sleep(every_s)
 
 
-async def _look(nodes: Nodes, founding: Founding, watched: Watched, rule: Rule) -> Look:
+async def _look(nodes: Nodes, founding: Founding, watched: Watched, rule: Rule) -> Looks:
     dataset = await update(nodes, founding, watched.data)
-    lineage = await asyncio.to_thread(trace, dataset, watched.name, watched.device_type)
+    named = await asyncio.to_thread(find, dataset, watched.name, watched.device_type)
+    device_type = named.release.device_type
+    now = time.time_ns() // 1_000_000
+    query = Query(device_type, since=now - int(rule.hours * HOUR_MS), until=now)
+    async with nodes.client() as client:
+        offer, boards = await ask_offer(client, device_type)
+        running = at_work(offer, boards, _newest(dataset, device_type))
+        if not running:
+            raise TrainingError(
+                f"{watched.name}: no board of {device_type} runs a model yet",
+                f"roll it out: fogline model rollout {watched.name}",
+            )
+        recent = await asyncio.to_thread(select, dataset, query)
+        found, put_off = [], {}
+        for work in running:
+            kids = work.among(recent.readings, running)
+            if not kids:
+                continue
+            own = replace(recent, readings={kid: recent.readings[kid] for kid in kids})
+            released, learned = await asyncio.to_thread(_learned, dataset, work, device_type)
+            contender = await _contender(client, released)
+            try:
+                found.append(
+                    await asyncio.to_thread(_compare, learned, released, contender, own, rule)
+                )
+            except TrainingError as error:
+                if len(running) == 1:
+                    raise
+                put_off[f"{work.name} {work.version}"] = str(error)
+    return Looks(device_type, tuple(found), put_off, len(running) > 1 or has_open_rollout(offer))
+
+
+def _newest(dataset: Dataset, device_type: str) -> Release:
+    """The latest release for these boards; there is one."""
+    of_type = [each for each in dataset.releases() if each.release.device_type == device_type]
+    return max(of_type, key=lambda each: (each.height, each.release.version)).release
+
+
+def _learned(
+    dataset: Dataset, work: AtWork, device_type: str
+) -> tuple[Release, Mapping[bytes, Readings]]:
+    """A release, and what it was trained on; raises ToolError where it does not say so."""
+    lineage = trace(dataset, work.name, device_type, work.version)
     release = lineage.released.release
     if lineage.selection is None or lineage.differences:
         raise ToolError(
             f"release {release.name} {release.version}: was not trained on what it says; see: "
-            f"fogline model lineage {release.name}"
+            f"fogline model lineage {release.name} --version {release.version}"
         )
-    async with nodes.client() as client:
-        contender = await _contender(client, release)
-    now = time.time_ns() // 1_000_000
-    query = Query(release.device_type, since=now - int(rule.hours * HOUR_MS), until=now)
-    return await asyncio.to_thread(
-        _compare, dataset, lineage.selection.readings, release, contender, query, rule
-    )
+    return release, lineage.selection.readings
 
 
 def _compare(
-    dataset: Dataset,
     learned: Mapping[bytes, Readings],
     release: Release,
     contender: Contender,
-    query: Query,
+    recent: Selection,
     rule: Rule,
 ) -> Look:
-    recent = select(dataset, query)
     # What it has learned says nothing of what has changed.
     latest = max(int(rows.times_ms.max()) for rows in learned.values() if len(rows))
     fresh = {
         kid: part
         for kid, rows in recent.readings.items()
-        if len(part := within(rows, replace(query, since=latest + 1)))
+        if len(part := within(rows, replace(recent.query, since=latest + 1)))
     }
     if not fresh:
         raise TrainingError(
-            f"drift: in {rule.hours:g} h boards of {release.device_type} sent nothing that the "
-            "model was not trained on",
+            f"drift: in {rule.hours:g} h boards of {release.device_type} sent nothing that "
+            f"{release.name} {release.version} was not trained on",
             "look again later, or over a longer time",
         )
     before, now = (_seen(readings, contender) for readings in (learned, fresh))
@@ -219,29 +310,45 @@ async def _contender(client: Client, release: Release) -> Contender:
 
 
 async def _act(
-    nodes: Nodes, founding: Founding, watched: Watched, rule: Rule, look: Look
+    nodes: Nodes,
+    founding: Founding,
+    watched: Watched,
+    rule: Rule,
+    look: Look,
+    memory: Memory,
+    looks: Looks,
 ) -> dict[str, Any]:
+    """Seal that a model has drifted, and train another where that is wished and can be now."""
+    may_train = rule.retrain is not None and not looks.is_between
+    action = "retraining" if may_train else "retrain"
+    done: dict[str, Any] = {}
+    if (look.model, action) not in memory.said:
+        done = {"drift": await _seal(nodes, founding, watched.key, look, action), "action": action}
+        memory.said.add((look.model, action))
+    if may_train and look.model not in memory.followed:
+        done |= await _follow(nodes, founding, watched, rule, look)
+        memory.followed.add(look.model)
+    return done
+
+
+async def _seal(nodes: Nodes, founding: Founding, key: SigningKey, look: Look, action: str) -> str:
     first, last = look.span_ms
     body = Drift(
         device_type=look.release.device_type,
-        model=look.contender.manifest.payload_sha256,
+        model=look.model,
         statistic=STATISTIC,
         measures=look.measures,
         first=first,
         last=last,
-        action="retrain" if rule.retrain is None else "retraining",
+        action=action,
         note=f"moved: {', '.join(look.moved)}"[:200],
         time=time.time_ns() // 1_000_000,
     )
     async with nodes.client() as client:
-        transaction = await submit(client, watched.key, body, founding)
-    done: dict[str, Any] = {"drift": transaction.id.hex(), "action": body.action}
-    if rule.retrain is None:
-        return done
-    return done | await _retrain(nodes, founding, watched, rule, look)
+        return (await submit(client, key, body, founding)).id.hex()
 
 
-async def _retrain(
+async def _follow(
     nodes: Nodes, founding: Founding, watched: Watched, rule: Rule, look: Look
 ) -> dict[str, Any]:
     """Train on the earlier part of the recent readings; release what wins on the later part."""
@@ -253,9 +360,24 @@ async def _retrain(
         return done
     try:
         released = await release(nodes, founding, watched.key, out, watched.name, None)
-    except ReleaseError as error:
+    except (ReleaseError, RefusedError) as error:
         return done | {"refused": str(error)}
-    return done | {"released": released["version"], "offered": released["offered"]}
+    done |= {"released": released["version"], "offered": released["offered"]}
+    async with nodes.client() as client:
+        if not await is_staged(client):
+            return done
+    wishes = Wishes(
+        watched.name,
+        look.release.device_type,
+        released["version"],
+        rule.groups,
+        note=f"{look.release.name} {look.release.version} drifted: {', '.join(look.moved)}"[:200],
+    )
+    try:
+        rollout = await rollouts.propose(nodes, founding, watched.key, wishes)
+    except (ToolError, RefusedError) as error:
+        return done | {"refused": str(error)}
+    return done | {"rollout": rollout["rollout"], "status": rollout["status"]}
 
 
 def _silent(what: str, done: int, of: int) -> None:

@@ -26,11 +26,13 @@ PARAMETERS = Parameters(
 )  # fmt: skip
 
 
-def found(directory: Path, names: tuple[str, ...]) -> Consortium:
+def found(
+    directory: Path, names: tuple[str, ...], parameters: Parameters = PARAMETERS
+) -> Consortium:
     """Validators `names`, an operator and a trainer."""
     members = {name: frozenset({"validator", "gateway"}) for name in names}
     members |= {"operator": frozenset({"operator"}), "trainer": frozenset({"trainer"})}
-    return create(directory, "test", members, parameters=PARAMETERS)
+    return create(directory, "test", members, parameters=parameters)
 
 
 class Process:

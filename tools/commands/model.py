@@ -22,6 +22,7 @@ from tools.commands.common import (
 )
 from tools.errors import ToolError
 from tools.nodes import Nodes
+from tools.rollout_wishes import Wishes
 
 app = new_app("Release models to boards, and see what they were trained on.")
 
@@ -118,6 +119,10 @@ TrainerOrOperatorKey = Annotated[
 Which = Annotated[
     str, typer.Argument(metavar="TYPE|ID", help="Device type, or how the rollout's id begins.")
 ]
+Groups = Annotated[
+    str, typer.Option(metavar="P,P,...", help="Percent of all boards, group by group.")
+]
+GROUPS = ",".join(map(str, Wishes.percentages))
 Reason = Annotated[str, typer.Option(help="Why; goes on the chain.")]
 
 
@@ -130,9 +135,7 @@ def model_rollout(
     device_type: Annotated[
         str | None, typer.Option(help="Whose boards, where several types have that name.")
     ] = None,
-    groups: Annotated[
-        str, typer.Option(metavar="P,P,...", help="Percent of all boards, group by group.")
-    ] = "5,25,100",
+    groups: Groups = GROUPS,
     first: Annotated[
         list[str] | None,
         typer.Option(metavar="KID,...", help="A group of these boards before those; repeatable."),
@@ -140,23 +143,25 @@ def model_rollout(
     success: Annotated[
         int,
         typer.Option(min=1, max=100, help="Percent of a group that must do well for the next."),
-    ] = 80,
+    ] = Wishes.success,
     error_threshold: Annotated[
         int,
         typer.Option(min=1, max=100, help="Percent of a group whose failure stops the rollout."),
-    ] = 20,
+    ] = Wishes.errors,
     verdicts: Annotated[
         int, typer.Option(min=1, help="Sealed verdicts after which a board has done well.")
-    ] = 16,
-    soak_s: Annotated[int, typer.Option(min=0, help="And so many seconds since the first.")] = 0,
+    ] = Wishes.verdicts,
+    soak_s: Annotated[
+        int, typer.Option(min=0, help="And so many seconds since the first.")
+    ] = Wishes.soak_s,
     anomalies: Annotated[
         int,
         typer.Option(min=0, max=100, help="A board with more percent of them has failed."),
-    ] = 50,
+    ] = Wishes.anomalies,
     silent_s: Annotated[
         int,
         typer.Option(min=1, help="Seconds of silence, after it was heard, that count as failure."),
-    ] = 7200,
+    ] = Wishes.silent_s,
     note: Annotated[str, typer.Option(help="Why; goes on the chain.")] = "",
     api: Api = None,
     member: MemberDirectory = None,
@@ -172,7 +177,7 @@ def model_rollout(
     """
     from tools import rollouts
 
-    wishes = rollouts.Wishes(
+    wishes = Wishes(
         name,
         device_type,
         version,
@@ -340,16 +345,20 @@ def model_watch(
             metavar="DIR", help="Train anew, here, when it has moved. [only say that one should]"
         ),
     ] = None,
+    groups: Groups = GROUPS,
     quick: Annotated[bool, typer.Option(help="Train for fewer epochs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     api: Api = None,
     member: MemberDirectory = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Watch whether what a model sees and says drifts from what it was trained on, until Ctrl-C.
+    """Watch whether what boards' models see and say drifts from what they were trained on.
 
-    Drift is sealed as a transaction. With --retrain a model is trained on the recent readings, and
-    released if it beats the running one on sealed readings that neither has learned from.
+    It goes on until Ctrl-C. Watched is what the boards run that NAME is for: while a rollout is
+    under way both models, each by the boards that have it. Drift is sealed as a transaction. With
+    --retrain a model is trained on the recent readings, and released if it beats the running one on
+    sealed readings that neither has learned from; where the consortium stages releases its rollout
+    is proposed by --groups. While another rollout is open, that waits.
 
     Example: fogline model watch anomaly --founding founding.cbor --key plant/signing.key
     --data dataset --retrain models
@@ -361,7 +370,7 @@ def model_watch(
             Nodes.of(api, member),
             consortiums.load_founding(founding),
             watching.Watched(name, device_type, data, consortiums.load_key(key)),
-            watching.Rule(hours, limit, looks, retrain, quick, seed),
+            watching.Rule(hours, limit, looks, retrain, numbers("--groups", groups), quick, seed),
             None if once else every,
             lambda look: report(look, json_file),
         )

@@ -14,13 +14,15 @@ from fog_node.protocol.manifest import parse_bundle
 from fog_node.protocol.rollouts import Group, Named
 from fog_node.protocol.transactions import Rollout
 from tools import rollouts
+from tools.at_work import ask_offer, at_work
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
+from tools.rollout_wishes import Wishes
 
 APIS = Nodes(("http://localhost",))
 OLD, NEW = b"the old model", b"the new model"
 BOARDS = [SigningKey.from_secret(1000 + i) for i in range(4)]
-WISHES = rollouts.Wishes(
+WISHES = Wishes(
     name="anomaly",
     device_type=None,
     version=None,
@@ -203,6 +205,36 @@ async def test_a_rollout_that_is_not_what_it_says_is_not_approved(staged):
         await approve(chain)
 
 
+async def running(chain):
+    """Release by release, the boards that run it, as the chain has it."""
+    async with APIS.client() as client:
+        offer, boards = await ask_offer(client, DEVICE_TYPE)
+        newest = chain.ledger.state.releases[DEVICE_TYPE, "anomaly"].release
+    works = at_work(offer, boards, newest)
+    kids = [board.kid for board in BOARDS]
+    return {f"{work.name} {work.version}": work.among(kids, works) for work in works}
+
+
+async def test_what_boards_run_follows_the_rollout(staged):
+    chain, kids = staged, [board.kid for board in BOARDS]
+    one, two, *_ = kids
+    await release(chain, 2, NEW)
+    await propose(chain, first=(f"{one.hex()},{two.hex()}",), percentages=(100,), errors=100)
+    assert await running(chain) == {"anomaly 1": kids}
+    await approve(chain)
+    # Offered is not taken.
+    assert await running(chain) == {"anomaly 1": kids}
+    chain.seal(chain.judged_pack(BOARDS[0], NEW, verdicts=1))
+    assert await running(chain) == {"anomaly 2": [one], "anomaly 1": kids[1:]}
+    # It gives it up, and is not counted with those that have it.
+    chain.seal(chain.judged_pack(BOARDS[0], OLD), chain.judged_pack(BOARDS[1], NEW, verdicts=1))
+    assert await running(chain) == {"anomaly 2": [two], "anomaly 1": [one, *kids[2:]]}
+    await control(chain, "rollback")
+    assert await running(chain) == {"anomaly 2": [two], "anomaly-back 3": [one, *kids[2:]]}
+    chain.seal(chain.judged_pack(BOARDS[1], OLD))
+    assert await running(chain) == {"anomaly-back 3": kids}
+
+
 async def test_which_rollout(staged):
     for which in ("fan", "0000000000", "12"):
         with pytest.raises(UsageError, match="0 rollouts fit"):
@@ -212,6 +244,7 @@ async def test_which_rollout(staged):
 async def test_where_releases_are_for_all_at_once(chain, node):
     assert await rollouts.status(APIS, None) == []
     await release(chain, 1, OLD)
+    assert await running(chain) == {"anomaly 1": [board.kid for board in BOARDS]}
     with pytest.raises(RefusedError, match="staged_releases"):
         await propose(chain)
 
