@@ -185,7 +185,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
             ("float", trained.network.float_data),
         ):
             title = _title(name, kind)
-            said[title] = trained.run(data_, pieces, judged).probability
+            said[title] = _judge(trained.network.variant, data_, pieces, judged).probability
             thresholds[title] = trained.threshold
     for name, method in methods.items():
         said[name] = method(images[judged])
@@ -287,17 +287,12 @@ class _Trained:
     threshold: float
     validation: dict[str, float]
 
-    def run(self, data: bytes, pieces: _Pieces, chosen: Flags) -> Judged:
-        """What it says of images, as its target would."""
-        variant = self.network.variant
-        images = pieces.of(variant)[chosen]
-        return judge(data, images, SHARPNESS, reference=variant.on_board)
-
     def model(self) -> QualityModel:
         variant = self.network.variant
         return QualityModel(
-            self.network.int8.data, variant.side, SHARPNESS, self.threshold, variant.on_board
-        )
+            self.network.int8.data, variant.side, SHARPNESS, variant.views, self.threshold,
+            variant.on_board,
+        )  # fmt: skip
 
     def card(self) -> dict[str, Any]:
         """What must be known to run it, and what it takes."""
@@ -306,6 +301,7 @@ class _Trained:
             "file": _file(variant.name),
             "side": variant.side,
             "sharpness": SHARPNESS,
+            "views": variant.views,
             "threshold": self.threshold,
             "reference_kernels": variant.on_board,
             "input_scale": int8.input_scale, "input_zero": int8.input_zero,
@@ -386,14 +382,18 @@ def _fit(pieces: _Pieces, groups: Groups, learned: Flags, where: Path, job: Job)
     return _Fitted(networks, learned, validated)
 
 
+def _judge(variant: Variant, data: bytes, pieces: _Pieces, chosen: Flags) -> Judged:
+    """What a network says of images, as its target would."""
+    images = pieces.of(variant)[chosen]
+    return judge(data, images, SHARPNESS, views=variant.views, reference=variant.on_board)
+
+
 def _validate(
     network: Network, pieces: _Pieces, validated: Flags
 ) -> tuple[float, dict[str, float]]:
     """Find the threshold, and say how good the network is there."""
-    variant, true = network.variant, pieces.defective[validated]
-    said = judge(
-        network.int8.data, pieces.of(variant)[validated], SHARPNESS, reference=variant.on_board
-    )
+    true = pieces.defective[validated]
+    said = _judge(network.variant, network.int8.data, pieces, validated)
     # In the middle between two images by log odds, not by probability, where most are 0 or 1.
     best = 1 / (1 + np.exp(-best_threshold(log_odds(said.probability), true)))
     threshold = float(np.clip(best, *THRESHOLDS))

@@ -1,8 +1,9 @@
 """A trained judge of pieces as it runs: LiteRT and a few sums, no TensorFlow.
 
-The network gives evidence for a defect at each position of a grid over the image. The verdict is
-made of the mean of its exponentials, so that one small spot of strong evidence is enough; the grid
-is the heat map, and shows just what the verdict was made of. Format: README.md beside this file.
+The network gives evidence for a defect at each position of a grid over the image, once for each
+way that it is shown the image, mirrored and turned. The verdict is made of the mean of its
+exponentials, so that one small spot of strong evidence is enough; the grid is the heat map, and
+shows just what the verdict was made of. Format: README.md beside this file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from cloud.model_files import check_size, read_card
 TASK = "quality"
 # Threads of LiteRT; what it says does not depend on them.
 THREADS = 2
+# Ways to lay a square down: as it is, mirrored, upside down, ..., the last four about its diagonal.
+MAX_VIEWS = 8
 _PIXEL_MAX = 255.0
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +35,8 @@ class Judged:
 
     Attributes:
         probability: of a defect, float64 [n].
-        grids: evidence at each position, as log odds, float64 [n, rows, columns].
+        grids: evidence at each position, as log odds, float64 [n, rows, columns]; of several views
+            what they come to.
     """
 
     probability: Floats
@@ -73,13 +77,28 @@ def heat(grids: Floats, sharpness: float, threshold: float) -> Floats:
     return found
 
 
-def judge(data: bytes, images: Grey, sharpness: float, *, reference: bool = False) -> Judged:
+def seen_from(images: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
+    """Images, or grids, laid down in another way, [n, side, side]; view 0 is as they are."""
+    if view & 4:
+        images = images.transpose(0, 2, 1)
+    return images[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+
+
+def _laid_back(grids: Floats, view: int) -> Floats:
+    grids = grids[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+    return grids.transpose(0, 2, 1) if view & 4 else grids
+
+
+def judge(
+    data: bytes, images: Grey, sharpness: float, *, views: int = 1, reference: bool = False
+) -> Judged:
     """Run a network over images.
 
     Args:
         data: a `.tflite`, in floats or int8.
         images: uint8 [n, side, side].
-        sharpness: of `combined`.
+        sharpness: of `combined`, also of several views.
+        views: how many ways it is shown each image in, 1 to MAX_VIEWS.
         reference: by LiteRT's reference kernels, whose bytes boards give; they are slow.
 
     Raises:
@@ -105,15 +124,17 @@ def judge(data: bytes, images: Grey, sharpness: float, *, reference: bool = Fals
             "use model and card of one training",
         )
     whole = given["dtype"] == np.int8
-    found = np.zeros((len(images), shape[1], shape[2]))
-    for at, image in enumerate(images):
-        network.set_tensor(given["index"], _as_input(image, whole))
-        network.invoke()
-        found[at] = network.get_tensor(made["index"])[0, :, :, 0]
-    if whole:
-        scale, zero = made["quantization"]
-        found = (found - zero) * scale
-    return Judged(1 / (1 + np.exp(-combined(found, sharpness))), found)
+    scale, zero = made["quantization"] if whole else (1.0, 0)
+    sums = np.full((len(images), shape[1], shape[2]), -np.inf)
+    said = np.empty_like(sums)
+    for view in range(views):
+        for at, image in enumerate(seen_from(images, view)):
+            network.set_tensor(given["index"], _as_input(image, whole))
+            network.invoke()
+            said[at] = network.get_tensor(made["index"])[0, :, :, 0]
+        sums = np.logaddexp(sums, _laid_back((said - zero) * scale, view) * sharpness)
+    grids = (sums - np.log(views)) / sharpness
+    return Judged(1 / (1 + np.exp(-combined(grids, sharpness))), grids)
 
 
 def _as_input(image: Grey, whole: bool) -> npt.NDArray[Any]:
@@ -131,6 +152,7 @@ class QualityModel:
         data: the `.tflite`.
         side: pixels of its input, which is square.
         sharpness: of `combined`.
+        views: how many ways it is shown each image in.
         threshold: probability from which a piece is defective.
         reference: whether LiteRT's reference kernels run it, for they give a board's bytes.
     """
@@ -138,6 +160,7 @@ class QualityModel:
     data: bytes = field(repr=False)
     side: int
     sharpness: float
+    views: int
     threshold: float
     reference: bool
 
@@ -156,18 +179,20 @@ class QualityModel:
                 _read(directory / Path(about["file"]).name),
                 int(about["side"]),
                 float(about["sharpness"]),
+                int(about["views"]),
                 float(about["threshold"]),
                 bool(about["reference_kernels"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{directory}: card is damaged ({error!r})", "train again") from error
-        if not (1 <= model.side <= 4096 and model.sharpness > 0 and 0 <= model.threshold <= 1):
+        sizes = 1 <= model.side <= 4096 and 1 <= model.views <= MAX_VIEWS
+        if not (sizes and model.sharpness > 0 and 0 <= model.threshold <= 1):
             raise ModelError(f"{directory}: card is damaged", "train again")
         return model
 
     def judge(self, images: Grey) -> Judged:
         """What it says of images, uint8 [n, side, side]; raises ModelError."""
-        return judge(self.data, images, self.sharpness, reference=self.reference)
+        return judge(self.data, images, self.sharpness, views=self.views, reference=self.reference)
 
 
 def _read(path: Path) -> bytes:

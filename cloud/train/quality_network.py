@@ -26,6 +26,8 @@ from cloud.export import (
 )
 from cloud.images import Grey
 
+from .quality_model import MAX_VIEWS
+
 BATCH = 32
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-3
@@ -61,6 +63,7 @@ class Variant:
         side: pixels of its input, which is square.
         widths: channels of each stage; a stage halves the grid.
         blocks: residual blocks of each stage.
+        views: how many ways it is shown an image in (`quality_model.seen_from`) to judge it.
         epochs, quick_epochs: how long it is trained.
     """
 
@@ -69,6 +72,7 @@ class Variant:
     side: int
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
+    views: int
     epochs: int
     quick_epochs: int
 
@@ -78,8 +82,8 @@ class Variant:
         return self.target is not FOG_NODE
 
 
-FOG = Variant("fog", FOG_NODE, 128, (16, 24, 48), (0, 1, 1), 50, 5)
-BOARD = Variant("board", ESP32_S3, 96, (8, 16, 24), (0, 0, 1), 50, 5)
+FOG = Variant("fog", FOG_NODE, 128, (16, 24, 48), (0, 1, 1), MAX_VIEWS, 50, 5)
+BOARD = Variant("board", ESP32_S3, 96, (8, 16, 24), (0, 0, 1), 1, 50, 5)
 
 
 @dataclass(frozen=True)

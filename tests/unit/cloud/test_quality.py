@@ -459,6 +459,35 @@ def test_the_same_seed_gives_the_same_network():
     assert files[0] == files[1] != files[2]
 
 
+def test_an_image_is_seen_in_eight_ways():
+    image = np.arange(9, dtype=np.uint8).reshape(1, 3, 3)
+    seen = [quality_model.seen_from(image, view) for view in range(quality_model.MAX_VIEWS)]
+    assert seen[0].tolist() == image.tolist()
+    assert seen[1].tolist() == [[[2, 1, 0], [5, 4, 3], [8, 7, 6]]]
+    assert seen[2].tolist() == [[[6, 7, 8], [3, 4, 5], [0, 1, 2]]]
+    assert seen[4].tolist() == [[[0, 3, 6], [1, 4, 7], [2, 5, 8]]]
+    assert len({each.tobytes() for each in seen}) == quality_model.MAX_VIEWS
+    for view, each in enumerate(seen):
+        assert quality_model._laid_back(each, view).tolist() == image.tolist()
+
+
+def test_a_verdict_does_not_hang_on_how_the_piece_lies(trained):
+    model = quality_model.QualityModel.load(trained, "fog")
+    images = np.stack([piece(np.random.default_rng(n), defective=n % 2 == 0) for n in range(6)])
+    images = np.stack([np.asarray(Image.fromarray(i).resize((model.side,) * 2)) for i in images])
+    said = model.judge(images)
+    for view in range(1, quality_model.MAX_VIEWS):
+        turned = model.judge(np.ascontiguousarray(quality_model.seen_from(images, view)))
+        assert np.allclose(turned.probability, said.probability, rtol=1e-9)
+        assert np.allclose(turned.grids, quality_model.seen_from(said.grids, view), rtol=1e-9)
+    # One view alone would say otherwise, so the test can fail.
+    once = [
+        quality_model.judge(model.data, quality_model.seen_from(images, view), 1.0).probability
+        for view in (0, 1)
+    ]
+    assert not np.allclose(*once, rtol=1e-9)
+
+
 def test_evidence_is_combined_as_it_was_learned():
     random = np.random.default_rng(0)
     grids = random.normal(0, 4, (5, 3, 4))
