@@ -6,7 +6,7 @@ import sys
 import drivers
 import launcher
 
-from . import VERSION, console
+from . import VERSION, console, p256
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
 from .flash import Flash
@@ -71,24 +71,25 @@ def _settings():
         forget("config", "checks")
 
 
-def _key():
+def _key(flash):
     """Return the board's key, and let go of what has tested and read it."""
     from . import keystore
 
     try:
+        p256.prepare(flash)
         return keystore.load_or_create()
     finally:
         forget("keystore", "selftest")
 
 
 async def _run(settings, wire):
-    key = _key()
+    flash = Flash("")
+    key = _key(flash)
     outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
     forget("outbox_reader")
     driver = drivers.create(settings.driver, console.say)
     forget("checks")
     _say_boot(key, outbox, driver)
-    flash = Flash("")
     clock = Clock(flash, key.new)
     journal = Journal(outbox, flash)
     keeper = Keeper(key, settings.chain_id, journal)

@@ -57,8 +57,12 @@ class Flash:
                 raise
 
     def save(self, name, data):
-        """Replace the file's content by `data`; after a power cut `load` has the old or the new."""
-        self._write(name + _NEW, "wb", data + crc32(data).to_bytes(_CRC_BYTES, "big"))
+        """Replace what `load` returns by `data`; after a power cut it has the old or the new."""
+        self.replace_whole(name, data + crc32(data).to_bytes(_CRC_BYTES, "big"))
+
+    def replace_whole(self, name, data):
+        """Replace the file's whole content by `data`, in one step where the file system can."""
+        self._write(name + _NEW, "wb", data)
         try:
             self._rename(name + _NEW, name)
         except OSError as error:

@@ -6,14 +6,15 @@ neutral element is ZZ = 0. Formulas: Explicit-Formulas Database, "xyzz", with a 
 
 Every scalar is made odd (k or n - k) and written with 256 digits +1 and -1, so that each
 multiplication is one fixed sequence of doublings and additions, whatever the scalar. The
-base point has a signed comb of 8 teeth in 2 blocks, 16 KiB of affine points: a signature is
+base point has a signed comb of 8 teeth in 2 blocks, 16 KiB of affine points, which a board reads
+from a file in its flash, point by point (`prepare`): a signature is
 31 additions, 15 doublings and 2 inversions, 463 multiplications and 414 reductions before the
 inversions, or about 9.5 million Thumb-2 instructions. An arbitrary point has windows of 4 bits.
 A signature leaves some 70 KB of small garbage behind. It is collected once, afterwards, where the
 heap has that much free; else on the way, which costs up to several times as much.
 
 What a side channel could see. Nothing here is constant-time: big integers take time and
-memory by their size, the table is read at places that depend on the scalar, and the
+memory by their size, the comb is read at places that depend on the scalar, and the
 allocator and garbage collector are shared. Against timing and simple power analysis stand
 the fixed sequence, fresh random projective coordinates for each multiplication by a secret,
 and a random factor on the nonce and the key wherever one is inverted or multiplied by
@@ -23,7 +24,6 @@ radiation, or runs code on it, must be expected to get the key.
 """
 
 import gc
-import hashlib
 
 from .errors import CryptoError
 from .hmac256 import hmac_sha256
@@ -50,30 +50,30 @@ _SPACING = 16  # bits; tooth j of block b weighs 2 ** (32 * j + 16 * b)
 _BLOCK_POINTS = 1 << (_TEETH - 1)  # the last tooth's sign is the entry's own
 _BLOCK_BYTES = _BLOCK_POINTS * 64
 
-_comb = None  # memoryview of all blocks, x || y for each point
+_comb = None  # open file of all blocks, x || y for each point
+_entry = memoryview(bytearray(64))  # of the comb, as it was read last
+_entry_x, _entry_y = _entry[:32], _entry[32:]
 
 
-def prepare():
-    """Build the comb of the base point (16 KiB, kept) unless it stands already.
+def prepare(flash=None):
+    """Open the comb of the base point (16 KiB), unless that was done; build it if need be.
 
-    Costs about 12 signatures; `sign` does it when first called. A board calls it early,
-    while the heap still has 16 KiB in one piece. Raises CryptoError `p256.memory`.
+    Building costs about 12 signatures and 16 KiB in one piece; `sign` does it when first called.
+
+    Args:
+        flash: the Flash that keeps it in a file, from start to start; None: it is kept in memory.
+
+    Raises CryptoError `p256.memory`, `p256.table` where the flash does not take it.
     """
     global _comb
-    if _comb is not None:
-        return
-    try:
-        table = memoryview(bytearray(_BLOCKS * _BLOCK_BYTES))
-        _now_and_then("fill_comb", table)
-    except MemoryError:
-        raise CryptoError("p256.memory", "the table needs 16 KiB in one piece") from None
-    _comb = table
+    if _comb is None:
+        _comb = _now_and_then("open_comb", flash)
 
 
 def table_digest():
     """Return SHA-256 of the comb (built if need be): the self-test knows the answer."""
     prepare()
-    return hashlib.sha256(_comb).digest()
+    return _now_and_then("digest_of", _comb)
 
 
 def sign(secret, digest):
@@ -157,6 +157,8 @@ def _sign(secret, digest):
     gc.threshold(-1)  # no collection on the way, unless memory runs out
     try:
         return _sign_number(secret, d, int.from_bytes(digest, "big"))
+    except OSError:
+        raise CryptoError("p256.table", "its file cannot be read") from None
     finally:
         gc.threshold(threshold)
 
@@ -246,12 +248,6 @@ def _checked(point):
     return point
 
 
-def _load(table, index, negative):
-    at = index << 6
-    y = int.from_bytes(table[at + 32 : at + 64], "big")
-    return int.from_bytes(table[at : at + 32], "big"), (y, _P - y)[negative]
-
-
 def _signs(k):
     """Return k, or n - k if k is even, as 256 signs (bit i set: +2^i, else -2^i), and if n - k.
 
@@ -264,18 +260,24 @@ def _signs(k):
 
 
 def _comb_entry(block, signs, bit, flip):
-    """The point that column `bit` of 8 teeth asks for, negated where `flip` is 1."""
+    """The point that column `bit` of 8 teeth asks for, negated where `flip` is 1.
+
+    block: where the teeth's block begins in the comb, in bytes.
+    """
     a, b, c, d, e, f, g, h = signs
     index = a >> bit & 1 | (b >> bit & 1) << 1 | (c >> bit & 1) << 2 | (d >> bit & 1) << 3
     index |= (e >> bit & 1) << 4 | (f >> bit & 1) << 5 | (g >> bit & 1) << 6
     # Where the last tooth is negative, so is the entry, and all other signs with it.
     negative = 1 - (h >> bit & 1)
-    return _load(block, (index ^ -negative) & 127, negative ^ flip)
+    _comb.seek(block + ((index ^ -negative) & 127) * 64)
+    _comb.readinto(_entry)
+    y = int.from_bytes(_entry_y, "big")
+    return int.from_bytes(_entry_x, "big"), (y, _P - y)[negative ^ flip]
 
 
 def _multiply_base(k, blind):
     """Return k * G for 0 < k < n."""
-    low, high = _comb[:_BLOCK_BYTES], _comb[_BLOCK_BYTES:]
+    low, high = 0, _BLOCK_BYTES
     signs, flip = _signs(k)
     even, odd = signs[0::2], signs[1::2]
     x, y = _comb_entry(low, even, _SPACING - 1, flip)

@@ -3,6 +3,9 @@
 Loaded by `p256.py` for each use, and let go of: nothing of it is needed to sample and sign.
 """
 
+import hashlib
+from io import BytesIO
+
 from . import p256
 from .errors import CryptoError
 from .hmac256 import hmac_sha256
@@ -24,7 +27,6 @@ from .p256 import (
     _comb_entry,
     _double,
     _inverse,
-    _load,
     _multiply_base,
     _pair,
     _randomised,
@@ -32,16 +34,68 @@ from .p256 import (
     _signs,
 )
 
+COMB_FILE = "p256.comb"
+
 _WINDOW_POINTS = 8  # P, 3P, ... 15P
+_DIGEST = "42e44c043b60b19753fe92d78d7fe1985d930d2cf27bf607992a79747cfd3b17"
+_CHUNK_BYTES = 512
 
 
-def fill_comb(table):
-    """Write the comb of the base point: all blocks, x || y for each point."""
+def open_comb(flash):
+    """Return the comb as an open file: that of an earlier start where it is whole, else a new one.
+
+    As `p256.prepare`.
+    """
+    if flash is None:
+        return BytesIO(_comb())
+    try:
+        kept = _kept_comb(flash)
+        if kept is None:
+            flash.replace_whole(COMB_FILE, _comb())
+            kept = _kept_comb(flash)
+    except OSError as error:
+        raise CryptoError("p256.table", "OSError %d" % error.args[0]) from None
+    if kept is None:
+        raise CryptoError("p256.table", "is not what was written")
+    return kept
+
+
+def _kept_comb(flash):
+    """Open the comb in flash; None unless there is one, and whole."""
+    if not flash.size(COMB_FILE):
+        return None
+    file = flash.open(COMB_FILE)
+    if digest_of(file) == bytes.fromhex(_DIGEST):
+        return file
+    file.close()
+    return None
+
+
+def digest_of(comb):
+    """Return SHA-256 of an open comb."""
+    found = hashlib.sha256()
+    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    comb.seek(0)
+    while True:
+        count = comb.readinto(chunk)
+        if not count:
+            return found.digest()
+        found.update(chunk[:count])
+
+
+def _comb():
+    """Return the comb of the base point: all blocks, x || y for each point."""
+    try:
+        data = bytearray(_BLOCKS * _BLOCK_BYTES)
+    except MemoryError:
+        raise CryptoError("p256.memory", "the table needs 16 KiB in one piece") from None
+    table = memoryview(data)
     teeth = [_G]
     while len(teeth) < _BLOCKS * _TEETH:
         teeth.append(_affine(_doubled(teeth[-1], _SPACING)))
     for block in range(_BLOCKS):
         _build_block(table[block * _BLOCK_BYTES :], teeth[block::_BLOCKS])
+    return data
 
 
 def verify(public, digest, signature):
@@ -85,6 +139,12 @@ def _point(public):
     if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
         raise CryptoError("p256.point", "not on the curve")
     return x, y
+
+
+def _load(table, index, negative):
+    at = index << 6
+    y = int.from_bytes(table[at + 32 : at + 64], "big")
+    return int.from_bytes(table[at : at + 32], "big"), (y, _P - y)[negative]
 
 
 def _affine(point):
@@ -170,7 +230,7 @@ def _multiply(k, q, blind):
 
 def _multiply_add(k, j, q):
     """Return k * G + j * q for k, j below n, with common doublings; for public scalars."""
-    low, high = p256._comb[:_BLOCK_BYTES], p256._comb[_BLOCK_BYTES:]  # noqa: SLF001 - ours
+    low, high = 0, _BLOCK_BYTES
     comb_signs, comb_flip = _signs(k)
     even, odd = comb_signs[0::2], comb_signs[1::2]
     table = _odd_multiples(q)

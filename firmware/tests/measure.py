@@ -40,14 +40,14 @@ def _fill(leave):
 
 
 def signing(rounds, tight_bytes):
-    """Count table, signatures, public key and agreement.
+    """Count table, signatures, public key and agreement, with the table in flash.
 
     Args:
         rounds: signatures, each of another digest.
         tight_bytes: one more is made with only so much of the heap free.
     """
     heap = _free()
-    from fogline import p256, p256_points
+    from fogline import flash, p256, p256_points
     from fogline.modules import forget
 
     # Its names stay, and are no part of the table that it makes.
@@ -55,7 +55,7 @@ def signing(rounds, tight_bytes):
     forget("p256_points")
     code = heap - _free()
     before = _free()
-    prepare = hil_counter.measure(p256.prepare)
+    prepare = hil_counter.measure(p256.prepare, flash.Flash(""))
     table = before - _free()
     gc.threshold(GC_THRESHOLD_BYTES)
     counts = []

@@ -32,6 +32,7 @@ MODULES = (
     "board",
     "cbor",
     "clock",
+    "comb",
     "cose",
     "gaps",
     "keystore",

@@ -65,7 +65,7 @@ def test_signing_and_inference_stay_within_their_instructions(name, tmp_path):
     assert json.loads(path.read_text("utf-8")) == result
     counted = result["targets"][name]
     assert counted["signing"]["ratio"] <= 1
-    assert counted["signing"]["table_bytes"] <= 16 * 1024 + 64
+    assert counted["signing"]["table_bytes"] <= 2048  # the table itself is in flash
     assert list(counted["inference"]) == KERNELS[name]
     for kernel, inference in counted["inference"].items():
         assert inference["equal_to_litert"], kernel

@@ -221,7 +221,8 @@ def _show_signing(counted: Mapping[str, Any]) -> None:
         title = key.replace("_", " ")
         print(f"  {title:10} {counted[key + '_instructions'] / 1e6:8.2f} M")
     print(
-        f"  {'memory':10} {counted['table_bytes']} bytes of table, {counted['code_bytes']} of code,"
+        f"  {'memory':10} {counted['table_bytes']} bytes for the table's file,"
+        f" {counted['code_bytes']} of code,"
         f" {counted['garbage_bytes']} to be collected after a signature"
     )
 

@@ -23,7 +23,7 @@ MAX_FILE_BYTES = 1024 * 1024
 # As many as a board takes; config.py says the same.
 MAX_GATEWAYS = 8
 MAX_RELEASE_KEYS = 3
-_TAKEN = ("board.json", "boot.py", "main.py", "key.bin", "seed.bin")
+_TAKEN = ("board.json", "boot.py", "main.py", "key.bin", "seed.bin", "p256.comb")
 
 
 @dataclass(frozen=True)
