@@ -137,10 +137,11 @@ def evaluate(
             continue
         true, known = _labels_of(judged, of_board)
         stride = manifest.stride
-        int8.add(_rows(len(judged), windows.last, said, stride)[known], true[known])
-        scaled, cut = anomaly.cut_scaled(judged, model.noise, Cutting.of_manifest(manifest))
+        int8.add(rows_judged(len(judged), windows.last, said, stride)[known], true[known])
+        cutting = Cutting.of_manifest(manifest)
+        scaled, cut = anomaly.cut_scaled(judged, model.least, model.wander, cutting)
         hits = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
-        floats.add(_rows(len(judged), cut.last, hits, stride)[known], true[known])
+        floats.add(rows_judged(len(judged), cut.last, hits, stride)[known], true[known])
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             path = out / f"timeline-{kid_hex(kid)}.png"
@@ -171,7 +172,8 @@ class _Model:
     payload: bytes
     float_payload: bytes
     float_threshold: float
-    noise: npt.NDArray[np.float32]
+    least: npt.NDArray[np.float32]
+    wander: npt.NDArray[np.float32]
 
     @classmethod
     def load(cls, directory: Path) -> _Model:
@@ -189,7 +191,8 @@ class _Model:
                     directory / anomaly.FLOAT_MODEL_FILE, MAX_FLOAT_MODEL_BYTES
                 ),
                 float_threshold=float(report["float_threshold"]),
-                noise=np.array(report["float_noise"], np.float32),
+                least=np.array(report["float_least"], np.float32),
+                wander=np.array(report["float_wander"], np.float32),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ReleaseError(
@@ -249,7 +252,7 @@ def _labels_of(
     return true, known
 
 
-def _rows(
+def rows_judged(
     count: int, last: npt.NDArray[np.int64], said: npt.NDArray[np.bool_], stride: int
 ) -> npt.NDArray[np.bool_]:
     """What is said of each row: the verdict of the window that ends with it, or next."""

@@ -31,26 +31,44 @@ class Cutting:
 
 @dataclass(frozen=True)
 class FloatWindows:
-    """Windows less their segment's calibration mean, in the channels' own units.
+    """Windows less their segment's calibration mean, in the channels' own units or in deviations.
 
     Attributes:
         values: float32 [count, window, channels].
         last: index of each window's last row among the rows given.
-        segment: number of the segment that each window is of, from 0, rising.
+        segment: number of the segment that each window is of, or of the rehearsal; from 0, rising.
+        source: number of the run of rows without a gap that each window is of; from 0, rising.
     """
 
     values: npt.NDArray[np.float32]
     last: npt.NDArray[np.int64]
     segment: npt.NDArray[np.int64]
+    source: npt.NDArray[np.int64]
 
 
-def cut(readings: Readings, cutting: Cutting) -> FloatWindows:
-    """Cut windows as `preprocess.quantize` does, without quantizing."""
+def cut(
+    readings: Readings, cutting: Cutting, least: npt.NDArray[np.float32] | None = None
+) -> FloatWindows:
+    """Cut windows as `preprocess.quantize` does, without quantizing.
+
+    Args:
+        readings: of one device.
+        cutting: as on the board.
+        least: of each channel, the least deviation; windows are in deviations during their
+            calibration then, which must be of one row at least. None: in the channels' own units.
+    """
     whole = _whole_rows(readings)
-    return _windows(readings, whole, segments(readings.times_ms[whole], cutting.max_gap_s), cutting)
+    runs = segments(readings.times_ms[whole], cutting.max_gap_s)
+    return _windows(readings, whole, [(*run, at) for at, run in enumerate(runs)], cutting, least)
 
 
-def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> FloatWindows:
+def rehearse(
+    readings: Readings,
+    cutting: Cutting,
+    step: int,
+    span: int,
+    least: npt.NDArray[np.float32] | None = None,
+) -> FloatWindows:
     """Cut windows as if the board had been switched on at many moments.
 
     Args:
@@ -58,6 +76,7 @@ def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> Floa
         cutting: as on the board.
         step: rows between two such moments.
         span: rows that are judged after each calibration.
+        least: as of `cut`.
 
     Returns:
         The windows; `segment` numbers the rehearsals.
@@ -72,18 +91,35 @@ def rehearse(readings: Readings, cutting: Cutting, step: int, span: int) -> Floa
     shortest = cutting.calibrate + cutting.window
     longest = cutting.calibrate + span
     runs = [
-        (begin, min(end, begin + longest))
-        for start, end in segments(readings.times_ms[whole], cutting.max_gap_s)
+        (begin, min(end, begin + longest), at)
+        for at, (start, end) in enumerate(segments(readings.times_ms[whole], cutting.max_gap_s))
         for begin in range(start, end - shortest + 1, step)
         if excluded is None or not excluded[begin : begin + cutting.calibrate].any()
     ]
-    windows = _windows(readings, whole, runs, cutting)
+    windows = _windows(readings, whole, runs, cutting, least)
     if excluded is None or not len(windows.last):
         return windows
     counted = np.concatenate([[0], np.cumsum(excluded)])
     stop = np.searchsorted(whole, windows.last) + 1
     kept = counted[stop] == counted[stop - cutting.window]
-    return FloatWindows(windows.values[kept], windows.last[kept], windows.segment[kept])
+    return FloatWindows(
+        windows.values[kept], windows.last[kept], windows.segment[kept], windows.source[kept]
+    )
+
+
+def deviations(readings: Readings, cutting: Cutting, step: int) -> npt.NDArray[np.float64]:
+    """Deviation of each channel during the calibration of each rehearsal, [count, channels]."""
+    whole = _whole_rows(readings)
+    excluded = None if readings.excluded is None else readings.excluded[whole]
+    rows = readings.values[whole].astype(np.float64)
+    shortest = cutting.calibrate + cutting.window
+    found = [
+        rows[begin : begin + cutting.calibrate].std(axis=0)
+        for start, end in segments(readings.times_ms[whole], cutting.max_gap_s)
+        for begin in range(start, end - shortest + 1, step)
+        if excluded is None or not excluded[begin : begin + cutting.calibrate].any()
+    ]
+    return np.array(found, np.float64).reshape(-1, rows.shape[1])
 
 
 def _whole_rows(readings: Readings) -> npt.NDArray[np.int64]:
@@ -94,23 +130,29 @@ def _whole_rows(readings: Readings) -> npt.NDArray[np.int64]:
 def _windows(
     readings: Readings,
     whole: npt.NDArray[np.int64],
-    runs: Sequence[tuple[int, int]],
+    runs: Sequence[tuple[int, int, int]],
     cutting: Cutting,
+    least: npt.NDArray[np.float32] | None,
 ) -> FloatWindows:
     """Calibrate on the start of each run of whole rows, and cut the rest of it."""
     rows = readings.values[whole].astype(np.float64)
-    values, last, numbers = [], [], []
-    for number, (start, end) in enumerate(runs):
+    values, last, numbers, sources = [], [], [], []
+    for number, (start, end, source) in enumerate(runs):
         part = rows[start:end]
         if cutting.calibrate:
-            part = part - part[: cutting.calibrate].mean(axis=0)
+            first = part[: cutting.calibrate]
+            part = part - first.mean(axis=0)
+            if least is not None:
+                part /= np.maximum(first.std(axis=0), least)
         for stop in range(cutting.calibrate + cutting.window, len(part) + 1, cutting.stride):
             values.append(part[stop - cutting.window : stop])
             last.append(whole[start + stop - 1])
             numbers.append(number)
+            sources.append(source)
     shape = (-1, cutting.window, rows.shape[1])
     return FloatWindows(
         np.array(values, np.float32).reshape(shape),
         np.array(last, np.int64),
         np.array(numbers, np.int64),
+        np.array(sources, np.int64),
     )

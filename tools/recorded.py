@@ -24,7 +24,7 @@ class RecordedTask:
     """A task that learns from files.
 
     Attributes:
-        name: as the command line has it; also the module's in `cloud.train`.
+        name: as the command line has it.
         learns: what it learns, for the help.
         data: what `--data` is.
         example: of a file or folder for `--data`.
@@ -33,6 +33,7 @@ class RecordedTask:
             the frozen dataclass they are given as, as "module:class" in `cloud.train`; its module
             is loaded for the help, so it must be quick to load.
         spreads: whether its training has parts that workers can do.
+        home: its module in `cloud.train`; None: is named like the task.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RecordedTask:
     predicts: str
     settings: Mapping[str, str] = field(default_factory=dict)
     spreads: bool = False
+    home: str | None = None
 
     def check_workers(self, where: str | None) -> None:
         """Raise UsageError where workers are asked for, and the task has nothing for them."""
@@ -51,7 +53,7 @@ class RecordedTask:
 
     def module(self) -> Any:
         """Load the task; takes a second or more, so only when it is to run."""
-        return import_module(f"cloud.train.{self.name}")
+        return import_module(f"cloud.train.{self.home or self.name}")
 
     def with_options(self, command: str, function: Callable[..., None]) -> Callable[..., None]:
         """Give a command the task's own options.
@@ -140,6 +142,19 @@ TASKS = (
             "evaluate": "stock_settings:StockSettings",
         },
     ),
+)
+
+
+# Its commands take sealed readings as well, so they are written out beside the others.
+ANOMALY = RecordedTask(
+    "anomaly",
+    "what is not normal in the readings of several sensors",
+    "folder of experiments in the format of SKAB, or one of its CSV files: columns `anomaly` are "
+    "labels, files without it are normal operation. Or a file of the Numenta Anomaly Benchmark, "
+    "with combined_windows.json beside it.",
+    "SKAB/data",
+    "score and verdict of each window, at the line of its last row",
+    home="anomaly_recorded",
 )
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
 
 from cloud.collect import catch_up
-from cloud.dataset import Dataset
+from cloud.dataset import STATE_FILE, Dataset
 from cloud.errors import DatasetError
 from cloud.imported import SOURCE_FILE, Imported
 from cloud.label_files import read_time
@@ -28,6 +28,8 @@ from fog_node.protocol.keys import SigningKey, parse_kid
 from tools.errors import UsageError
 from tools.nodes import Nodes
 from tools.submit import submit
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,36 @@ def query(
     if first is not None and last is not None and first > last:
         raise UsageError("--until: is before --since")
     return Query(device_type, kids, first, last, with_labels)
+
+
+def is_recorded(founding: Path | None, data: Path, **sealed_only: object) -> bool:
+    """Whether a command of `anomaly` is about recordings: no chain's, and nothing imported.
+
+    Args:
+        founding: the founding file, where one was given.
+        data: what was given as --data.
+        sealed_only: options by name that say nothing of recordings, as they were given.
+
+    Raises:
+        UsageError: recordings, and one of those options was given.
+    """
+    if founding is not None or any((data / name).exists() for name in (SOURCE_FILE, STATE_FILE)):
+        return False
+    for name, given in sealed_only.items():
+        if given:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--{option}: is for sealed readings, whose --founding is not given; recordings "
+                "are taken whole"
+            )
+    return True
+
+
+def required(option: str, given: Given | None) -> Given:
+    """What an option was given that sealed readings need; raises UsageError."""
+    if given is None:
+        raise UsageError(f"{option}: is needed")
+    return given
 
 
 async def update(nodes: Nodes, founding: Founding, directory: Path) -> Dataset:

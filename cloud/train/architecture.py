@@ -1,8 +1,9 @@
 """The network: a convolutional auto-encoder that gives back what is normal in a window.
 
 It sees the window and adds a correction to it that it decodes from a narrow code, coarse in
-time. Trained to take off what is put onto normal windows, it leaves those alone and corrects
-the others; the size of the correction is the score.
+time. Trained to give back the noise of a window without its level and without what was put onto it,
+it corrects little where all channels are at their usual level; the size of the correction is the
+score.
 """
 
 from __future__ import annotations

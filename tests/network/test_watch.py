@@ -121,6 +121,7 @@ def parameters() -> Parameters:
 async def plant(tmp_path, monkeypatch, parameters):
     monkeypatch.setattr(anomaly, "QUICK_EPOCHS", EPOCHS)
     monkeypatch.setattr(anomaly, "CUTTING", replace(anomaly.CUTTING, calibrate=CALIBRATE))
+    monkeypatch.setattr(anomaly, "REHEARSAL_CALIBRATE", CALIBRATE)
     consortium = found(tmp_path / "c", ("seoul",), parameters)
     (daemon,) = make_daemons(consortium, tmp_path)
     try:

@@ -44,6 +44,7 @@ def train_small(out, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anomaly, "QUICK_EPOCHS", EPOCHS)
         patch.setattr(anomaly, "CUTTING", replace(anomaly.CUTTING, calibrate=CALIBRATE))
+        patch.setattr(anomaly, "REHEARSAL_CALIBRATE", CALIBRATE)
         return anomaly.train(
             {b"board---": recording(1, ROWS), b"another-": recording(2, ROWS)},
             DEVICE_TYPE,

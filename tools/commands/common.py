@@ -59,7 +59,23 @@ ValidatorKey = Annotated[
 DatasetDirectory = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Data set; what it lacks is collected.")
 ]
+DatasetOrRecordings = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="PATH", help="Data set; what it lacks is collected. Or recordings."
+    ),
+]
 DeviceType = Annotated[str, typer.Option("--device-type", help="Type of the boards, as enrolled.")]
+FoundingFileIfSealed = Annotated[
+    Path | None,
+    typer.Option(
+        "--founding", metavar="FILE", help="The consortium's founding file, for sealed readings."
+    ),
+]
+DeviceTypeIfSealed = Annotated[
+    str | None,
+    typer.Option("--device-type", help="Type of the boards, as enrolled; for sealed readings."),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option("--device", metavar="KID", help="Only this board; repeatable."),

@@ -11,9 +11,9 @@ from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
     Api,
-    DatasetDirectory,
-    DeviceType,
-    FoundingFile,
+    DatasetOrRecordings,
+    DeviceTypeIfSealed,
+    FoundingFileIfSealed,
     JsonFile,
     MemberDirectory,
     NoLabels,
@@ -26,17 +26,30 @@ from tools.commands.common import (
     report,
     run,
 )
+from tools.errors import UsageError
 from tools.nodes import Nodes
 
 app = new_app("Measure a trained model, or a task by its protocol, baselines beside it.")
 
 
-@app.command("anomaly")
+@app.command(
+    "anomaly",
+    help="Repeat boards' sealed verdicts with LiteRT, or run the protocol of recordings.\n\n"
+    "With --founding and --model: boards' verdicts are held against LiteRT's, and against "
+    "labels where there are such. Without --founding, --data are recordings: a model is "
+    "trained and judged by the protocol in cloud/README.md, baselines beside it.\n\n"
+    f"--data of recordings: {recorded.ANOMALY.data}\n\n"
+    "Example: fogline evaluate anomaly --founding founding.cbor --data dataset "
+    "--device-type pump --model model\n\n"
+    f"Example: fogline evaluate anomaly --data {recorded.ANOMALY.example} --out evaluation",
+)
 def evaluate_anomaly(
-    founding: FoundingFile,
-    model: Annotated[Path, typer.Option(help="Directory that training wrote.")],
-    data: DatasetDirectory,
-    device_type: DeviceType,
+    data: DatasetOrRecordings,
+    founding: FoundingFileIfSealed = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Directory that training wrote; sealed readings only.")
+    ] = None,
+    device_type: DeviceTypeIfSealed = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -47,23 +60,30 @@ def evaluate_anomaly(
     plots: Annotated[Path | None, typer.Option(help="Directory for plots.")] = None,
     api: Api = None,
     member: MemberDirectory = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for plots and the result; recordings only.")
+    ] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Repeat the boards' sealed verdicts with LiteRT, and score them where there are labels.
-
-    Example: fogline evaluate anomaly --founding founding.cbor --data dataset --device-type pump
-    --model model
-    """
     from tools import training
 
-    query = training.query(device_type, with_labels=not no_labels)
-    result = run(
-        training.evaluate_anomaly(
-            Nodes.of(api, member),
-            consortiums.load_founding(founding),
-            training.Check(data, query, model, labels, plots),
+    if training.is_recorded(
+        founding, data, model=model, device_type=device_type, labels=labels, no_labels=no_labels,
+        plots=plots, api=api,
+    ):  # fmt: skip
+        with recorded.job(training.required("--out", out), quick, seed, errors) as job:
+            result = recorded.ANOMALY.module().evaluate(data, job)
+    else:
+        if out is not None or quick or seed:
+            raise UsageError("--out, --quick, --seed: are for recordings; give --plots instead")
+        query = training.query(
+            training.required("--device-type", device_type), with_labels=not no_labels
         )
-    )
+        check = training.Check(data, query, training.required("--model", model), labels, plots)
+        consortium = consortiums.load_founding(training.required("--founding", founding))
+        result = run(training.evaluate_anomaly(Nodes.of(api, member), consortium, check))
     report(result, json_file)
 
 

@@ -32,5 +32,5 @@ def _add(task: recorded.RecordedTask) -> None:
     )(task.with_options("predict", predict))
 
 
-for _task in recorded.TASKS:
+for _task in (recorded.ANOMALY, *recorded.TASKS):
     _add(_task)

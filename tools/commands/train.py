@@ -11,9 +11,10 @@ from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
     Api,
-    DatasetDirectory,
+    DatasetOrRecordings,
     Devices,
-    DeviceType,
+    DeviceTypeIfSealed,
+    FoundingFileIfSealed,
     JsonFile,
     MemberDirectory,
     NoLabels,
@@ -33,15 +34,23 @@ from tools.nodes import Nodes
 app = new_app("Train a model, on sealed readings or on recordings.")
 
 
-@app.command("anomaly")
+@app.command(
+    "anomaly",
+    help="Train a detector of anomalies that boards run, on sealed readings or on recordings.\n\n"
+    "With --founding what is sealed is collected, and learned from but for rows that a "
+    "sealed label calls anything but normal. --data may also be what `fogline data "
+    "import` made, without --founding. Anything else without --founding are recordings. "
+    "Only a model of sealed readings is for release.\n\n"
+    f"--data of recordings: {recorded.ANOMALY.data}\n\n"
+    "Example: fogline train anomaly --founding founding.cbor --data dataset --device-type "
+    "pump --out model --quick\n\n"
+    f"Example: fogline train anomaly --data {recorded.ANOMALY.example} --out model",
+)
 def train_anomaly(
     out: Annotated[Path, typer.Option(help="Directory for model, report and plots.")],
-    data: DatasetDirectory,
-    device_type: DeviceType,
-    founding: Annotated[
-        Path | None,
-        typer.Option("--founding", metavar="FILE", help="The consortium's founding file."),
-    ] = None,
+    data: DatasetOrRecordings,
+    device_type: DeviceTypeIfSealed = None,
+    founding: FoundingFileIfSealed = None,
     device: Devices = None,
     since: Since = None,
     until: Until = None,
@@ -52,25 +61,30 @@ def train_anomaly(
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Collect what is sealed, and train an anomaly detector that boards run.
-
-    Rows that a sealed label calls anything but normal are not learned from. --data may also be what
-    `fogline data import` made, without --founding: the model is then not for release.
-
-    Example: fogline train anomaly --founding founding.cbor --data dataset --device-type pump
-    --out model --quick
-    """
     from tools import training
 
-    query = training.query(device_type, device, since, until, with_labels=not no_labels)
-    result = run(
-        training.train_anomaly(
-            Nodes.of(api, member),
-            None if founding is None else consortiums.load_founding(founding),
-            training.Job(data, query, out, quick, seed),
-            errors,
+    if training.is_recorded(
+        founding, data, device_type=device_type, device=device, since=since, until=until,
+        no_labels=no_labels, api=api,
+    ):  # fmt: skip
+        with recorded.job(out, quick, seed, errors) as job:
+            result = recorded.ANOMALY.module().train(data, job)
+    else:
+        query = training.query(
+            training.required("--device-type", device_type),
+            device,
+            since,
+            until,
+            with_labels=not no_labels,
         )
-    )
+        result = run(
+            training.train_anomaly(
+                Nodes.of(api, member),
+                None if founding is None else consortiums.load_founding(founding),
+                training.Job(data, query, out, quick, seed),
+                errors,
+            )
+        )
     report(result, json_file)
 
 

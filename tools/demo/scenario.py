@@ -26,7 +26,9 @@ FAULTS = ("valve1", "valve2", "cavitation", "imbalance")
 # Moment of the simulated test bed's first row, s since 1970: 2026-01-01T00:00:00Z.
 TESTBED_START_S = 1_767_225_600
 TESTBED_NORMAL_ROWS = 2500
-TESTBED_LEAD_ROWS = 300
+# What a model is calibrated on and its first window come before the first fault.
+TESTBED_LEAD_ROWS = 450
+TESTBED_BETWEEN_ROWS = 200
 TESTBED_FAULT_ROWS = 200
 # An emulated board reads some ten rows a second: a part of them will do, but for judging, which
 # begins after some hundred rows that a model is calibrated on.
@@ -165,10 +167,8 @@ def testbed(boards: int, seed: int, *, is_last_emulated: bool) -> Scenario:
         second = TESTBED_START_S + normal
         for index in range(len(FAULTS)):
             fault = FAULTS[(index + board) % len(FAULTS)]
-            for rows, what in (
-                (TESTBED_LEAD_ROWS // part, None),
-                (TESTBED_FAULT_ROWS // part, fault),
-            ):
+            before = TESTBED_BETWEEN_ROWS // part if index else TESTBED_LEAD_ROWS
+            for rows, what in ((before, None), (TESTBED_FAULT_ROWS // part, fault)):
                 script.append({"rows": rows, "fault": what})
                 plan.labels |= dict.fromkeys(range(second, second + rows), what is not None)
                 second += rows

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cloud.train import anomaly
 from tools.demo import scenario
 from tools.errors import ToolError
 
@@ -178,6 +179,9 @@ def test_every_simulated_board_meets_every_fault_after_its_model() -> None:
         assert plan.normal_rows == sum(item["rows"] for item in script[:wait])
         assert plan.rest_rows == sum(item["rows"] for item in script[wait + 1 :])
         assert len(plan.labels) == plan.rest_rows
+        first = script[wait + 1]
+        assert first["fault"] is None
+        assert first["rows"] >= anomaly.CUTTING.calibrate + anomaly.CUTTING.window
         assert sum(plan.labels.values()) == len(scenario.FAULTS) * scenario.TESTBED_FAULT_ROWS
     assert len({plan.driver["seed"] for plan in made.boards}) == 4
     again = scenario.testbed(4, seed=7, is_last_emulated=False)
@@ -188,6 +192,8 @@ def test_an_emulated_board_plays_a_part() -> None:
     made = scenario.testbed(2, seed=7, is_last_emulated=True)
     whole, part = made.boards
     assert 0 < part.normal_rows * scenario.EMULATED_PART <= whole.normal_rows
-    assert 0 < part.rest_rows * scenario.EMULATED_PART <= whole.rest_rows
+    # All that a model is calibrated on, and a part of what comes then.
+    later = [each.rest_rows - scenario.TESTBED_LEAD_ROWS for each in (whole, part)]
+    assert 0 < later[1] * scenario.EMULATED_PART <= later[0]
     assert len(part.labels) == part.rest_rows
     assert any(part.labels.values())

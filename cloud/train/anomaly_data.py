@@ -1,0 +1,129 @@
+"""Experiments of a test bed in the format of the Skoltech Anomaly Benchmark (SKAB)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cloud.errors import RecordingError, TrainingError
+from cloud.readings import Readings
+from cloud.recording import read_csv
+
+# SKAB's protocol: these rows of each experiment may be fitted or calibrated to.
+FIT_ROWS = 400
+MAX_FILES = 1000
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One recorded file with labels.
+
+    Attributes:
+        name: path below the folder that was given.
+        readings: with `labels`.
+        development: whether methods may be chosen by it; else it is only reported on. By the first
+            bit of the file's SHA-256, so that it does not depend on what other files are there.
+    """
+
+    name: str
+    readings: Readings = field(repr=False)
+    development: bool
+
+    @property
+    def normal(self) -> Readings:
+        """The rows that may be fitted to."""
+        return first_rows(self.readings, FIT_ROWS)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What a folder holds.
+
+    Attributes:
+        plain: recordings without labels, which are normal operation, by name.
+        experiments: those with labels, in the order of their names.
+    """
+
+    plain: dict[str, Readings]
+    experiments: tuple[Experiment, ...]
+
+    def normal(self, experiments: tuple[Experiment, ...]) -> dict[bytes, Readings]:
+        """Normal operation of all plain recordings and of these experiments, by a number."""
+        parts = [*self.plain.values(), *(each.normal for each in experiments)]
+        return {index.to_bytes(8): part for index, part in enumerate(parts)}
+
+
+def read_recordings(path: Path) -> Recordings:
+    """Read a file, or all CSV files of a folder and of those in it.
+
+    Raises:
+        RecordingError: names the file, and line and column where there are such.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.rglob("*.csv"))
+        if not files:
+            raise RecordingError(f"{path}: holds no CSV files", "name the folder of the recordings")
+        if len(files) > MAX_FILES:
+            raise RecordingError(
+                f"{path}: holds {len(files)} CSV files, at most {MAX_FILES} are read",
+                "name a folder with fewer",
+            )
+    plain, experiments = {}, []
+    for file in files:
+        name = file.name if file == path else str(file.relative_to(path))
+        readings = read_csv(file)
+        if readings.labels is None:
+            plain[name] = readings
+        else:
+            first = hashlib.sha256(file.read_bytes()).digest()[0]
+            experiments.append(Experiment(name, readings, first < 128))
+    return Recordings(plain, tuple(experiments))
+
+
+def first_rows(readings: Readings, count: int) -> Readings:
+    """The first rows of a recording, without labels."""
+    return Readings(
+        readings.times[:count],
+        readings.values[:count],
+        readings.channels,
+        readings.sequence[:count],
+        readings.sealed,
+    )
+
+
+def require_to_judge(path: Path, experiments: tuple[Experiment, ...]) -> None:
+    """Raise unless these can be judged by: rows after the first, of both classes, in both halves.
+
+    Raises:
+        TrainingError: names the file, or what lacks.
+    """
+    for each in experiments:
+        if len(each.readings) <= FIT_ROWS:
+            raise TrainingError(
+                f"{path}: {each.name} has {len(each.readings)} rows, more than {FIT_ROWS} are "
+                "needed, which are calibrated to",
+                "leave the file out",
+            )
+    for half, what in ((True, "development"), (False, "report")):
+        members = [each for each in experiments if each.development is half]
+        if not members:
+            raise TrainingError(
+                f"{path}: no experiment is of the {what} half, by the first bit of its SHA-256",
+                "give more experiments with labels; eight or more are seldom all of one half",
+            )
+        labels = np.concatenate([_labels(each)[FIT_ROWS:] for each in members])
+        if labels.all() or not labels.any():
+            raise TrainingError(
+                f"{path}: all rows of the {what} half are "
+                f"{'anomalous' if labels.all() else 'normal'}: there is nothing to tell apart",
+                "give experiments with rows of both kinds",
+            )
+
+
+def _labels(experiment: Experiment) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    assert experiment.readings.labels is not None
+    return experiment.readings.labels

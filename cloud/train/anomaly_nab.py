@@ -1,0 +1,317 @@
+"""A file of the Numenta Anomaly Benchmark: one value at a time, scored as the benchmark does.
+
+Learned from the probationary period alone, without labels: the network of `anomaly`, with one
+channel, as a board has it, which calibrates once. An alarm is where a score is above all that
+rehearsals in the probationary period gave, and none follows within a day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.errors import RecordingError, TrainingError
+from cloud.export import Interpreter
+from cloud.model_card import MODEL_FILE
+from cloud.plots import plot_timeline
+from cloud.preprocess import quantize, score
+from cloud.readings import Readings
+from cloud.tables import read_table
+from cloud.windows import Cutting
+
+from . import anomaly
+from .anomaly_baselines import trailing_mean
+from .anomaly_data import first_rows
+from .job import Job
+from .nab_score import PROFILES, STANDARD, Window, nab_score, normalised, probation
+
+WINDOWS_FILE = "combined_windows.json"
+MAX_WINDOWS_BYTES = 1024 * 1024
+TIME_COLUMN, VALUE_COLUMN = "timestamp", "value"
+TIME_FORMAT, TIME_EXAMPLE = "%Y-%m-%d %H:%M:%S", "2013-12-02 21:15:00"
+CHANNEL = "value"
+# A day of rows five minutes apart: how long an alarm stands before there may be another.
+HOLD_OFF = 288
+# Baselines look back a day, and an hour.
+DAY, HOUR = 288, 12
+DEVIATIONS = 4.0
+CUSUM_SLACK, CUSUM_LIMIT = 0.5, 5.0
+MIN_DEVIATION = 1e-9
+# What thresholds are tried in hindsight.
+HINDSIGHT = 200
+NETWORK, NO_NETWORK = "network, int8", "the same scaling, no network"
+PUBLISHED = {
+    "realKnownCause/machine_temperature_system_failure.csv": {
+        "2.556: ARTime": 2.556,
+        "1.584: Numenta HTM": 1.584,
+    }
+}
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NabFile:
+    """A file and its labelled windows.
+
+    Attributes:
+        key: under which the windows are listed.
+        readings: one channel.
+        windows: first and last row of each.
+    """
+
+    key: str
+    readings: Readings = field(repr=False)
+    windows: tuple[Window, ...]
+
+    @property
+    def values(self) -> Scores:
+        """float64 [n]."""
+        return self.readings.values[:, 0].astype(np.float64)
+
+
+def is_nab(data: Path) -> bool:
+    """Whether a file or folder is of the benchmark: its windows lie with it."""
+    return (_folder(data) / WINDOWS_FILE).is_file()
+
+
+def read_nab(data: Path) -> NabFile:
+    """Read a file and its windows.
+
+    Args:
+        data: the CSV file, or the folder with it alone, beside combined_windows.json.
+
+    Raises:
+        RecordingError: names the file, and line and column where there are such.
+    """
+    path = data
+    if data.is_dir():
+        files = sorted(data.glob("*.csv"))
+        if len(files) != 1:
+            raise RecordingError(
+                f"{data}: must hold one CSV file, holds {len(files)}", "name the file itself"
+            )
+        path = files[0]
+    table = read_table(path, (TIME_COLUMN, VALUE_COLUMN))
+    times = table.times(TIME_COLUMN, TIME_FORMAT, TIME_EXAMPLE)
+    readings = Readings(
+        times=times,
+        values=table.numbers(VALUE_COLUMN).astype(np.float32).reshape(-1, 1),
+        channels=(CHANNEL,),
+        sequence=np.array(table.lines, np.int64),
+        sealed=False,
+    )
+    key, bounds = _windows_of(_folder(data) / WINDOWS_FILE, path)
+    return NabFile(key, readings, tuple(_rows(times, bound, path) for bound in bounds))
+
+
+def _folder(data: Path) -> Path:
+    return data if data.is_dir() else data.parent
+
+
+def _windows_of(path: Path, recording: Path) -> tuple[str, list[tuple[float, float]]]:
+    """Key and times of the windows of a recording, in the order of time."""
+    remedy = f"give {WINDOWS_FILE} as the benchmark has it"
+    try:
+        if path.stat().st_size > MAX_WINDOWS_BYTES:
+            raise RecordingError(f"{path}: is over {MAX_WINDOWS_BYTES} bytes", remedy)
+        listed = json.loads(path.read_bytes())
+        keys = [key for key in listed if key.rpartition("/")[2] == recording.name]
+        if len(keys) != 1:
+            raise RecordingError(
+                f"{path}: lists {len(keys)} files named {recording.name}, must list one", remedy
+            )
+        bounds = [(_seconds(begin), _seconds(end)) for begin, end in listed[keys[0]]]
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})", remedy) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordingError(f"{path}: is no list of windows ({error})", remedy) from error
+    return keys[0], sorted(bounds)
+
+
+def _seconds(text: str) -> float:
+    moment = np.datetime64(text.strip().replace(" ", "T"), "us")
+    if np.isnat(moment):
+        raise ValueError(f"{text!r} is no time")
+    return float(moment.astype(np.int64)) / 1e6
+
+
+def _rows(times: npt.NDArray[np.float64], bound: tuple[float, float], path: Path) -> Window:
+    inside = np.flatnonzero((times >= bound[0]) & (times <= bound[1]))
+    if len(inside) < 2:
+        raise RecordingError(
+            f"{path}: has {len(inside)} rows in a window of {WINDOWS_FILE}, at least 2 are needed",
+            "give the whole file",
+        )
+    return int(inside[0]), int(inside[-1])
+
+
+def evaluate(data: Path, job: Job) -> dict[str, Any]:
+    """Learn from the probationary period of a file, and score what is said of the rest.
+
+    Raises:
+        RecordingError, TrainingError, ExportError.
+    """
+    file = read_nab(data)
+    first = probation(len(file.readings))
+    if not file.windows:
+        raise TrainingError(f"{data}: has no labelled windows", "give a file with anomalies")
+    job.out.mkdir(parents=True, exist_ok=True)
+    judged = _network_scores(file, job)
+    job.progress("baselines", 0, 1)
+    values = file.values
+    forest = _forest(values, first, job.seed)
+    judged |= {
+        "moving mean of an hour": (_moving(values), DEVIATIONS),
+        "CUSUM": (_cusum(values, first), CUSUM_LIMIT),
+        "isolation forest": (forest, float(forest[:first].max())),
+    }
+    results = [_row(name, said, limit, file, first) for name, (said, limit) in judged.items()]
+    results.append(_row("no alarm", np.zeros(len(values)), 1.0, file, first))
+    results.sort(key=lambda row: -row["standard"])
+    labels = np.zeros(len(values), np.bool_)
+    for begin, end in file.windows:
+        labels[begin : end + 1] = True
+    plot_timeline(
+        job.out / "timeline.png",
+        judged[NETWORK][0][first:],
+        round(judged[NETWORK][1]),
+        labels[first:],
+        file.key,
+    )
+    result = {
+        "task": "anomaly",
+        "file": file.key,
+        "protocol": f"NAB: the first {first} rows may be learned from and are not scored; an alarm "
+        f"is told once, then none for {HOLD_OFF} rows; limits fixed beforehand; "
+        "in_hindsight takes the limit that is best for the labels, as the benchmark does over "
+        "all of its files",
+        "rows": len(values),
+        "windows": len(file.windows),
+        "seed": job.seed,
+        "quick": job.quick,
+        "published": PUBLISHED.get(file.key, {}),
+        "results": results,
+        "verdict": _verdict(results),
+    }
+    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def held_off(over: npt.NDArray[np.bool_], rows: int = HOLD_OFF) -> npt.NDArray[np.bool_]:
+    """Alarms: the first row that is over, and the first one at least `rows` later, and so on."""
+    alarms = np.zeros(len(over), np.bool_)
+    free = 0
+    for row in np.flatnonzero(over):
+        if row >= free:
+            alarms[row] = True
+            free = int(row) + rows
+    return alarms
+
+
+def _row(name: str, scores: Scores, limit: float, file: NabFile, first: int) -> dict[str, Any]:
+    alarms = held_off((scores > limit) & (np.arange(len(scores)) >= first))
+    inside = [bool(alarms[begin : end + 1].any()) for begin, end in file.windows]
+    within = sum(int(alarms[begin : end + 1].sum()) for begin, end in file.windows)
+    found: dict[str, Any] = {"model": name}
+    for profile, weights in PROFILES.items():
+        found[profile] = nab_score(alarms, file.windows, first, weights)
+    return found | {
+        "normalised": normalised(found["standard"], len(file.windows)),
+        "windows_found": sum(inside),
+        "false_alarms": int(alarms.sum()) - within,
+        "in_hindsight": _best(scores, file.windows, first),
+    }
+
+
+def _best(scores: Scores, windows: Sequence[Window], first: int) -> float:
+    """The standard score with the limit that is best for it."""
+    scored = np.arange(len(scores)) >= first
+    limits = np.quantile(scores[first:], 1 - np.geomspace(1e-4, 1, HINDSIGHT))
+    return max(
+        nab_score(held_off((scores > limit) & scored), windows, first, STANDARD)
+        for limit in [*limits, scores.max()]
+    )
+
+
+def known(file: NabFile) -> Readings:
+    """The rows of the probationary period, which may be learned from."""
+    return first_rows(file.readings, probation(len(file.readings)))
+
+
+def _network_scores(file: NabFile, job: Job) -> dict[str, tuple[Scores, float]]:
+    """Scores by the int8 network as a board has them, and by its input alone, and their limits."""
+    trained = anomaly.train(
+        {b"": known(file)}, "recorded", job.out / "model", dataset=None, quick=job.quick,
+        seed=job.seed, progress=job.progress,
+    )  # fmt: skip
+    report, readings = trained.report, file.readings
+    payload = (trained.directory / MODEL_FILE).read_bytes()
+    manifest = trained.card.manifest("-", 1, payload, 0)
+    windows = quantize(readings.values, readings.times_ms, manifest)
+    by_network = score(windows.values, Interpreter(payload).run(windows.values), manifest)
+    scaled, cut = anomaly.cut_scaled(
+        readings,
+        np.array(report["float_least"], np.float32),
+        np.array(report["float_wander"], np.float32),
+        Cutting.of_manifest(manifest),
+    )
+    found = {NETWORK: np.zeros(len(readings)), NO_NETWORK: np.zeros(len(readings))}
+    found[NETWORK][windows.last] = by_network
+    found[NO_NETWORK][cut.last] = anomaly.plain_score(scaled)
+    return {
+        NETWORK: (found[NETWORK], float(report["most_normal"])),
+        NO_NETWORK: (found[NO_NETWORK], report["plain_most_normal"]),
+    }
+
+
+def _moving(values: Scores) -> Scores:
+    """How many deviations of the last day the mean of the last hour is from the day's mean."""
+    column = values[:, np.newaxis]
+    mean = trailing_mean(column, DAY)[:, 0]
+    variance = np.maximum(trailing_mean(column**2, DAY)[:, 0] - mean**2, 0)
+    away = np.abs(trailing_mean(column, HOUR)[:, 0] - mean)
+    return away / np.maximum(np.sqrt(variance), MIN_DEVIATION)
+
+
+def _cusum(values: Scores, first: int) -> Scores:
+    """Two-sided CUSUM; it starts again with each alarm."""
+    known = values[:first]
+    scaled = (values - known.mean()) / max(float(known.std()), MIN_DEVIATION)
+    up = down = 0.0
+    found = np.zeros(len(values))
+    for at, value in enumerate(scaled):
+        if max(up, down) > CUSUM_LIMIT:
+            up = down = 0.0
+        up = max(0.0, up + value - CUSUM_SLACK)
+        down = max(0.0, down - value - CUSUM_SLACK)
+        found[at] = max(up, down)
+    return found
+
+
+def _forest(values: Scores, first: int, seed: int) -> Scores:
+    """Isolation forest over the latest hour; what is anomalous is high."""
+    from sklearn.ensemble import IsolationForest
+
+    views = np.lib.stride_tricks.sliding_window_view(values, HOUR)
+    forest = IsolationForest(random_state=seed).fit(views[: first - HOUR + 1])
+    found = np.zeros(len(values))
+    found[HOUR - 1 :] = -forest.score_samples(views)
+    return found
+
+
+def _verdict(results: list[dict[str, Any]]) -> str:
+    by_name = {row["model"]: row for row in results}
+    ours = by_name[NETWORK]
+    simple = next(row for row in results if row["model"] != NETWORK)
+    said = (
+        f"standard score {ours['standard']:.3f} by the network in int8, "
+        f"{simple['standard']:.3f} by {simple['model']}"
+    )
+    return said + (": the simple method wins" if simple["standard"] >= ours["standard"] else "")

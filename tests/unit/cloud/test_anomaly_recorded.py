@@ -1,0 +1,216 @@
+"""Recordings are trained on and judged by their protocols; what is wrong with them is named."""
+
+import csv
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from cloud.errors import RecordingError, ReleaseError, TrainingError
+from cloud.model_card import MODEL_FILE
+from cloud.recording import CHANNEL_COLUMNS
+from cloud.train import anomaly, anomaly_baselines, anomaly_nab, anomaly_recorded
+from cloud.train.anomaly_data import FIT_ROWS, read_recordings
+from cloud.train.job import Job
+from cloud.train.nab_score import probation
+from tools import training
+from tools.errors import UsageError
+
+START = datetime(2020, 3, 9, 12, tzinfo=UTC)
+ROWS, FAULT = 640, slice(520, 600)
+NAB_ROWS, NAB_FAULT = 4000, (3000, 3200)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Two epochs instead of many."""
+    monkeypatch.setattr(anomaly, "QUICK_EPOCHS", 2)
+    monkeypatch.setattr(anomaly_baselines, "AE_EPOCHS", 1)
+
+
+def experiment(path, seed, *, rows=ROWS, labelled=True):
+    """Write a recording of noise, whose flow falls during the fault."""
+    rng = np.random.default_rng(seed)
+    values = 10 + rng.normal(0, 1, (rows, len(CHANNEL_COLUMNS)))
+    labels = np.zeros(rows)
+    if labelled:
+        labels[FAULT] = 1
+        values[FAULT, -1] -= 8
+    lines = [";".join(["datetime", *CHANNEL_COLUMNS.values(), *["anomaly"] * labelled])]
+    for at in range(rows):
+        moment = (START + timedelta(seconds=at)).strftime("%Y-%m-%d %H:%M:%S")
+        cells = [f"{value:.4f}" for value in values[at]] + [f"{labels[at]}"] * labelled
+        lines.append(";".join([moment, *cells]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def is_development(path):
+    return hashlib.sha256(path.read_bytes()).digest()[0] < 128
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four experiments, two of each half, and a recording without labels."""
+    path = tmp_path_factory.mktemp("skab")
+    for half in (True, False):
+        wanted = (path / "valve" / f"{number}.csv" for number in (range(2) if half else (2, 3)))
+        for file, seeds in zip(wanted, (range(10, 20), range(20, 30)), strict=True):
+            for seed in seeds:
+                experiment(file, seed)
+                if is_development(file) == half:
+                    break
+    experiment(path / "free" / "all.csv", 9, labelled=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """A file of the Numenta Anomaly Benchmark: a wave a day, and one fault."""
+    path = tmp_path_factory.mktemp("nab")
+    rng = np.random.default_rng(3)
+    values = 80 + 5 * np.sin(np.arange(NAB_ROWS) / 45) + rng.normal(0, 1, NAB_ROWS)
+    values[slice(*NAB_FAULT)] -= 40
+    times = [f"{START + timedelta(minutes=5 * at):%Y-%m-%d %H:%M:%S}" for at in range(NAB_ROWS)]
+    lines = [f"{time},{value:.4f}" for time, value in zip(times, values, strict=True)]
+    (path / "machine.csv").write_text("\n".join(["timestamp,value", *lines]) + "\n")
+    window = [f"{times[at]}.000000" for at in NAB_FAULT]
+    (path / anomaly_nab.WINDOWS_FILE).write_text(
+        json.dumps({"known/machine.csv": [window], "known/other.csv": []})
+    )
+    return path
+
+
+def job(out):
+    return Job(out, quick=True, seed=1)
+
+
+def test_the_halves_go_by_content(folder):
+    recordings = read_recordings(folder)
+    assert list(recordings.plain) == ["free/all.csv"]
+    assert [each.name for each in recordings.experiments] == [f"valve/{n}.csv" for n in range(4)]
+    for each in recordings.experiments:
+        assert each.development == is_development(folder / each.name)
+        assert len(each.normal) == FIT_ROWS
+        assert each.normal.labels is None
+    # The recording without labels whole, and what may be fitted to of each experiment.
+    normal = recordings.normal(recordings.experiments)
+    assert sorted(map(len, normal.values())) == [FIT_ROWS] * 4 + [ROWS]
+
+
+def test_the_protocol_of_skab(folder, tmp_path):
+    result = anomaly_recorded.evaluate(folder, job(tmp_path))
+    by_name = {row["model"]: row for row in result["results"]}
+    assert (result["experiments"], result["reported_on"]) == (4, 2)
+    assert result["rows"] == 2 * (ROWS - FIT_ROWS)
+    assert result["anomalous_rows"] == 2 * (FAULT.stop - FAULT.start)
+    assert result["trained_on"] == ["valve/0.csv", "valve/1.csv", "free/all.csv"]
+    everything = 2 * 80 / (240 + 80)
+    assert by_name[anomaly_baselines.ALL]["f1"] == pytest.approx(everything)
+    assert by_name[anomaly_recorded.INT8]["f1"] > everything
+    assert result["int8_loss"] == pytest.approx(0, abs=0.1)
+    # The published one takes minutes on whole experiments.
+    assert result["left_out"] == [anomaly_baselines.PUBLISHED]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == result
+    assert len(list(tmp_path.glob("timeline-*.png"))) == 2
+
+
+def test_what_was_trained_predicts(folder, tmp_path):
+    report = anomaly_recorded.train(folder, job(tmp_path / "model"))
+    assert report["rows"] == ROWS + 4 * FIT_ROWS
+    assert report["sealed"] is False
+    out = tmp_path / "said.csv"
+    found = anomaly_recorded.predict(tmp_path / "model", folder / "valve" / "0.csv", out)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert found == {
+        "files": 1,
+        "windows": len(rows),
+        "anomalies": sum(int(row["anomaly"]) for row in rows),
+        "out": str(out),
+    }
+    cutting = anomaly.CUTTING
+    # Line 1 is the header; the line is that of the window's last row.
+    assert int(rows[0]["line"]) == 1 + cutting.calibrate + cutting.window
+    assert int(rows[1]["line"]) == int(rows[0]["line"]) + cutting.stride
+    (tmp_path / "model" / MODEL_FILE).write_bytes(b"no model")
+    with pytest.raises(ReleaseError, match=r"model\.tflite: is no model"):
+        anomaly_recorded.predict(tmp_path / "model", folder, out)
+
+
+def test_the_protocol_of_nab(machine, tmp_path):
+    file = anomaly_nab.read_nab(machine)
+    assert (file.key, file.windows) == ("known/machine.csv", (NAB_FAULT,))
+    result = anomaly_recorded.evaluate(machine, job(tmp_path / "out"))
+    by_name = {row["model"]: row for row in result["results"]}
+    ours = by_name[anomaly_nab.NETWORK]
+    assert ours["windows_found"] == 1
+    assert by_name["no alarm"]["standard"] == -1
+    assert ours["standard"] <= ours["in_hindsight"] <= 1
+    assert (tmp_path / "out" / "timeline.png").exists()
+    report = anomaly_recorded.train(machine / "machine.csv", job(tmp_path / "model"))
+    assert report["rows"] == probation(NAB_ROWS)
+    found = anomaly_recorded.predict(tmp_path / "model", machine, tmp_path / "said.csv")
+    assert found["anomalies"] > 0
+
+
+def test_alarms_are_held_off():
+    over = np.zeros(12, np.bool_)
+    over[[1, 2, 3, 6, 11]] = True
+    assert np.flatnonzero(anomaly_nab.held_off(over, 4)).tolist() == [1, 6, 11]
+
+
+def test_bad_recordings_are_named(folder, tmp_path):
+    with pytest.raises(RecordingError, match="holds no CSV files; name the folder"):
+        read_recordings(tmp_path)
+    experiment(tmp_path / "a" / "short.csv", 1, rows=FIT_ROWS)
+    with pytest.raises(TrainingError, match=r"short\.csv has 400 rows, more than 400 are needed"):
+        anomaly_recorded.evaluate(tmp_path / "a", job(tmp_path / "out"))
+    with pytest.raises(TrainingError, match=r"no experiment is of the (development|report) half"):
+        anomaly_recorded.evaluate(folder / "valve" / "0.csv", job(tmp_path / "out"))
+    for seed in range(4):
+        text = (folder / "valve" / f"{seed}.csv").read_text().replace(";1.0\n", ";0.0\n")
+        (tmp_path / "b").mkdir(exist_ok=True)
+        for copy in range(3):
+            path = tmp_path / "b" / f"{seed}{copy}.csv"
+            path.write_text(text + f"2020-03-10 00:00:0{copy};" + ";".join("1" * 8) + ";0\n")
+    with pytest.raises(TrainingError, match="all rows of the development half are normal"):
+        anomaly_recorded.evaluate(tmp_path / "b", job(tmp_path / "out"))
+    path = tmp_path / "a" / "short.csv"
+    path.write_text(path.read_text().replace("12:00:07;", "12:00:07;x"))
+    with pytest.raises(RecordingError, match=r"short\.csv: line 9: column 'Accelerometer1RMS'"):
+        read_recordings(path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_windows_are_named(machine, tmp_path):
+    def read(windows):
+        path = tmp_path / "machine.csv"
+        path.write_text((machine / "machine.csv").read_text())
+        (tmp_path / anomaly_nab.WINDOWS_FILE).write_text(windows)
+        return anomaly_nab.read_nab(path)
+
+    with pytest.raises(RecordingError, match=r"is no list of windows"):
+        read("{")
+    with pytest.raises(RecordingError, match=r"is no list of windows"):
+        read(json.dumps({"machine.csv": [["soon", "later"]]}))
+    with pytest.raises(RecordingError, match=r"lists 0 files named machine\.csv, must list one"):
+        read("{}")
+    with pytest.raises(RecordingError, match=r"has 0 rows in a window"):
+        read(json.dumps({"machine.csv": [["2030-01-01 00:00:00", "2030-01-02 00:00:00"]]}))
+    (tmp_path / "other.csv").write_text("timestamp,value\n")
+    with pytest.raises(RecordingError, match="must hold one CSV file, holds 2"):
+        anomaly_nab.read_nab(tmp_path)
+
+
+def test_recordings_are_what_no_chain_and_no_import_made(folder, tmp_path):
+    assert training.is_recorded(None, folder, device=None, no_labels=False)
+    assert not training.is_recorded(tmp_path / "founding.cbor", folder, device=["00"])
+    with pytest.raises(UsageError, match="--device-type: is for sealed readings, whose --founding"):
+        training.is_recorded(None, folder, device_type="pump")
+    (tmp_path / "state.json").write_text("{}")
+    assert not training.is_recorded(None, tmp_path, device_type="pump")
+    with pytest.raises(UsageError, match="--model: is needed"):
+        training.required("--model", None)
