@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fog_node.protocol.merkle import root
+
+from .digests import file_sha256
 from .errors import ModelError
 
 CARD_FILE = "card.json"
 MAX_CARD_BYTES = 16 * 1024 * 1024
 MAX_MODEL_BYTES = 1024 * 1024 * 1024
+_WEIGHTS = frozenset({".npz", ".skops", ".tflite"})
 # What a file may make objects of beyond what skops knows to be harmless.
 _TRUSTED = frozenset(
     {
@@ -44,6 +48,16 @@ def read_card(directory: Path, task: str) -> dict[str, Any]:
             f"{path}: is of the task {found!r}, not {task!r}", "give a model of this task"
         )
     return dict(card)
+
+
+def fingerprint(directory: Path) -> bytes:
+    """What stands for a model of several files on the chain.
+
+    Root (RFC 9162) over the SHA-256 of the card and of each file of weights beside it, in order of
+    their names. Raises DatasetError where one cannot be read.
+    """
+    files = [p for p in directory.iterdir() if p.name == CARD_FILE or p.suffix in _WEIGHTS]
+    return root([file_sha256(path) for path in sorted(files)])
 
 
 def save_sklearn(path: Path, model: Any) -> None:

@@ -7,7 +7,6 @@ which tells whether two people have the same files, and proves nothing about whe
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.merkle import root
 
 from .dataset import STATE_FILE, Dataset
+from .digests import file_sha256
 from .errors import DatasetError
 from .imported import SOURCE_FILE, Imported
 from .selection import Query, Selection, select
@@ -25,7 +25,6 @@ from .times import iso
 MAX_FILES = 200_000
 # What is looked at where a folder holds files of any kind.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_CHUNK_BYTES = 1024 * 1024
 
 
 class Source(Protocol):
@@ -105,7 +104,7 @@ class Files:
     def describe(self) -> dict[str, Any]:
         """How many of what kind, in which folders, and the fingerprint; raises DatasetError."""
         files = sorted(self._files())
-        hashes = [_sha256(file) for file in files]
+        hashes = [file_sha256(file) for file in files]
         kinds = Counter(file.suffix.lower() or "none" for file in files)
         found: dict[str, Any] = {
             "kind": "files",
@@ -164,19 +163,6 @@ def open_source(path: Path) -> Source:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _sha256(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read ({error.strerror})", "check its permissions"
-        ) from error
-    return digest.digest()
 
 
 __all__ = ["Files", "Imported", "SealedSource", "Source", "open_source"]

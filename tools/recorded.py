@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from cloud.inference.shares import Shares
 from cloud.scale_out import workers
 from cloud.train.job import Job
 from tools.errors import UsageError
@@ -32,6 +33,8 @@ class RecordedTask:
         settings: of its commands that have options of their own (`train`, `predict`, `evaluate`):
             the frozen dataclass they are given as, as "module:class" in `cloud.train`; its module
             is loaded for the help, so it must be quick to load.
+        source: function that gives the file that `predict` reads, as "module:function".
+        shares: what of it can be sealed; None: nothing.
         spreads: whether its training has parts that workers can do.
         home: its module in `cloud.train`; None: is named like the task.
     """
@@ -42,6 +45,8 @@ class RecordedTask:
     example: str
     predicts: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    shares: Shares | None = None
     spreads: bool = False
     home: str | None = None
 
@@ -50,6 +55,12 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece; {names} spreads")
+
+    def source_of(self, data: Path) -> Path:
+        """The file that `predict` reads; raises RecordingError."""
+        module, function = self.source.split(":")
+        found: Path = getattr(import_module(f"cloud.train.{module}"), function)(data)
+        return found
 
     def module(self) -> Any:
         """Load the task; takes a second or more, so only when it is to run."""
@@ -106,6 +117,8 @@ TASKS = (
         "CSV file of the AI4I 2020 format, or the folder with ai4i2020.csv in it.",
         "ai4i2020.csv",
         "probability, decision and likeliest mode of each row",
+        source="failure_data:source",
+        shares=Shares("id", "probability", "mode"),
         spreads=True,
     ),
     RecordedTask(
@@ -116,6 +129,8 @@ TASKS = (
         "CMAPSSData/train_FD001.txt",
         "cycles left of each unit at its last row, and the interval in which 90 % of true values "
         "lie",
+        source="rul:source",
+        shares=Shares("unit", "left"),
     ),
     RecordedTask(
         "quality",
@@ -141,6 +156,8 @@ TASKS = (
             "predict": "stock_settings:PredictSettings",
             "evaluate": "stock_settings:StockSettings",
         },
+        source="demand_data:source",
+        shares=Shares("part", "mean", adds=True),
     ),
 )
 

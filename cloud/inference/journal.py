@@ -11,36 +11,44 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cloud.errors import JournalError
+from fog_node.protocol.cbor import decode, encode
+from fog_node.protocol.predictions import Subject, parse_subject
 
 from .folder import Stamp
 
-FORMAT = 1
+FORMAT = 2
 _BUSY_S = 10.0
 _SCHEMA = """
 CREATE TABLE seen (
   path TEXT NOT NULL, model BLOB NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
-  image BLOB, problem TEXT, PRIMARY KEY (path, model)
+  subject BLOB, problem TEXT, PRIMARY KEY (path, model)
 ) WITHOUT ROWID;
 CREATE TABLE batch (id INTEGER PRIMARY KEY, raw BLOB NOT NULL, final INTEGER NOT NULL);
 CREATE TABLE verdict (
-  id INTEGER PRIMARY KEY, model BLOB NOT NULL, name TEXT NOT NULL, image BLOB NOT NULL,
-  said TEXT, score REAL NOT NULL, batch INTEGER REFERENCES batch, UNIQUE (model, image)
+  id INTEGER PRIMARY KEY, model BLOB NOT NULL, name TEXT NOT NULL, source BLOB NOT NULL,
+  subject BLOB NOT NULL, said TEXT, score REAL NOT NULL, batch INTEGER REFERENCES batch,
+  UNIQUE (model, source, subject)
 );
 CREATE INDEX verdict_batch ON verdict (batch);
 """
+_FORGET_BATCHES = (
+    "DELETE FROM batch WHERE final = 1 AND NOT EXISTS "
+    "(SELECT 1 FROM verdict WHERE verdict.batch = batch.id)"
+)
+MAX_SUBJECT_BYTES = 512
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a model says of an image.
+    """What a model says of an image, or of a thing that a file names.
 
     Attributes:
-        image: SHA-256 of its file.
+        subject: what is judged.
         said: a class, or None.
         score: the model's number.
     """
 
-    image: bytes
+    subject: Subject
     said: str | None
     score: float
 
@@ -53,10 +61,11 @@ class Batch(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Verdicts of one model that no transaction holds yet."""
+    """Verdicts of one model that no transaction holds yet; `source`: of things, their file's."""
 
     model: bytes
     name: str
+    source: bytes | None
     ids: tuple[int, ...]
     said: tuple[Said, ...]
 
@@ -116,21 +125,50 @@ class Journal:
     ) -> int:
         """Keep what a model says of files; returns how many of the images it had not judged."""
         with self._change():
-            before = self._db.total_changes
-            self._db.executemany(
-                "INSERT INTO verdict (model, name, image, said, score) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",
-                [(model, name, item.image, item.said, item.score) for item in said],
-            )
-            new = self._db.total_changes - before
+            new = self._add(model, name, None, said)
             self._db.executemany(
                 "REPLACE INTO seen VALUES (?, ?, ?, ?, ?, NULL)",
                 [
-                    (str(path), model, *stamp, item.image)
+                    (str(path), model, *stamp, _key(item.subject))
                     for (path, stamp), item in zip(files, said, strict=True)
                 ],
             )
         return new
+
+    def note_things(
+        self, model: bytes, name: str, source: bytes, said: Sequence[Said], files_kept: int
+    ) -> int:
+        """Keep what a model says of things that a file names; returns how many are new.
+
+        Args:
+            model, name: SHA-256 of the model, and its name.
+            source: SHA-256 of the file.
+            said: of its things.
+            files_kept: of what was said of earlier files, and is sealed, the latest are kept.
+        """
+        with self._change():
+            new = self._add(model, name, source, said)
+            old = self._db.execute(
+                "SELECT model, source FROM verdict WHERE source != x'' GROUP BY model, source "
+                "ORDER BY max(id) DESC LIMIT -1 OFFSET ?",
+                (files_kept,),
+            ).fetchall()
+            self._db.executemany(
+                "DELETE FROM verdict WHERE model = ? AND source = ? AND "
+                "batch IN (SELECT id FROM batch WHERE final = 1)",
+                old,
+            )
+            self._db.execute(_FORGET_BATCHES)
+        return new
+
+    def _add(self, model: bytes, name: str, source: bytes | None, said: Sequence[Said]) -> int:
+        before = self._db.total_changes
+        self._db.executemany(
+            "INSERT INTO verdict (model, name, source, subject, said, score) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(model, name, source or b"", _key(i.subject), i.said, i.score) for i in said],
+        )
+        return self._db.total_changes - before
 
     def note_damaged(self, model: bytes, path: Path, stamp: Stamp, problem: str) -> None:
         """Keep that a file is no image; it is not asked for again until it changes."""
@@ -143,19 +181,24 @@ class Journal:
     def waiting(self, at_most: int) -> Waiting | None:
         """Verdicts of the model that has waited longest, oldest first."""
         first = self._rows(
-            "SELECT model, name FROM verdict WHERE batch IS NULL ORDER BY id LIMIT 1"
+            "SELECT model, name, source FROM verdict WHERE batch IS NULL ORDER BY id LIMIT 1"
         )
         if not first:
             return None
-        ((model, name),) = first
+        ((model, name, source),) = first
         rows = self._rows(
-            "SELECT id, image, said, score FROM verdict WHERE batch IS NULL AND model = ? "
-            "ORDER BY id LIMIT ?",
+            "SELECT id, subject, said, score FROM verdict WHERE batch IS NULL AND model = ? "
+            "AND source = ? ORDER BY id LIMIT ?",
             model,
+            source,
             at_most,
         )
         return Waiting(
-            model, name, tuple(row[0] for row in rows), tuple(Said(*row[1:]) for row in rows)
+            model,
+            name,
+            source or None,
+            tuple(row[0] for row in rows),
+            tuple(Said(_subject(row[1]), *row[2:]) for row in rows),
         )
 
     def count_waiting(self) -> int:
@@ -207,10 +250,15 @@ class Journal:
             self._db.executemany("DELETE FROM seen WHERE path = ? AND model = ?", gone)
             self._db.execute(
                 "DELETE FROM verdict WHERE batch IN (SELECT id FROM batch WHERE final = 1) AND "
-                "NOT EXISTS (SELECT 1 FROM seen WHERE seen.model = verdict.model AND "
-                "seen.image = verdict.image)"
+                "source = x'' AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.model = verdict.model "
+                "AND seen.subject = verdict.subject)"
             )
-            self._db.execute(
-                "DELETE FROM batch WHERE final = 1 AND NOT EXISTS "
-                "(SELECT 1 FROM verdict WHERE verdict.batch = batch.id)"
-            )
+            self._db.execute(_FORGET_BATCHES)
+
+
+def _key(subject: Subject) -> bytes:
+    return encode(subject.value)
+
+
+def _subject(key: bytes) -> Subject:
+    return parse_subject(decode(key, MAX_SUBJECT_BYTES, "subject"), "subject")

@@ -11,8 +11,7 @@ from http import HTTPStatus
 from fog_node.client import Client, ClientError, RefusedError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey
-from fog_node.protocol.labels import Image
-from fog_node.protocol.predictions import MAX_VERDICTS, Prediction, Verdict
+from fog_node.protocol.predictions import MAX_PAYLOAD_BYTES, MAX_VERDICTS, Prediction, Verdict
 from fog_node.protocol.transactions import Transaction, parse_transaction, sign_transaction
 
 from .journal import Batch, Journal, Waiting
@@ -46,8 +45,11 @@ class Sealer:
         self._founding = founding
         self.transactions: list[bytes] = []
 
-    async def run(self) -> None:
+    async def run(self, *, until_empty: bool = False) -> None:
         """Seal until cancelled; nodes that do not answer are asked again.
+
+        Args:
+            until_empty: end when nothing waits any more.
 
         Raises:
             RefusedError: a node says that we may not.
@@ -68,6 +70,8 @@ class Sealer:
                 continue
             else:
                 if not sealed:
+                    if until_empty:
+                        return
                     await asyncio.sleep(POLL_S)
             pause = MIN_PAUSE_S
 
@@ -84,7 +88,8 @@ class Sealer:
             if len(waiting.ids) < MAX_VERDICTS:
                 await asyncio.sleep(GATHER_S)
                 waiting = self._journal.waiting(MAX_VERDICTS) or waiting
-            batch = self._journal.keep(waiting, await self._signed(_body(waiting)))
+            waiting, body = _fitting(waiting)
+            batch = self._journal.keep(waiting, await self._signed(body))
         while not await self._is_final(batch):
             batch = await self._send(batch)
             await asyncio.sleep(POLL_S)
@@ -137,11 +142,19 @@ class Sealer:
         return False
 
 
+def _fitting(waiting: Waiting) -> tuple[Waiting, Prediction]:
+    """The first of them that one transaction can hold; long names need more room."""
+    while len((body := _body(waiting)).encode()) > MAX_PAYLOAD_BYTES:
+        half = len(waiting.ids) // 2
+        waiting = waiting._replace(ids=waiting.ids[:half], said=waiting.said[:half])
+    return waiting, body
+
+
 def _body(waiting: Waiting) -> Prediction:
     return Prediction(
         name=waiting.name,
         model=waiting.model,
-        source=None,
-        verdicts=tuple(Verdict(Image(item.image), item.said, item.score) for item in waiting.said),
+        source=waiting.source,
+        verdicts=tuple(Verdict(item.subject, item.said, item.score) for item in waiting.said),
         time=time.time_ns() // 1_000_000,
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from cloud.errors import RecordingError
 from cloud.images import MAX_IMAGE_BYTES, Grey, read_grey
+from fog_node.protocol.labels import Image
 
 from .folder import SETTLE_S, Folder, Stamp, check_folder
 from .journal import Journal, Said
@@ -185,7 +186,7 @@ class Worker:
             return
         verdicts = judge.judge(np.stack(images))
         said = [
-            Said(digest, word, float(score))
+            Said(Image(digest), word, float(score))
             for digest, (word, score) in zip(digests, verdicts, strict=True)
         ]
         new = self._journal.note(judge.sha256, judge.name, good, said)

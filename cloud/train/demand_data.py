@@ -71,8 +71,7 @@ def read_demand(path: Path) -> DemandData:
     Raises:
         RecordingError: names file, line and column.
     """
-    if path.is_dir():
-        path = _only_file(path)
+    path = source(path)
     table = read_table(path, (PART_COLUMN,))
     columns = [name for name in table.header if name != PART_COLUMN]
     if not columns or len(columns) > MAX_MONTHS:
@@ -107,11 +106,14 @@ def read_demand(path: Path) -> DemandData:
     return DemandData(tuple(parts), months[0], np.nan_to_num(demand), recorded)
 
 
-def _only_file(folder: Path) -> Path:
-    files = sorted(folder.glob("*.csv"))
+def source(path: Path) -> Path:
+    """The file that is read: the path, or a folder's one CSV file; raises RecordingError."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.csv"))
     if len(files) != 1:
         raise RecordingError(
-            f"{folder}: holds {len(files)} CSV files, not one", "give the path of the file"
+            f"{path}: holds {len(files)} CSV files, not one", "give the path of the file"
         )
     return files[0]
 

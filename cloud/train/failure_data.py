@@ -67,6 +67,11 @@ class FailureData:
         return len(self.ids)
 
 
+def source(path: Path) -> Path:
+    """The file that is read: the path, or the folder's `ai4i2020.csv`."""
+    return path / FILE if path.is_dir() else path
+
+
 def read_failures(path: Path, *, labelled: bool) -> FailureData:
     """Read a file of the format, or the one that a folder holds.
 
@@ -77,8 +82,7 @@ def read_failures(path: Path, *, labelled: bool) -> FailureData:
     Raises:
         RecordingError: names file, line and column.
     """
-    if path.is_dir():
-        path = path / FILE
+    path = source(path)
     labels = (FAILURE_COLUMN, *MODES) if labelled else ()
     table = read_table(path, (ID_COLUMN, TYPE_COLUMN, *MEASURED, *labels))
     features = _features(table)

@@ -92,6 +92,11 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     return report
 
 
+def source(data: Path) -> Path:
+    """The file that `predict` reads: the path, or a folder's `test_` file."""
+    return find(data, TEST) if data.is_dir() else data
+
+
 def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     """Write a CSV file: cycles left of each unit at its last row, with the interval's two ends.
 
@@ -107,7 +112,7 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{model}: card is damaged ({error})", "train again") from error
     file = load_tflite(model / INT8_FILE)
-    units = read_units(find(data, TEST) if data.is_dir() else data)
+    units = read_units(source(data))
     ends = units.ends
     said = estimate(file, preparation.features(units)[ends], margin)
     with out.open("w", newline="", encoding="utf-8") as csv_file:

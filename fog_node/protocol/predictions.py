@@ -218,13 +218,14 @@ def _filled(value: Any, where: str, at_most: int) -> list[Any]:
 def _verdict(item: Any, where: str) -> Verdict:
     subject, said, score = array(item, where, length=3)
     return Verdict(
-        _subject(subject, f"{where}.subject"),
+        parse_subject(subject, f"{where}.subject"),
         None if said is None else label_value(said, f"{where}.said"),
         number(score, f"{where}.score"),
     )
 
 
-def _subject(value: Any, where: str) -> Subject:
+def parse_subject(value: Any, where: str) -> Subject:
+    """What was judged, as it stands in a payload; raises FormatError."""
     if isinstance(value, list) and len(value) == 2 and value[0] == "name":
         return Thing(text(value[1], f"{where}.name", MAX_NAME_CHARS))
     return parse_target(value, where)

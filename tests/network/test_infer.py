@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 from support.daemons import ROOT, found, make_daemons, stop_all, until
 from support.inference import Brightness
+from support.machines import quick_model, simulated
 from typer.testing import CliRunner
 
 from tools import cli
@@ -95,6 +98,69 @@ async def test_a_worker_that_is_killed_seals_each_image_once(seoul, tmp_path) ->
 
 async def _is_true(ask) -> bool:
     return bool(await ask())
+
+
+async def test_what_a_model_says_of_a_table_is_sealed_once_and_read(seoul, tmp_path) -> None:
+    consortium, daemon = seoul
+    data, out = simulated(tmp_path / "rows.csv", 300, 1), tmp_path / "out.json"
+    model = quick_model(tmp_path / "lathes", data)
+    typed = [
+        "predict", "failure", "--model", model, "--data", data, "--out", tmp_path / "said.csv",
+        "--seal", "--founding", consortium.founding_file,
+        "--key", consortium.member_directory("seoul") / "signing.key",
+        "--journal", tmp_path / "journal", "--api", daemon.url, "--json", out,
+    ]  # fmt: skip
+    arguments = list(map(str, typed))
+    first = await run(arguments)
+
+    async def bodies() -> list[dict]:
+        return [view.body async for view in daemon.client.all_transactions(kind="prediction")]
+
+    try:
+        await until(lambda: _is_true(bodies), "something is sealed")
+    finally:
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+    await done(arguments)
+    report = json.loads(out.read_text())
+    assert (report["rows"], report["new"], report["known"]) == (300, 0, 300)
+    sealed = [verdict for body in await bodies() for verdict in body["verdicts"]]
+    with (tmp_path / "said.csv").open(newline="") as file:
+        predicted = {
+            row["id"]: (row["mode"] or "normal", float(row["probability"]))
+            for row in csv.DictReader(file)
+        }
+    assert len(sealed) == 300
+    assert {v["name"]: (v["said"], v["score"]) for v in sealed} == predicted
+    (source,) = {body["source"] for body in await bodies()}
+    assert source == hashlib.sha256(data.read_bytes()).hexdigest()
+
+    await done(["predict", "list", "7", "--api", daemon.url, "--json", str(out)])
+    (row,) = json.loads(out.read_text())["predictions"]
+    assert (row["name"], row["said"], row["score"]) == ("7", *predicted["7"])
+    assert (row["model"], row["source"]) == ("lathes", source)
+    await done(["predict", "list", "--model", "none", "--api", daemon.url, "--json", str(out)])
+    assert json.loads(out.read_text())["predictions"] == []
+
+
+async def done(arguments: list[str]) -> None:
+    result = await asyncio.to_thread(CliRunner().invoke, cli.app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "said"),
+    [
+        ("rul", ["--seal"], "needs --founding and --key"),
+        ("rul", ["--key", "k"], "are for --seal"),
+        ("quality", ["--seal"], "fogline fog infer"),
+    ],
+)
+def test_what_cannot_be_sealed_is_told(tmp_path, task, more, said) -> None:
+    typed = ["predict", task, "--model", "m", "--data", "d", "--out", str(tmp_path / "o"), *more]
+    result = CliRunner().invoke(cli.app, typed)
+    assert result.exit_code != 0
+    assert said in str(result.exception) + result.output
 
 
 @pytest.mark.parametrize(

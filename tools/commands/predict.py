@@ -7,10 +7,53 @@ from typing import Annotated, Any
 
 import typer
 
+from tools import consortium as consortiums
 from tools import recorded
-from tools.commands.common import JsonFile, Recordings, new_app, report
+from tools.commands.common import (
+    Api,
+    JsonFile,
+    MemberDirectory,
+    Recordings,
+    new_app,
+    report,
+    run,
+)
+from tools.errors import UsageError
+from tools.nodes import Nodes
 
-app = new_app("Let a trained model say what it thinks of recordings.")
+app = new_app("Let a trained model say what it thinks of recordings, and others know it.")
+
+
+@app.command("list")
+def predict_list(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SUBJECT]",
+            help="A thing's name, or how an image's SHA-256 or a board's key id begins. [all]",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Its name, or how its SHA-256 begins. [all]")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="At most so many, latest first.")
+    ] = 20,
+    api: Api = None,
+    member: MemberDirectory = None,
+    json_file: JsonFile = None,
+) -> None:
+    """List what models have said, of things and of images, from the chain.
+
+    Example: fogline predict list 17 --model turbines --api http://127.0.0.1:7480
+    """
+    from tools import sharing
+
+    async def ask() -> list[dict[str, Any]]:
+        async with Nodes.of(api, member).client() as client:
+            return await sharing.sealed_predictions(client, subject, model, count)
+
+    report({"predictions": run(ask())}, json_file)
 
 
 def _add(task: recorded.RecordedTask) -> None:
@@ -18,11 +61,49 @@ def _add(task: recorded.RecordedTask) -> None:
         model: Annotated[Path, typer.Option(metavar="DIR", help="What `train` wrote.")],
         data: Recordings,
         out: Annotated[Path, typer.Option(metavar="FILE", help="CSV file to write.")],
+        seal: Annotated[
+            bool, typer.Option("--seal", help="Put it on the chain, each thing of a file once.")
+        ] = False,
+        founding: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="To seal: the founding file.")
+        ] = None,
+        key: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="To seal: key of a member, gateway or trainer."),
+        ] = None,
+        journal: Annotated[
+            Path, typer.Option(metavar="FILE", help="To seal: notes what is, over restarts.")
+        ] = Path("predictions.journal"),
+        api: Api = None,
+        member: MemberDirectory = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
-        report(task.module().predict(model, data, out, **settings), json_file)
+        if not seal:
+            if founding is not None or key is not None:
+                raise UsageError("--founding, --key: are for --seal; give that, too")
+            report(task.module().predict(model, data, out, **settings), json_file)
+            return
+        if task.shares is None:
+            raise UsageError(
+                f"--seal: what a model says of images is sealed by `fogline fog infer`, not by "
+                f"`predict {task.name}`"
+            )
+        if founding is None or key is None:
+            raise UsageError("--seal: needs --founding and --key")
+        from tools import sharing
+
+        result = run(
+            sharing.predict_and_seal(
+                Nodes.of(api, member),
+                consortiums.load_founding(founding),
+                consortiums.load_key(key),
+                journal,
+                sharing.Asked(task, model, data, out, settings),
+            )
+        )
+        report(result, json_file)
 
     app.command(
         task.name,

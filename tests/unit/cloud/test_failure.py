@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.machines import HEADER, simulated, write
 
 from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.model_files import load_sklearn, save_sklearn
@@ -17,32 +18,7 @@ from cloud.train.failure_data import FEATURES, MODES, read_failures, rule
 from cloud.train.job import Job
 from cloud.train.thresholds import best_threshold, f1
 
-HEADER = (
-    "UDI", "Product ID", "Type", "Air temperature [K]", "Process temperature [K]",
-    "Rotational speed [rpm]", "Torque [Nm]", "Tool wear [min]", "Machine failure", "TWF", "HDF",
-    "PWF", "OSF", "RNF",
-)  # fmt: skip
 GOOD = ("1", "M1", "M", "298.1", "308.6", "1551", "42.8", "0", "0", "0", "0", "0", "0", "0")
-
-
-def write(path: Path, *rows: tuple[str, ...], header: tuple[str, ...] = HEADER) -> Path:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def simulated(path: Path, count: int, seed: int) -> Path:
-    """Machines of which the half that turns hard fails of overstrain."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for number in range(count):
-        torque, wear = random.uniform(20, 60), random.uniform(100, 240)
-        fails = str(int(torque * wear > 9000))
-        rows.append(
-            (str(number), "x", "L", "300.0", "311.0", "1500", f"{torque:.1f}", f"{wear:.0f}",
-             fails, "0", "0", "0", fails, "0")
-        )  # fmt: skip
-    return write(path, *rows)
 
 
 def test_features_are_what_was_measured_and_what_physics_makes_of_it(tmp_path):

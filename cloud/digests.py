@@ -1,0 +1,24 @@
+"""SHA-256 of files of any size."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .errors import DatasetError
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+def file_sha256(path: Path) -> bytes:
+    """SHA-256 of a file; raises DatasetError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror})", "check its path and permissions"
+        ) from error
+    return digest.digest()
