@@ -223,7 +223,7 @@ class Coordinator:
                 absent[names[node]] = str(error)
         for node, name in names.items():
             if node not in answers:
-                absent.setdefault(name, f"no answer within {settings.round_s:g} s")
+                absent.setdefault(name, f"is gone, or gave no answer within {settings.round_s:g} s")
         return sorted(answers.values(), key=lambda one: one.known.name), absent
 
     def _checked(self, known: Known, reply: Any, *, shapes_of: Arrays) -> _Answer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,9 @@ QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 # Several sites on one machine gain nothing by a thread for each core.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECTION = "trainer"
+# Ends a process with whoever started it, even where that is killed: a SuperNode that was left
+# behind would go on taking part beside the next one of the same site.
+TIE = ("setpriv", "--pdeathsig", "TERM")
 MAX_TAIL_CHARS = 2000
 # Of what Flower carries: two names.
 APP_VERSION = "1.0.0"
@@ -54,11 +58,17 @@ class Tls:
 
 @dataclass
 class Process:
-    """A process of Flower's, with what it starts itself."""
+    """A process of Flower's, with what it starts itself.
+
+    Attributes:
+        name: of its log.
+        log: what it writes, after what those before it wrote from byte `log_start` on.
+    """
 
     name: str
     log: Path
     popen: subprocess.Popen[bytes] = field(repr=False)
+    log_start: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -67,26 +77,31 @@ class Process:
 
     def tail(self) -> str:
         """The end of what it wrote."""
-        return self.log.read_text(encoding="utf-8", errors="replace")[-MAX_TAIL_CHARS:]
+        written = self.log.read_bytes()[self.log_start :]
+        return written.decode(errors="replace")[-MAX_TAIL_CHARS:]
 
     def stop(self) -> None:
-        """End it and all that it has started; they are one session."""
+        """End it and all that it has started; they are one session.
+
+        What it has started has nothing left to do without it, and would wait for it.
+        """
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self.popen.pid, number)
             except ProcessLookupError:
                 break
             deadline = time.monotonic() + STOP_S
-            while time.monotonic() < deadline and _has_members(self.popen.pid):
-                self.popen.poll()
+            while time.monotonic() < deadline and self.is_running:
                 time.sleep(POLL_S)
         self.popen.wait()
 
 
 def check_installed() -> None:
-    """Raise MissingExtraError unless Flower is there."""
+    """Raise MissingExtraError unless Flower is there, TrainingError without what ends it."""
     if importlib.util.find_spec("flwr") is None:
         raise MissingExtraError("Flower", "federated", FEDERATED_PINS)
+    if shutil.which(TIE[0]) is None:
+        raise TrainingError(f"{TIE[0]}: is not on PATH", "install util-linux, Debian's package")
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -135,9 +150,13 @@ class Flower:
 
     def stop(self) -> None:
         """End all processes."""
-        for process in reversed(self._processes):
-            process.stop()
-        self._processes.clear()
+        while self._processes:
+            self._processes.pop().stop()
+
+    def end(self, process: Process) -> None:
+        """End one of them, or what one that has ended left behind."""
+        self._processes.remove(process)
+        process.stop()
 
     def superlink(
         self, fleet: str, control_port: int, runtime_port: int, tls: Tls | None, *, known: bool
@@ -167,10 +186,20 @@ class Flower:
             ]  # fmt: skip
         if known:
             command += ["--enable-supernode-auth"]
+        host, _, port = fleet.rpartition(":")
+        host = LOCALHOST if host == EVERYWHERE else host
+        # Two SuperLinks can listen on one port, and each would get some of the sites' calls. That
+        # of a run that was killed takes a moment to end.
+        deadline = time.monotonic() + STOP_S
+        while _is_listening(host, int(port)):
+            if time.monotonic() > deadline:
+                raise TrainingError(
+                    f"{fleet}: another process listens there", "end it, or give another port"
+                )
+            time.sleep(POLL_S)
         process = self._start("superlink", command)
         self._wait_for(process, LOCALHOST, control_port)
-        host, _, port = fleet.rpartition(":")
-        self._wait_for(process, LOCALHOST if host == EVERYWHERE else host, int(port))
+        self._wait_for(process, host, int(port))
         self._connect(control_port, tls)
         return process
 
@@ -242,8 +271,9 @@ class Flower:
     def _start(self, name: str, command: Sequence[str]) -> Process:
         log = self._directory / f"{name}.log"
         with log.open("ab") as file:
+            log_start = file.tell()
             popen = subprocess.Popen(
-                command,
+                [*TIE, *command],
                 env=self._environment,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -251,19 +281,16 @@ class Flower:
                 stderr=file,
                 start_new_session=True,
             )
-        process = Process(name, log, popen)
+        process = Process(name, log, popen, log_start)
         self._processes.append(process)
         return process
 
     def _wait_for(self, process: Process, host: str, port: int) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and process.is_running:
-            try:
-                socket.create_connection((host, port), 1).close()
-            except OSError:
-                time.sleep(POLL_S)
-                continue
-            return
+            if _is_listening(host, port):
+                return
+            time.sleep(POLL_S)
         raise TrainingError(
             f"{process.name}: does not listen on port {port}: {process.tail()}",
             "see its log, and whether another process has the port",
@@ -325,9 +352,9 @@ def _leave(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _has_members(group: int) -> bool:
+def _is_listening(host: str, port: int) -> bool:
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
+        socket.create_connection((host, port), 1).close()
+    except OSError:
         return False
     return True

@@ -29,7 +29,9 @@ POLL_S = 0.5
 STATUS_EVERY_S = 15.0
 # Beyond what its rounds may take.
 SLACK_S = 120.0
-MAX_LOCAL_SITES = 20
+# A SuperNode that was let in stays longer than STAYED_S. So many that did not, one after the other,
+# take longer than the minute for which one that was cut off is still taken to be there.
+STAYED_S, AGAIN_S, MAX_ENDED = 30.0, 5.0, 20
 _DROP = re.compile(r"(\d+)@(\d+)(?:-(\d+))?")
 
 
@@ -98,8 +100,8 @@ def run_locally(
         TrainingError: a process ends, too few sites answer, or it takes too long.
     """
     check_installed()
-    settings = files.settings()
-    files.forget_result()
+    with files.alone():
+        files.forget_result()
     work = (files.directory / "flower").resolve()
     work.mkdir(parents=True, exist_ok=True)
     fleet_port, control_port, runtime_port = free_ports(3)
@@ -117,33 +119,60 @@ def run_locally(
             for number in range(1, len(sites) + 1)
             if not any(one.site == number and _is_away(one, over + 1) for one in drops)
         }
-        run = flower.run(write_app(work / "app", files.directory.resolve(), "null"))
-        deadline = time.monotonic() + SLACK_S + settings.round_s * (settings.rounds - over + 1)
-        asked = time.monotonic()
-        while files.result() is None:
-            records = files.rounds()
-            for record in records[over:]:
-                told(record)
-                for one in drops:
-                    if one.first == record.round + 1 and one.site in nodes:
-                        log.info("site %d is killed before round %d", one.site, one.first)
-                        nodes.pop(one.site).stop()
-                    elif one.last == record.round and one.site not in nodes:
-                        nodes[one.site] = start(one.site)
-            over = len(records)
-            _check(superlink, nodes, deadline)
-            if time.monotonic() - asked > STATUS_EVERY_S:
-                asked = time.monotonic()
-                if flower.status(run).startswith("finished") and files.result() is None:
-                    raise TrainingError(
-                        f"run {settings.run}: ended without a result: {superlink.tail()}",
-                        f"see {superlink.log}",
-                    )
-            time.sleep(POLL_S)
-        for record in files.rounds()[over:]:
+
+        def after(record: RoundRecord) -> None:
             told(record)
-    result = files.result()
-    assert result is not None
+            for one in drops:
+                if one.first == record.round + 1 and one.site in nodes:
+                    log.info("site %d is killed before round %d", one.site, one.first)
+                    flower.end(nodes.pop(one.site))
+                elif one.last == record.round and one.site not in nodes:
+                    nodes[one.site] = start(one.site)
+
+        app = write_app(work / "app", files.directory.resolve(), "null")
+        _lead(files, flower, app, lambda: [superlink, *nodes.values()], after)
+
+
+def _lead(
+    files: RunFiles,
+    flower: Flower,
+    app: Path,
+    needed: Callable[[], list[Process]],
+    after: Callable[[RoundRecord], None],
+) -> None:
+    """Have the SuperLink run an app, and tell of each round until the run is over.
+
+    Args:
+        files: of the run.
+        flower: whose SuperLink it is.
+        app: its directory.
+        needed: processes that must not end; the SuperLink first.
+        after: is given each round that is over.
+
+    Raises:
+        TrainingError: a process ends, too few sites answer, or it takes too long.
+    """
+    settings = files.settings()
+    over = len(files.rounds())
+    run = flower.run(app)
+    asked = time.monotonic()
+    deadline = asked + SLACK_S + settings.round_s * (settings.rounds - over + 1)
+    while True:
+        result = files.result()
+        for record in files.rounds()[over:]:
+            after(record)
+            over += 1
+        if result is not None:
+            break
+        superlink = _check(needed(), deadline)
+        if time.monotonic() - asked > STATUS_EVERY_S:
+            asked = time.monotonic()
+            if flower.status(run).startswith("finished") and files.result() is None:
+                raise TrainingError(
+                    f"run {settings.run}: ended without a result: {superlink.tail()}",
+                    f"see {superlink.log}, and go on with --resume",
+                )
+        time.sleep(POLL_S)
     if "error" in result:
         raise TrainingError(str(result["error"]), str(result["remedy"]))
 
@@ -152,17 +181,19 @@ def _is_away(drop: Drop, number: int) -> bool:
     return drop.first <= number and (drop.last is None or number <= drop.last)
 
 
-def _check(superlink: Process, nodes: dict[int, Process], deadline: float) -> None:
-    for process in (superlink, *nodes.values()):
+def _check(needed: list[Process], deadline: float) -> Process:
+    for process in needed:
         if not process.is_running:
             raise TrainingError(
                 f"{process.name}: has ended: {process.tail()}", f"see {process.log}"
             )
+    superlink = needed[0]
     if time.monotonic() > deadline:
         raise TrainingError(
             f"federation: takes too long: {superlink.tail()}",
             f"see {superlink.log.parent}, and go on with --resume",
         )
+    return superlink
 
 
 def serve(
@@ -186,8 +217,8 @@ def serve(
         MissingExtraError, TrainingError: as `run_locally`.
     """
     check_installed()
-    settings = files.settings()
-    files.forget_result()
+    with files.alone():
+        files.forget_result()
     work = (files.directory / "flower").resolve()
     work.mkdir(parents=True, exist_ok=True)
     control_port, runtime_port = free_ports(2)
@@ -197,19 +228,8 @@ def serve(
             str(flower.register(public_key)): [name, kid]
             for name, (kid, public_key) in sites.items()
         }
-        over = len(files.rounds())
-        flower.run(write_app(work / "app", files.directory.resolve(), json.dumps(nodes)))
-        deadline = time.monotonic() + SLACK_S + settings.round_s * (settings.rounds - over + 1)
-        while (result := files.result()) is None:
-            for record in files.rounds()[over:]:
-                told(record)
-                over += 1
-            _check(superlink, {}, deadline)
-            time.sleep(POLL_S)
-        for record in files.rounds()[over:]:
-            told(record)
-    if "error" in result:
-        raise TrainingError(str(result["error"]), str(result["remedy"]))
+        app = write_app(work / "app", files.directory.resolve(), json.dumps(nodes))
+        _lead(files, flower, app, lambda: [superlink], told)
 
 
 def take_part(
@@ -221,6 +241,9 @@ def take_part(
 ) -> None:
     """Have this site take part in whatever the trainer leads, until it is stopped.
 
+    A SuperNode that ends is started again: one whose trainer began anew does, and one whose
+    predecessor was cut off, for which the SuperLink waits a minute before it lets it in again.
+
     Args:
         directory: for Flower's files and its log.
         superlink: HOST:PORT of the trainer's.
@@ -229,17 +252,24 @@ def take_part(
         config: what the site's half is told.
 
     Raises:
-        MissingExtraError: Flower is not installed. TrainingError: its SuperNode has ended.
+        MissingExtraError: Flower is not installed. TrainingError: its SuperNode ends each time.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with Flower(directory.resolve()).started() as flower:
-        node = flower.supernode("site", superlink, config, tls, key)
-        while node.is_running:
-            time.sleep(POLL_S)
-        raise TrainingError(
-            f"{superlink}: the SuperNode has ended: {node.tail()}",
-            "see that the trainer has this member's certificate, and that its port is open",
-        )
+        ended = 0
+        while ended < MAX_ENDED:
+            started = time.monotonic()
+            node = flower.supernode("site", superlink, config, tls, key)
+            while node.is_running:
+                time.sleep(POLL_S)
+            flower.end(node)
+            ended = 1 if time.monotonic() - started > STAYED_S else ended + 1
+            log.warning("%s: the SuperNode has ended; another one follows", superlink)
+            time.sleep(AGAIN_S)
+    raise TrainingError(
+        f"{superlink}: the SuperNode has ended {ended} times in a row: {node.tail()}",
+        "see that the trainer has this member's certificate, and that its port is open",
+    )
 
 
 def begin_or_resume(files: RunFiles, settings: Settings, *, resume: bool) -> Settings:

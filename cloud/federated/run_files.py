@@ -3,14 +3,19 @@
     run.json        what was agreed at the start: settings, and how sensors are scaled
     rounds/0001.json, rounds/0001.npz    a round's record, and the model after it
     result.json     written at the end
+    lock            held by whoever leads the run
 
 A round's record is written after its model, by renaming: what is there is whole.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,10 @@ from cloud.errors import ModelError
 
 from .network import Arrays, model_hash, shapes
 
-RUN_FILE, RESULT_FILE, ROUNDS = "run.json", "result.json", "rounds"
+RUN_FILE, RESULT_FILE, ROUNDS, LOCK_FILE = "run.json", "result.json", "rounds", "lock"
+# For so long one who leads a run may take to end after it was told to, or lost its SuperLink.
+ALONE_S = 60.0
+POLL_S = 0.2
 # Flower wants older versions of what the rest of Fogline runs with: an environment of its own.
 FEDERATED_PINS = "requirements-federated.txt"
 STRATEGIES = ("fedavg", "trimmed-mean", "krum")
@@ -186,6 +194,29 @@ class RunFiles:
         if model_hash(arrays).hex() != record.after:
             raise self._damaged(name, "is not the model whose hash the round's record has")
         return arrays
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the run's lock, which the system lets go of with the process that has it.
+
+        Raises:
+            ModelError: another process holds it for ALONE_S.
+        """
+        path = self.directory / LOCK_FILE
+        with path.open("ab") as file:
+            deadline = time.monotonic() + ALONE_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise ModelError(
+                            f"{self.directory}: another process leads this run",
+                            "wait until it is over, or end it",
+                        ) from error
+                time.sleep(POLL_S)
+            yield
 
     def finish(self, result: dict[str, Any]) -> None:
         """Note that it is over."""

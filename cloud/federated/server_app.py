@@ -24,15 +24,16 @@ def main(grid: Grid, context: Context) -> None:
     files = RunFiles(Path(str(context.run_config["directory"])))
     nodes = json.loads(str(context.run_config["nodes"]))
     members = None if nodes is None else {int(node): tuple(who) for node, who in nodes.items()}
-    try:
-        Coordinator(files, _tell, members).run(grid)
-    except CloudError as error:
-        files.finish({"error": error.problem, "remedy": error.remedy})
-        raise
-    except Exception as error:
-        files.finish({"error": f"{type(error).__name__}: {error}", "remedy": "see the log"})
-        raise
-    files.finish({"rounds": len(files.rounds())})
+    with files.alone():
+        try:
+            Coordinator(files, _tell, members).run(grid)
+        except CloudError as error:
+            files.finish({"error": error.problem, "remedy": error.remedy})
+            raise
+        except Exception as error:
+            files.finish({"error": f"{type(error).__name__}: {error}", "remedy": "see the log"})
+            raise
+        files.finish({"rounds": len(files.rounds())})
 
 
 def _tell(record: RoundRecord, rounds: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from support.fleets import write_fleet
 
 from cloud.errors import MissingExtraError, ModelError, TrainingError
-from cloud.federated import flower, local
+from cloud.federated import flower, local, run_files
 from cloud.federated.chain import body_of
 from cloud.federated.network import (
     CAP,
@@ -250,3 +251,31 @@ def test_without_flower_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(flower.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"Flower is not installed; .*\[federated\]"):
         flower.Flower(tmp_path)
+
+
+def test_a_supernode_that_is_never_let_in_is_an_error(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "flower-supernode"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no such key\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    for module in (flower, local):
+        monkeypatch.setattr(module, "check_installed", lambda: None)
+    monkeypatch.setattr(local, "AGAIN_S", 0.0)
+    monkeypatch.setattr(local, "MAX_ENDED", 3)
+    with pytest.raises(TrainingError, match="ended 3 times in a row: no such key"):
+        local.take_part(tmp_path / "site", "127.0.0.1:1", flower.Tls(tmp_path), tmp_path, {})
+
+
+def test_a_run_is_led_by_one_process_at_a_time(tmp_path, monkeypatch):
+    files = RunFiles(tmp_path / "run")
+    files.begin(SETTINGS)
+    monkeypatch.setattr(run_files, "ALONE_S", 0.0)
+    with (
+        files.alone(),
+        pytest.raises(ModelError, match="another process leads"),
+        RunFiles(files.directory).alone(),
+    ):
+        pass
+    with files.alone():
+        pass
