@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud.inference.heatmaps import Heatmaps
 from cloud.inference.journal import Journal
 from cloud.inference.judges import QualityJudge
 from cloud.inference.sealing import Sealer
@@ -32,12 +33,16 @@ class Duty:
         variant: of the models.
         journal: its file.
         once: end when all that is there is judged and sealed.
+        heatmaps: folder for heat maps of what is not normal; None: none are drawn.
+        heatmaps_kept: so many at most, the latest.
     """
 
     watches: Sequence[str]
     variant: str
     journal: Path
     once: bool
+    heatmaps: Path | None
+    heatmaps_kept: int
 
 
 async def infer(
@@ -50,15 +55,17 @@ async def infer(
     """Judge and seal until SIGTERM or Ctrl-C, or once; gives what came of it.
 
     Raises:
-        UsageError: a watch is not FOLDER=MODEL, or stands there twice.
+        UsageError: a watch is not FOLDER=MODEL, or heat maps were to go into one.
         CloudError: a folder, model or journal cannot be used.
         ClientError: a node says that we may not seal.
     """
     watches = _watches(duty)
+    _check_apart(watches, duty.heatmaps)
+    drawn = None if duty.heatmaps is None else Heatmaps(duty.heatmaps, duty.heatmaps_kept)
     with contextlib.closing(Journal(duty.journal)) as journal:
         async with nodes.client(PATIENCE_S) as client:
             sealer = Sealer(journal, client, key, founding)
-            worker = Worker(watches, journal, sealer, show)
+            worker = Worker(watches, journal, sealer, show, drawn)
             await _until_told(worker.run(once=duty.once))
         return {
             **worker.told.report(sealer.transactions),
@@ -78,6 +85,16 @@ def _watches(duty: Duty) -> list[Watch]:
             judges[directory] = QualityJudge(directory, duty.variant)
         found.append(Watch(Path(folder), judges[directory]))
     return found
+
+
+def _check_apart(watches: Sequence[Watch], heatmaps: Path | None) -> None:
+    """Heat maps would be judged, too."""
+    if heatmaps is not None and any(_is_same(watch.folder, heatmaps) for watch in watches):
+        raise UsageError(f"--heatmaps {heatmaps}: is watched; give a folder of its own")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 async def _until_told(work: Any) -> None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cloud.images import Grey
 from fog_node.protocol.labels import NORMAL
 from fog_node.protocol.predictions import MAX_NAME_CHARS
 
 DEFECT = "defect"
+
+
+class Judgement(NamedTuple):
+    """What a model says of an image.
+
+    Attributes:
+        said: a class, or None; score: the model's number.
+        grid: from which the model draws where.
+    """
+
+    said: str | None
+    score: float
+    grid: Any
 
 
 class ImageJudge(Protocol):
@@ -30,8 +43,11 @@ class ImageJudge(Protocol):
     @property
     def side(self) -> int: ...
 
-    def judge(self, images: Grey) -> Sequence[tuple[str | None, float]]:
-        """Class and score of each image, uint8 [n, side, side]; raises ModelError."""
+    def judge(self, images: Grey) -> Sequence[Judgement]:
+        """Say something of each image, uint8 [n, side, side]; raises ModelError."""
+
+    def picture(self, image: Path, judgement: Judgement) -> Any:
+        """The image with where drawn over it, as Pillow has it; raises RecordingError."""
 
 
 class QualityJudge:
@@ -46,10 +62,16 @@ class QualityJudge:
         self.sha256 = hashlib.sha256(self._model.data).digest()
         self.side = self._model.side
 
-    def judge(self, images: Grey) -> Sequence[tuple[str | None, float]]:
+    def judge(self, images: Grey) -> Sequence[Judgement]:
         """`normal` or `defect`, and the probability of a defect."""
-        threshold = self._model.threshold
+        threshold, judged = self._model.threshold, self._model.judge(images)
         return [
-            (DEFECT if probability >= threshold else NORMAL, float(probability))
-            for probability in self._model.judge(images).probability
+            Judgement(DEFECT if probability >= threshold else NORMAL, float(probability), grid)
+            for probability, grid in zip(judged.probability, judged.grids, strict=True)
         ]
+
+    def picture(self, image: Path, judgement: Judgement) -> Any:
+        """What speaks for a defect, in red."""
+        from cloud.train.quality_heatmap import heatmap
+
+        return heatmap(image, judgement.grid, self._model)

@@ -17,11 +17,12 @@ import numpy as np
 
 from cloud.errors import RecordingError
 from cloud.images import MAX_IMAGE_BYTES, Grey, read_grey
-from fog_node.protocol.labels import Image
+from fog_node.protocol.labels import NORMAL, Image
 
 from .folder import SETTLE_S, Folder, Stamp, check_folder
+from .heatmaps import Heatmaps
 from .journal import Journal, Said
-from .judges import ImageJudge
+from .judges import ImageJudge, Judgement
 from .sealing import Sealer
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,14 @@ class Told:
         known: files whose content the model had judged before, under another name.
         damaged: files that are no images, and why; the first MAX_DAMAGED_TOLD.
         damaged_count: of all of them.
+        undrawn: heat maps that could not be drawn or written.
     """
 
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
     known: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
     damaged_count: int = 0
+    undrawn: int = 0
 
     def report(self, transactions: Sequence[bytes]) -> dict[str, Any]:
         """As a command shows it."""
@@ -70,6 +73,7 @@ class Told:
             "already_judged": self.known,
             "damaged": self.damaged_count,
             "damaged_files": self.damaged,
+            "undrawn": self.undrawn,
             "transactions": [id_.hex() for id_ in transactions],
         }
 
@@ -83,6 +87,7 @@ class Worker:
         journal: Journal,
         sealer: Sealer,
         show: Callable[[str], None],
+        heatmaps: Heatmaps | None = None,
     ) -> None:
         """Prepare.
 
@@ -90,6 +95,7 @@ class Worker:
             watches: folders and models; a folder may have several, a model several.
             journal, sealer: see there.
             show: takes a line per image judged.
+            heatmaps: of what is not normal; None: none.
 
         Raises:
             RecordingError: a folder cannot be read.
@@ -101,6 +107,7 @@ class Worker:
         self._journal = journal
         self._sealer = sealer
         self._show = show
+        self._heatmaps = heatmaps
         self.told = Told()
         self._thread = ThreadPoolExecutor(1)
 
@@ -186,15 +193,28 @@ class Worker:
             return
         verdicts = judge.judge(np.stack(images))
         said = [
-            Said(Image(digest), word, float(score))
-            for digest, (word, score) in zip(digests, verdicts, strict=True)
+            Said(Image(digest), verdict.said, float(verdict.score))
+            for digest, verdict in zip(digests, verdicts, strict=True)
         ]
+        # Before they are noted: of what is noted there is one, and a second run has the same name.
+        for (path, _), digest, verdict in zip(good, digests, verdicts, strict=True):
+            self._draw(judge, path, digest, verdict)
         new = self._journal.note(judge.sha256, judge.name, good, said)
         self.told.known += len(said) - new
         for (path, _), item in zip(good, said, strict=True):
             word = item.said or "-"
             self.told.images[judge.name, word] += 1
             self._show(f"{path}: {word}, {item.score:.4g} ({judge.name})")
+
+    def _draw(self, judge: ImageJudge, path: Path, digest: bytes, verdict: Judgement) -> None:
+        """Draw where something is not normal; what cannot be drawn is judged and sealed anyway."""
+        if self._heatmaps is None or verdict.said == NORMAL:
+            return
+        try:
+            self._heatmaps.write(digest, judge.sha256, judge.picture(path, verdict))
+        except RecordingError as error:
+            log.warning("heat map: %s", error)
+            self.told.undrawn += 1
 
     def _damaged(self, judge: ImageJudge, path: Path, stamp: Stamp, problem: str) -> None:
         log.warning("%s", problem)

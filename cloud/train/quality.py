@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import ModelError
-from cloud.images import Grey, open_grey, read_all
+from cloud.images import Grey, read_all
 from cloud.intervals import bootstrap
 from cloud.model_files import check_size, read_card, write_card
 from cloud.near_duplicates import PRINT_SIDE, Prints, alike, prints_of
@@ -28,6 +28,7 @@ from .experiment_log import experiment_log
 from .job import Job, Progress
 from .quality_baselines import MAJORITY, Method, fit_baselines
 from .quality_data import TEST, TRAIN, Pieces, find_images, has_split, joined, read_pieces
+from .quality_heatmap import write_heatmap
 from .quality_model import TASK, Floats, Judged, QualityModel, heat, judge, log_odds
 from .quality_network import BOARD, FOG, SHARPNESS, Network, Variant, fit_network
 from .quality_settings import EvaluateSettings, FolderSettings, PredictSettings
@@ -55,7 +56,6 @@ THRESHOLDS = (0.2, 0.8)
 # A quick look at no more images.
 QUICK_IMAGES = 2500
 # Pixels of the longer side of a heat map.
-HEATMAP_SIDE = 512
 SHOWN_HEATMAPS = 12
 # An ESP32-S3 runs at so many Hz.
 BOARD_CLOCK_HZ = 240e6
@@ -228,26 +228,6 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
     }
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
-
-
-def write_heatmap(path: Path, image: Path, grid: Floats, judging: QualityModel) -> None:
-    """Write an image with what speaks for a defect drawn over it in red, as PNG.
-
-    Where the red is half, that spot alone would make the piece a defective one.
-
-    Raises:
-        RecordingError: the image cannot be read.
-    """
-    from PIL import Image
-
-    grey = open_grey(image)
-    grey.thumbnail((HEATMAP_SIDE, HEATMAP_SIDE), Image.Resampling.BOX)
-    levels = np.rint(heat(grid, judging.sharpness, judging.threshold) * 255).astype(np.uint8)
-    mask = Image.fromarray(levels).resize(grey.size, Image.Resampling.BICUBIC)
-    picture = grey.convert("RGB")
-    picture.paste((255, 0, 0), (0, 0, *grey.size), mask)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG")
 
 
 @dataclass(frozen=True)

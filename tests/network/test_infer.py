@@ -20,8 +20,9 @@ from support.inference import Brightness
 from support.machines import quick_model, simulated
 from typer.testing import CliRunner
 
-from tools import cli
+from tools import cli, inference
 from tools.consortium import load_founding
+from tools.errors import UsageError
 
 # `fogline`, with a judge that takes no training.
 COMMAND = """
@@ -68,6 +69,7 @@ async def test_a_worker_that_is_killed_seals_each_image_once(seoul, tmp_path) ->
     arguments = [
         "fog", "infer", "--watch", f"{camera}=castings", "--founding", consortium.founding_file,
         "--key", key, "--journal", tmp_path / "journal", "--api", daemon.url,
+        "--heatmaps", tmp_path / "maps", "--heatmaps-kept", "4",
     ]  # fmt: skip
     typed = [str(argument) for argument in arguments]
     worker = await run(typed)
@@ -91,6 +93,9 @@ async def test_a_worker_that_is_killed_seals_each_image_once(seoul, tmp_path) ->
     assert said["waiting"] == 0
     images = await sealed()
     assert len(images) == len(set(images)) == 50
+    maps = [path.name.partition("-")[0] for path in (tmp_path / "maps").iterdir()]
+    assert len(maps) == 4
+    assert set(maps) <= set(images)
     (example, *_) = [view async for view in daemon.client.all_transactions(kind="prediction")]
     assert example.body["name"] == Brightness.name
     assert load_founding(consortium.founding_file).member(bytes.fromhex(example.signer))
@@ -180,3 +185,14 @@ async def test_what_cannot_be_watched_is_told(seoul, tmp_path, watch, said) -> N
     )  # fmt: skip
     assert result.exit_code != 0
     assert said in str(result.exception) + result.output
+
+
+def test_heat_maps_are_not_judged(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "QualityJudge", lambda directory, variant: Brightness())
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    duty = inference.Duty(
+        [f"{camera}=model"], "fog", tmp_path / "journal", True, camera / ".." / "camera", 1
+    )
+    with pytest.raises(UsageError, match="is watched; give a folder of its own"):
+        inference._check_apart(inference._watches(duty), duty.heatmaps)

@@ -7,7 +7,9 @@ from http import HTTPStatus
 from types import SimpleNamespace
 
 import numpy as np
+from PIL import Image as Picture
 
+from cloud.inference.judges import Judgement
 from fog_node.client import RefusedError, UnreachableError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.labels import Image
@@ -17,7 +19,7 @@ KEY = SigningKey.from_secret(77)
 
 
 class Brightness:
-    """Bright images are `ok`, dark ones have a `defect`; the score is the mean."""
+    """Bright images are `normal`, dark ones have a `defect`; the score is the mean."""
 
     name = "brightness"
     side = 16
@@ -31,7 +33,10 @@ class Brightness:
         assert images.shape[1:] == (self.side, self.side)
         self.asked += len(images)
         means = images.mean(axis=(1, 2)) / 255
-        return [("ok" if mean > 0.5 else "defect", float(mean)) for mean in means]
+        return [Judgement("normal" if m > 0.5 else "defect", float(m), m) for m in means]
+
+    def picture(self, image, judgement):
+        return Picture.new("RGB", (8, 8), (int(255 * judgement.grid), 0, 0))
 
 
 class Node:

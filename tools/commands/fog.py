@@ -265,6 +265,15 @@ def fog_infer(
     once: Annotated[
         bool, typer.Option(help="End when all that is there is judged and sealed.")
     ] = False,
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a PNG file of each image that is not normal: where."
+        ),
+    ] = None,
+    heatmaps_kept: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="So many at most, the latest.")
+    ] = 1000,
     api: Api = None,
     member: MemberDirectory = None,
     json_file: JsonFile = None,
@@ -284,6 +293,6 @@ def fog_infer(
             f"{error.name} is not installed; pip install '.[inference]' in Fogline's folder"
         ) from error
 
-    duty = inference.Duty(watch, variant, journal, once)
+    duty = inference.Duty(watch, variant, journal, once, heatmaps, heatmaps_kept)
     nodes, file, owner = Nodes.of(api, member), load_founding(founding), load_key(key)
     report(run(inference.infer(nodes, file, owner, duty, say)), json_file)

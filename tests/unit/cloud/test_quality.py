@@ -289,14 +289,17 @@ def test_what_was_learned_judges_pieces_never_seen(trained, tmp_path, variant):
 
 def test_a_worker_beside_a_fog_node_judges_alike(trained, tmp_path):
     data = write_pieces(tmp_path / "data", 10, 2, copies=1)
-    quality.predict(trained, data, tmp_path / "out.csv", PredictSettings(None, "fog"))
+    maps = tmp_path / "maps"
+    quality.predict(trained, data, tmp_path / "out.csv", PredictSettings(maps, "fog"))
     judge = QualityJudge(trained, "fog")
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     images_ = np.stack([images.read_grey(data / row["file"], (judge.side,))[0] for row in rows])
-    for row, (said, score) in zip(rows, judge.judge(images_), strict=True):
-        assert said == ("defect" if row["verdict"] == "defect" else "normal")
-        assert score == pytest.approx(float(row["probability"]), abs=1e-6)
+    for row, judged in zip(rows, judge.judge(images_), strict=True):
+        assert judged.said == ("defect" if row["verdict"] == "defect" else "normal")
+        assert judged.score == pytest.approx(float(row["probability"]), abs=1e-6)
+        with Image.open(maps / f"{row['file']}.png") as picture:
+            assert picture.tobytes() == judge.picture(data / row["file"], judged).tobytes()
     card = json.loads((trained / "card.json").read_text())
     file = trained / card["variants"]["fog"]["file"]
     assert judge.sha256 == hashlib.sha256(file.read_bytes()).digest()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import shutil
 
 import pytest
+from PIL import Image as Picture
 from support.inference import KEY, Brightness
 
-from cloud.errors import JournalError
+from cloud.errors import JournalError, RecordingError
 from cloud.inference import folder as folders
 from cloud.inference import sealing, worker
+from cloud.inference.heatmaps import Heatmaps
 from cloud.inference.journal import Journal
 from cloud.inference.sealing import Sealer
 from cloud.inference.worker import Watch, Worker
@@ -36,14 +39,14 @@ class Bench:
         self.path, self.node, self.founding = directory / "journal.db", node, founding
         self.lines: list[str] = []
 
-    def begin(self, *watches: Watch) -> Worker:
+    def begin(self, *watches: Watch, heatmaps: Heatmaps | None = None) -> Worker:
         self.journal = Journal(self.path)
         sealer = Sealer(self.journal, self.node, KEY, self.founding)
-        return Worker(watches, self.journal, sealer, self.lines.append)
+        return Worker(watches, self.journal, sealer, self.lines.append, heatmaps)
 
-    async def run(self, *watches: Watch):
+    async def run(self, *watches: Watch, heatmaps: Heatmaps | None = None):
         """All that is there, judged and sealed; gives what was told."""
-        made = self.begin(*watches)
+        made = self.begin(*watches, heatmaps=heatmaps)
         blocks = asyncio.create_task(self.blocks())
         try:
             async with asyncio.timeout(30):
@@ -67,12 +70,12 @@ def bench(tmp_path, node, founding):
 async def test_images_are_judged_and_sealed(bench, shoot, judge, node):
     shoot("dark.png", 20), shoot("bright.jpg", 230), shoot("other.bmp", 240)
     told = await bench.run(Watch(shoot.folder, judge))
-    assert told.images == {("brightness", "defect"): 1, ("brightness", "ok"): 2}
+    assert told.images == {("brightness", "defect"): 1, ("brightness", "normal"): 2}
     (raw,) = node.final.values()
     transaction = parse_transaction(raw)
     transaction.verify(KEY.public, bench.founding.chain_id)
     assert transaction.body.model == judge.sha256
-    assert {item.said for item in transaction.body.verdicts} == {"defect", "ok"}
+    assert {item.said for item in transaction.body.verdicts} == {"defect", "normal"}
     assert len(bench.lines) == 3
 
 
@@ -108,6 +111,43 @@ async def test_a_damaged_file_is_told_once_and_stops_nothing(bench, shoot, judge
     shoot("damaged.png", 3)
     await bench.run(Watch(shoot.folder, judge))
     assert len(node.verdicts()) == 2
+
+
+async def test_what_is_not_normal_has_a_heat_map(bench, shoot, judge, tmp_path):
+    folder = tmp_path / "maps"
+    dark = shoot("dark.png", 20)
+    shoot("bright.png", 230)
+    watch = Watch(shoot.folder, judge)
+    await bench.run(watch, heatmaps=Heatmaps(folder, 2))
+    name = f"{hashlib.sha256(dark.read_bytes()).hexdigest()}-{judge.sha256[:8].hex()}.png"
+    assert [path.name for path in folder.iterdir()] == [name]
+    with Picture.open(folder / name) as drawn:
+        assert drawn.size == (8, 8)
+
+    # What a power cut leaves is taken away; so is the oldest, but nothing of others.
+    (folder / f"{name}.part").write_bytes(b"half")
+    (folder / "readme.txt").write_text("not ours")
+    for value in (21, 22):
+        shoot(f"{value}.png", value)
+        await bench.run(watch, heatmaps=Heatmaps(folder, 2))
+    found = {path.name for path in folder.iterdir()}
+    assert len(found) == 3
+    assert "readme.txt" in found
+    assert name not in found
+
+
+async def test_a_heat_map_that_cannot_be_written_stops_no_verdict(
+    bench, shoot, judge, node, tmp_path
+):
+    shoot("dark.png", 20)
+    maps = Heatmaps(tmp_path / "maps", 2)
+    (tmp_path / "maps").rmdir()
+    told = await bench.run(Watch(shoot.folder, judge), heatmaps=maps)
+    assert told.undrawn == 1
+    assert len(node.verdicts()) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="cannot be written"):
+        Heatmaps(tmp_path / "file", 2)
 
 
 async def test_many_images_fill_transactions(bench, shoot, judge, node):
