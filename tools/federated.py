@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from cloud.federated.local import serve as lead
 from cloud.federated.local import take_part as join
 from cloud.federated.run_files import STRATEGIES, RoundRecord, RunFiles, Settings
 from cloud.federated.site import read_site
+from cloud.train.rul_data import read_units
 from fog_node.network.certificates import member_of, name_in
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey, kid_hex
 from tools.errors import UsageError
+from tools.federated_choices import Choices, Parts
 from tools.nodes import Nodes, credentials_in
 from tools.submit import submit, wait_final
 
@@ -31,70 +32,56 @@ PATIENCE_S = 30.0
 MAX_SEARCHED = 10_000
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What was asked for on the command line; see `cloud.federated.run_files.Settings`."""
+def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) -> Settings:
+    """Settings of a new run.
 
-    strategy: str
-    rounds: int
-    epochs: int
-    seed: int
-    sites: int
-    liars: int
-    min_sites: int | None
-    round_s: float
-    noise: float | None
-    clip: float | None
-    steps: int
-    machines: int | None
+    Args:
+        choices: what was asked for.
+        sites: how many are to come.
+        machines: of the smallest of them.
+        held_out: machines that none of them gets.
 
-    def settings(self, machines: int) -> Settings:
-        """Settings of a new run.
-
-        Args:
-            machines: of a site, where the command line does not say.
-
-        Raises:
-            UsageError: two of them do not fit together.
-        """
-        if self.strategy not in STRATEGIES:
-            raise UsageError(f"--strategy {self.strategy}: give one of {', '.join(STRATEGIES)}")
-        if (self.noise is None) is not (self.clip is None):
-            raise UsageError("--dp-noise and --dp-clip: give both, or neither")
-        least = {"fedavg": 2, "trimmed-mean": 2 * self.liars + 1, "krum": 2 * self.liars + 3}
-        wanted = least[self.strategy]
-        if self.sites < wanted:
-            raise UsageError(
-                f"--sites {self.sites}: {self.strategy} needs {wanted} for {self.liars} that may "
-                "send anything"
-            )
-        min_sites = wanted if self.min_sites is None else self.min_sites
-        if not 1 <= min_sites <= self.sites:
-            raise UsageError(f"--min-sites {min_sites}: give 1 to {self.sites}, as there are sites")
-        is_private = self.noise is not None
-        return Settings(
-            run=secrets.token_hex(16),
-            task="rul",
-            strategy=self.strategy,
-            rounds=self.rounds,
-            epochs=self.epochs,
-            seed=self.seed,
-            sites=self.sites,
-            min_sites=min_sites,
-            liars=self.liars,
-            round_s=self.round_s,
-            noise=self.noise,
-            clip=self.clip,
-            steps=self.steps if is_private else 0,
-            machines=(self.machines or machines) if is_private else 0,
+    Raises:
+        UsageError: two of them do not fit together.
+    """
+    if choices.strategy not in STRATEGIES:
+        raise UsageError(f"--strategy {choices.strategy}: give one of {', '.join(STRATEGIES)}")
+    if (choices.dp_noise is None) is not (choices.dp_clip is None):
+        raise UsageError("--dp-noise and --dp-clip: give both, or neither")
+    liars = choices.liars
+    wanted = {"fedavg": 2, "trimmed-mean": 2 * liars + 1, "krum": 2 * liars + 3}[choices.strategy]
+    if sites < wanted:
+        raise UsageError(
+            f"--sites {sites}: {choices.strategy} needs {wanted} for {liars} that may send anything"
         )
+    min_sites = wanted if choices.min_sites is None else choices.min_sites
+    if not 1 <= min_sites <= sites:
+        raise UsageError(f"--min-sites {min_sites}: give 1 to {sites}, as there are sites")
+    is_private = choices.dp_noise is not None
+    return Settings(
+        run=secrets.token_hex(16),
+        task="rul",
+        strategy=choices.strategy,
+        rounds=choices.rounds,
+        epochs=choices.epochs,
+        seed=choices.seed,
+        sites=sites,
+        min_sites=min_sites,
+        liars=liars,
+        round_s=choices.round_s,
+        held_out=held_out,
+        noise=choices.dp_noise,
+        clip=choices.dp_clip,
+        steps=choices.dp_steps if is_private else 0,
+        machines=machines if is_private else 0,
+    )
 
 
 def run(
     data: Path,
     out: Path,
-    chosen: Chosen,
-    split: str,
+    choices: Choices,
+    parts: Parts,
     drops: Sequence[str],
     told: Callable[[RoundRecord, int], None],
     *,
@@ -109,24 +96,25 @@ def run(
         parsed = [Drop.of(text) for text in drops]
     except ValueError as error:
         raise UsageError(f"--drop {error}") from error
-    if unknown := [one.site for one in parsed if one.site > chosen.sites]:
-        raise UsageError(f"--drop {unknown[0]}@...: there are {chosen.sites} sites")
+    if unknown := [one.site for one in parsed if one.site > parts.sites]:
+        raise UsageError(f"--drop {unknown[0]}@...: there are {parts.sites} sites")
     files = RunFiles(out)
-    from cloud.train.rul_data import read_units
-
-    sites = write_sites(data, out / "sites", chosen.sites, split, chosen.seed)
+    sites = write_sites(data, out / "sites", parts.sites, parts.split, choices.seed, parts.hold_out)
     machines = min(len(read_units(path).ends) for path in sites)
-    settings = begin_or_resume(files, chosen.settings(machines), resume=resume)
+    settings = begin_or_resume(
+        files, settings_of(choices, parts.sites, machines, parts.hold_out), resume=resume
+    )
     run_locally(files, sites, parsed, lambda record: told(record, settings.rounds))
     return summary(files)
 
 
 def serve(
     out: Path,
-    chosen: Chosen,
+    choices: Choices,
     listen: str,
     member: Path,
     certificates: Sequence[Path],
+    machines: int | None,
     told: Callable[[RoundRecord, int], None],
     *,
     resume: bool,
@@ -135,10 +123,11 @@ def serve(
 
     Args:
         out: directory of the run.
-        chosen: what was asked for; with noise, `machines` too.
+        choices: what was asked for.
         listen: HOST:PORT.
         member: the trainer's directory, with tls.crt, tls.key and founding.cbor.
         certificates: of the members whose fog nodes may take part; a site has its member's name.
+        machines: of the smallest site; with noise.
         told: is given each round that is over.
         resume: whether it goes on.
 
@@ -146,10 +135,12 @@ def serve(
         UsageError, CloudError.
     """
     _check_address("--listen", listen)
-    if chosen.noise is not None and chosen.machines is None:
+    if choices.dp_noise is not None and machines is None:
         raise UsageError("--dp-noise: give --dp-machines, how many machines the smallest site has")
     files = RunFiles(out)
-    settings = begin_or_resume(files, chosen.settings(0), resume=resume)
+    settings = begin_or_resume(
+        files, settings_of(choices, len(certificates), machines or 0), resume=resume
+    )
     credentials = credentials_in(member)
     authority = x509.load_der_x509_certificate(credentials.authority)
     keys = out / "keys"
@@ -160,7 +151,7 @@ def serve(
         written = keys / f"{number}.pub"
         written.write_bytes(public_key)
         sites[name] = (kid, written.resolve())
-    if len(sites) != chosen.sites:
+    if len(sites) != len(certificates):
         raise UsageError("--site: two certificates are of one member")
     tls = Tls(
         _authority_file(keys, authority),

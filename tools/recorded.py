@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import Progress
 
@@ -18,6 +17,7 @@ from cloud.inference.shares import Shares
 from cloud.scale_out import workers
 from cloud.train.job import Job
 from tools.errors import UsageError
+from tools.options import with_fields
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,12 @@ class RecordedTask:
             The same without `settings`, but with an option for each field of the task's settings,
             whose metadata says how: `help`, `min`, `max`.
         """
-        given = inspect.signature(function, eval_str=True).parameters.values()
-        parameters = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for each in given
-            if each.name != "settings"
-        ]
-        kind = self._settings(command)
-        hints = get_type_hints(kind) if kind else {}
-        parameters += [
-            inspect.Parameter(
-                item.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=item.default,
-                annotation=Annotated[hints[item.name], typer.Option(**item.metadata)],
-            )
-            for item in (fields(kind) if kind else ())
-        ]
 
-        def run(**arguments: Any) -> None:
-            chosen = {name: arguments.pop(name) for name in hints}
-            function(**arguments, settings={"settings": kind(**chosen)} if kind else {})
+        @wraps(function)
+        def run(*, settings: Any, **arguments: Any) -> None:
+            function(**arguments, settings={"settings": settings} if settings else {})
 
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return run
+        return with_fields(run, "settings", self._settings(command))
 
     def _settings(self, command: str) -> Any:
         if command not in self.settings:

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from cloud.errors import ModelError, TrainingError
-from cloud.train.rul_data import TRAIN, find
+from cloud.train.rul_data import TRAIN, Units, find
 
 from .flower import LOCALHOST, Flower, Process, Tls, check_installed, free_ports, write_app
 from .run_files import RoundRecord, RunFiles, Settings
-from .site import deal, read_site
+from .site import deal, hold_out, read_site
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = "held-out"
 POLL_S = 0.5
 STATUS_EVERY_S = 15.0
 # Beyond what its rounds may take.
@@ -32,6 +33,10 @@ SLACK_S = 120.0
 # A SuperNode that was let in stays longer than STAYED_S. So many that did not, one after the other,
 # take longer than the minute for which one that was cut off is still taken to be there.
 STAYED_S, AGAIN_S, MAX_ENDED = 30.0, 5.0, 20
+# What a run that goes on has to have as it was begun.
+AGREED = (
+    "task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "secure", "held_out",
+)  # fmt: skip
 _DROP = re.compile(r"(\d+)@(\d+)(?:-(\d+))?")
 
 
@@ -62,8 +67,16 @@ class Drop:
         return cls(site, first, last)
 
 
-def write_sites(data: Path, directory: Path, count: int, split: str, seed: int) -> list[Path]:
+def write_sites(
+    data: Path, directory: Path, count: int, split: str, seed: int, held_out: int = 0
+) -> list[Path]:
     """Deal a file's machines out into a file for each site; gives the files.
+
+    Args:
+        data: the file, or the folder of its subset.
+        directory: for the sites' folders.
+        count, split, seed: as `site.deal` takes them.
+        held_out: so many machines go to the folder HELD_OUT instead, which no site reads.
 
     Raises:
         RecordingError, TrainingError.
@@ -71,14 +84,22 @@ def write_sites(data: Path, directory: Path, count: int, split: str, seed: int) 
     source = find(data, TRAIN) if data.is_dir() else data
     units = read_site(source)
     lines = [line for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
-    written = []
-    for number, part in enumerate(deal(units, count, split, seed), start=1):
-        path = directory / f"site-{number}" / f"{TRAIN}_site.txt"
+
+    def write(name: str, part: Units) -> Path:
+        path = directory / name / f"{TRAIN}_site.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = np.flatnonzero(np.isin(units.unit, part.unit))
         path.write_text("".join(f"{lines[row]}\n" for row in rows), encoding="utf-8")
-        written.append(path)
-    return written
+        return path
+
+    dealt = units
+    if held_out:
+        kept, dealt = hold_out(units, held_out, seed)
+        write(HELD_OUT, kept)
+    return [
+        write(f"site-{number}", part)
+        for number, part in enumerate(deal(dealt, count, split, seed), start=1)
+    ]
 
 
 def run_locally(
@@ -282,7 +303,7 @@ def begin_or_resume(files: RunFiles, settings: Settings, *, resume: bool) -> Set
         files.begin(settings)
         return settings
     before = files.settings()
-    for name in ("task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "secure"):
+    for name in AGREED:
         if getattr(before, name) != getattr(settings, name):
             raise ModelError(
                 f"{files.directory}: was begun with {name} {getattr(before, name)}, not "

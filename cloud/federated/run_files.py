@@ -53,6 +53,7 @@ class Settings:
         noise, clip: of differential privacy; None for none.
         steps, machines: of a round with noise, and of a site; see `network.Noise`.
         secure: whether updates are added up under masks.
+        held_out: machines of the file that no site was dealt; of a run on one machine.
     """
 
     run: str
@@ -70,6 +71,7 @@ class Settings:
     steps: int = 0
     machines: int = 0
     secure: bool = False
+    held_out: int = 0
 
 
 @dataclass(frozen=True)

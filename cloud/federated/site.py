@@ -134,6 +134,22 @@ def read_site(path: Path) -> Units:
     return units
 
 
+def hold_out(units: Units, count: int, seed: int) -> tuple[Units, Units]:
+    """Keep so many machines aside, by `seed`; gives those, and the others.
+
+    Raises:
+        TrainingError: there are no others, or it is a single one.
+    """
+    slices = list(units.slices)
+    if not MIN_MACHINES <= count < len(slices):
+        raise TrainingError(
+            f"{units.path}: {count} of {len(slices)} machines cannot be kept aside",
+            f"keep {MIN_MACHINES} or more, and leave some to the sites",
+        )
+    order = np.random.default_rng(seed).permutation(len(slices))
+    return _those(units, slices, order[:count]), _those(units, slices, order[count:])
+
+
 def deal(units: Units, count: int, how: str, seed: int) -> list[Units]:
     """Deal machines out to sites.
 
@@ -158,15 +174,12 @@ def deal(units: Units, count: int, how: str, seed: int) -> list[Units]:
     order = np.argsort(lives, kind="stable")
     if how == "random":
         order = np.random.default_rng(seed).permutation(len(slices))
-    dealt = []
-    for part in np.array_split(order, count):
-        rows = np.concatenate([np.arange(slices[at].start, slices[at].stop) for at in sorted(part)])
-        dealt.append(subset(units, rows))
-    return dealt
+    return [_those(units, slices, part) for part in np.array_split(order, count)]
 
 
-def subset(units: Units, rows: npt.NDArray[np.int64]) -> Units:
-    """Some rows of units; machine by machine."""
+def _those(units: Units, slices: list[slice], which: npt.NDArray[np.int64]) -> Units:
+    """Some machines, in the order in which they are."""
+    rows = np.concatenate([np.arange(slices[at].start, slices[at].stop) for at in sorted(which)])
     return Units(
         units.path, units.unit[rows], units.cycle[rows], units.settings[rows], units.sensors[rows]
     )

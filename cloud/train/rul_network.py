@@ -131,7 +131,7 @@ def fit_ensemble(
     values = networks.predict(features, batch_size=4096, verbose=0).astype(np.float64) * CAP
     hidden = ~shown[:, :, np.newaxis]
     said = (values * hidden).sum(axis=1) / hidden.sum(axis=1)
-    margin = _margin(said[rows], target[rows])
+    margin = margin_of(said[rows], target[rows])
     whole = _branches(networks)
     representative = features[random.permutation(len(features))]
     return Ensemble(
@@ -153,8 +153,13 @@ def judged(left: Floats, cycle: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def _margin(said: Floats, target: Floats) -> float:
-    """By how much the interval has to grow to hold COVERAGE of the targets; below 0 to shrink."""
+def margin_of(said: Floats, target: Floats) -> float:
+    """By how much the interval has to grow to hold COVERAGE of the targets; below 0 to shrink.
+
+    Args:
+        said: mean, low and high quantile of each row, in cycles, [n, 3].
+        target: cycles left, [n].
+    """
     missed = np.maximum(said[:, 1] - target, target - said[:, 2])
     return float(np.quantile(missed, COVERAGE))
 

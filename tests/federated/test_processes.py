@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,19 @@ def fogline(tmp_path):
     return run
 
 
+def in_own_environment(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.cli", *arguments],
+        capture_output=True, timeout=120, check=False, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_three_sites_learn_lose_one_and_go_on(fogline, tmp_path):
-    data = write_fleet(tmp_path / "train_X.txt", 9, seed=1)
+    data = write_fleet(tmp_path / "train_X.txt", 12, seed=1)
     out = tmp_path / "run"
     arguments = ["run", "--data", data, "--out", out, "--sites", "3", "--epochs", "1"]
+    arguments += ["--hold-out", "3"]
     first = fogline(*arguments, "--rounds", "2", "--drop", "3@2", "--json", tmp_path / "one.json")
     assert first.returncode == 0, first.stderr[-3000:]
     one, two = json.loads((tmp_path / "one.json").read_text())["rounds"]
@@ -69,3 +79,14 @@ def test_three_sites_learn_lose_one_and_go_on(fogline, tmp_path):
     # A look for updates would have left its answer.
     home = out / "flower" / "home"
     assert not (home / ".cache").exists()
+
+    # What they have come to is a model like any other of its task.
+    model, held_out = tmp_path / "model", out / "sites" / "held-out" / "train_site.txt"
+    in_own_environment("federated", "model", out, "--data", held_out, "--out", model)
+    card = json.loads((model / "card.json").read_text())
+    assert card["sites"] == ["site-1", "site-2", "site-3"]
+    assert [len(names) for names in card["lineage"]["took_part"]] == [3, 2, 3]
+    assert [one[:16] for one in card["lineage"]["after"]] == [one["model"] for one in rounds]
+    said = tmp_path / "said.csv"
+    in_own_environment("predict", "rul", "--model", model, "--data", held_out, "--out", said)
+    assert len(said.read_text().splitlines()) == 1 + card["units"] == 4

@@ -21,7 +21,9 @@ from tools.commands.common import (
     report,
     run,
 )
+from tools.federated_choices import Choices, Dealing, Parts
 from tools.nodes import Nodes
+from tools.options import with_fields
 
 if TYPE_CHECKING:
     from cloud.federated.run_files import RoundRecord
@@ -37,11 +39,12 @@ Machines = Annotated[
         "folder of a subset.",
     ),
 ]
-Sites = Annotated[int, typer.Option(min=2, max=20, help="Among how many sites to deal them out.")]
-Split = Annotated[
-    str,
-    typer.Option(help="How: random, or life (those that fail first go to the first site)."),
+Member = Annotated[
+    Path,
+    typer.Option("--as", metavar="DIR", help="Yours, with tls.crt, tls.key, founding.cbor."),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last round.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
 
 
 def _check_split(split: str) -> None:
@@ -49,38 +52,20 @@ def _check_split(split: str) -> None:
         raise typer.BadParameter(f"--split {split}: give random or life")
 
 
-@app.command("run")
-def federated_run(
+def _run(
     data: Machines,
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    sites: Sites = 5,
-    split: Split = "random",
-    strategy: Annotated[str, typer.Option(help="fedavg, trimmed-mean or krum.")] = "fedavg",
-    liars: Annotated[
-        int, typer.Option(min=0, help="Sites that may send anything; for the robust strategies.")
-    ] = 1,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="Of a site in a round.")] = 5,
-    min_sites: Annotated[
-        int | None, typer.Option(help="With fewer answers a round does not count.")
-    ] = None,
-    round_s: Annotated[float, typer.Option(min=1, help="How long a round may take.")] = 120.0,
-    dp_noise: Annotated[
-        float | None, typer.Option(min=1e-3, help="Noise on each step, in clips.")
-    ] = None,
-    dp_clip: Annotated[
-        float | None, typer.Option(min=1e-9, help="What a machine may move a step by.")
-    ] = None,
-    dp_steps: Annotated[int, typer.Option(min=1, help="Steps of a round with noise.")] = 5,
     drop: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SITE@FIRST[-LAST]", help="Kill a site's process for these rounds; repeatable."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last round.")] = False,
-    seed: Seed = 0,
+    resume: Resume = False,
     json_file: JsonFile = None,
+    *,
+    parts: Parts,
+    choices: Choices,
 ) -> None:
     """Learn with a process for each site, all on this machine, over 127.0.0.1.
 
@@ -89,48 +74,29 @@ def federated_run(
     """
     from tools import federated
 
-    _check_split(split)
-    chosen = federated.Chosen(
-        strategy, rounds, epochs, seed, sites, liars, min_sites, round_s, dp_noise, dp_clip,
-        dp_steps, None,
-    )  # fmt: skip
-    result = federated.run(data, out, chosen, split, drop or (), _tell, resume=resume)
+    _check_split(parts.split)
+    result = federated.run(data, out, choices, parts, drop or (), _tell, resume=resume)
     report(result, json_file)
 
 
-@app.command("serve")
-def federated_serve(
+app.command("run")(with_fields(with_fields(_run, "choices", Choices), "parts", Parts))
+
+
+def _serve(
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="For the sites.")],
-    member: Annotated[
-        Path,
-        typer.Option("--as", metavar="DIR", help="Yours, with tls.crt, tls.key, founding.cbor."),
-    ],
+    member: Member,
     site: Annotated[
         list[Path],
         typer.Option(metavar="FILE", help="tls.crt of a member who may take part; repeatable."),
     ],
-    strategy: Annotated[str, typer.Option(help="fedavg, trimmed-mean or krum.")] = "fedavg",
-    liars: Annotated[int, typer.Option(min=0, help="Sites that may send anything.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="Of a site in a round.")] = 5,
-    min_sites: Annotated[
-        int | None, typer.Option(help="With fewer answers a round does not count.")
-    ] = None,
-    round_s: Annotated[float, typer.Option(min=1, help="How long a round may take.")] = 600.0,
-    dp_noise: Annotated[
-        float | None, typer.Option(min=1e-3, help="Noise on each step, in clips.")
-    ] = None,
-    dp_clip: Annotated[
-        float | None, typer.Option(min=1e-9, help="What a machine may move a step by.")
-    ] = None,
-    dp_steps: Annotated[int, typer.Option(min=1, help="Steps of a round with noise.")] = 5,
     dp_machines: Annotated[
         int | None, typer.Option(min=1, help="Machines of the smallest site: no secret then.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last round.")] = False,
-    seed: Seed = 0,
+    resume: Resume = False,
     json_file: JsonFile = None,
+    *,
+    choices: Choices,
 ) -> None:
     """Lead a training whose sites are other members' fog nodes, over TLS.
 
@@ -139,22 +105,18 @@ def federated_serve(
     """
     from tools import federated
 
-    chosen = federated.Chosen(
-        strategy, rounds, epochs, seed, len(site), liars, min_sites, round_s, dp_noise, dp_clip,
-        dp_steps, dp_machines,
-    )  # fmt: skip
-    result = federated.serve(out, chosen, listen, member, site, _tell, resume=resume)
+    result = federated.serve(out, choices, listen, member, site, dp_machines, _tell, resume=resume)
     report(result, json_file)
+
+
+app.command("serve")(with_fields(_serve, "choices", Choices))
 
 
 @app.command("site")
 def federated_site(
     data: Machines,
     trainer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where `serve` listens.")],
-    member: Annotated[
-        Path,
-        typer.Option("--as", metavar="DIR", help="Yours, with tls.crt, tls.key, founding.cbor."),
-    ],
+    member: Member,
     out: Annotated[Path, typer.Option(help="Directory for Flower's files and its log.")],
     least_noise: Annotated[
         float | None, typer.Option(min=1e-3, help="Refuse to learn with less noise.")
@@ -170,9 +132,31 @@ def federated_site(
     federated.take_part(data, trainer, member, out, least_noise)
 
 
+@app.command("model")
+def federated_model(
+    directory: RunDirectory,
+    data: Machines,
+    out: Annotated[Path, typer.Option(help="Directory for the model.")],
+    overruled_by: Annotated[
+        str | None, typer.Option(help="Who accepts that int8 loses more than a cycle.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Make what a run has come to a model that fog nodes run: `fogline predict rul` takes it.
+
+    Needs the extra `cloud`, where the run needs `federated`. --data are machines that no site
+    learns from: the ranges of int8 and the width of the interval are measured on them.
+
+    Example: fogline federated model run --data run/sites/held-out --out model
+    """
+    from cloud.federated.fog_model import make
+
+    report(make(directory, data, out, overruled_by), json_file)
+
+
 @app.command("record")
 def federated_record(
-    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")],
+    directory: RunDirectory,
     founding: FoundingFile,
     key: Annotated[
         Path, typer.Option(metavar="FILE", help="Signing key of a member who is trainer.")
@@ -198,15 +182,14 @@ def federated_record(
     report(result, json_file)
 
 
-@app.command("evaluate")
-def federated_evaluate(
+def _evaluate(
     data: Machines,
     out: Annotated[Path, typer.Option(help="Directory for runs and figures.")],
-    sites: Sites = 5,
-    split: Split = "random",
     quick: Quick = False,
     seed: Seed = 0,
     json_file: JsonFile = None,
+    *,
+    dealing: Dealing,
 ) -> None:
     """Hold learning across sites against one place for all, and each site by itself.
 
@@ -216,10 +199,13 @@ def federated_evaluate(
     """
     from cloud.federated.trials import evaluate
 
-    _check_split(split)
+    _check_split(dealing.split)
     with recorded.job(out, quick, seed, errors) as job:
-        result = evaluate(data, job, sites, split)
+        result = evaluate(data, job, dealing.sites, dealing.split)
     report(result, json_file)
+
+
+app.command("evaluate")(with_fields(_evaluate, "dealing", Dealing))
 
 
 def _tell(record: RoundRecord, rounds: int) -> None:

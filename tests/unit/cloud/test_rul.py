@@ -325,7 +325,7 @@ def test_the_margin_makes_intervals_hold():
     said = np.stack([target, target - 1, target + 1], axis=1)
     said += random.normal(0, 5, (500, 1))
     said[:, 1:] += [-20, 20]
-    margin = rul_network._margin(said, target)
+    margin = rul_network.margin_of(said, target)
     told = rul_network._combine(said, margin)
     held = (told.low <= target) & (target <= told.high)
     # Targets at the cap are held by whatever would reach beyond it.
