@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cloud.federated.network import initial, model_hash
@@ -9,10 +11,11 @@ from cloud.federated.run_files import RoundRecord, RunFiles, Settings, SiteRecor
 from fog_node.client import RefusedError
 from tools import federated, proofs
 from tools.errors import UsageError
+from tools.federated_choices import Choices
 from tools.nodes import Nodes
 
 NODES = Nodes(("http://localhost",))
-CHOSEN = federated.Chosen("fedavg", 3, 2, 0, 5, 1, None, 60.0, None, None, 5, None)
+CHOICES = Choices(rounds=3, epochs=2)
 
 
 @pytest.fixture
@@ -64,16 +67,19 @@ async def test_only_a_trainer_can_record_a_run(chain, run):
     ("changes", "said"),
     [
         ({"strategy": "median"}, "give one of fedavg, trimmed-mean, krum"),
-        ({"noise": 1.0}, "give both, or neither"),
+        ({"dp_noise": 1.0}, "give both, or neither"),
         ({"strategy": "krum", "sites": 4}, "krum needs 5 for 1"),
         ({"strategy": "trimmed-mean", "liars": 2, "sites": 4}, "trimmed-mean needs 5 for 2"),
         ({"min_sites": 6}, "give 1 to 5"),
     ],
 )
 def test_settings_that_do_not_fit_are_wrong_usage(changes, said):
-    from dataclasses import replace
-
+    sites = changes.pop("sites", 5)
     with pytest.raises(UsageError, match=said):
-        replace(CHOSEN, **changes).settings(20)
-    assert replace(CHOSEN, strategy="krum").settings(20).min_sites == 5
-    assert replace(CHOSEN, noise=1.0, clip=0.1).settings(20).machines == 20
+        federated.settings_of(replace(CHOICES, **changes), sites, 20)
+
+
+def test_settings_are_made_of_what_was_asked_for():
+    assert federated.settings_of(replace(CHOICES, strategy="krum"), 5, 20).min_sites == 5
+    private = replace(CHOICES, dp_noise=1.0, dp_clip=0.1)
+    assert federated.settings_of(private, 5, 20).machines == 20
