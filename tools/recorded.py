@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from cloud.inference.shares import Shares
 from cloud.scale_out import workers
-from cloud.train.job import Job
+from cloud.train.job import Job, LabelSheet
 from tools.errors import UsageError
 from tools.options import with_fields
 
@@ -35,6 +35,8 @@ class RecordedTask:
             is loaded for the help, so it must be quick to load.
         source: function that gives the file that `predict` reads, as "module:function".
         shares: what of it can be sealed; None: nothing.
+        labels: what an engineer's label of a thing can be, for the help; or why there is none.
+        takes_labels: whether its training takes such.
         spreads: whether its training has parts that workers can do.
         home: its module in `cloud.train`; None: is named like the task.
     """
@@ -47,6 +49,8 @@ class RecordedTask:
     settings: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     shares: Shares | None = None
+    labels: str = ""
+    takes_labels: bool = False
     spreads: bool = False
     home: str | None = None
 
@@ -55,6 +59,11 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece; {names} spreads")
+
+    def check_labels(self, sheet: Path | None) -> None:
+        """Raise UsageError where labels are given, and the task has no use for them."""
+        if sheet is not None and not self.takes_labels:
+            raise UsageError(f"--labels {sheet}: {self.name} takes none: {self.labels}")
 
     def source_of(self, data: Path) -> Path:
         """The file that `predict` reads; raises RecordingError."""
@@ -100,6 +109,8 @@ TASKS = (
         "probability, decision and likeliest mode of each row",
         source="failure_data:source",
         shares=Shares("id", "probability", "mode"),
+        labels="id, and in value normal, failure, or how it failed: TWF, HDF, PWF or OSF",
+        takes_labels=True,
         spreads=True,
     ),
     RecordedTask(
@@ -112,6 +123,8 @@ TASKS = (
         "lie",
         source="rul:source",
         shares=Shares("unit", "left"),
+        labels="unit, and in value the cycle at which it failed, or running",
+        takes_labels=True,
     ),
     RecordedTask(
         "quality",
@@ -126,6 +139,7 @@ TASKS = (
             "predict": "quality_settings:PredictSettings",
             "evaluate": "quality_settings:EvaluateSettings",
         },
+        labels="an image's label is the folder it lies in; `fogline data images` puts it there",
     ),
     RecordedTask(
         "demand",
@@ -139,6 +153,7 @@ TASKS = (
         },
         source="demand_data:source",
         shares=Shares("part", "mean", adds=True),
+        labels="demand is counted, not judged; what was counted wrongly is corrected in the table",
     ),
 )
 
@@ -158,12 +173,17 @@ ANOMALY = RecordedTask(
 
 @contextmanager
 def job(
-    out: Path, quick: bool, seed: int, console: Console, where: str | None = None
+    out: Path,
+    quick: bool,
+    seed: int,
+    console: Console,
+    where: str | None = None,
+    labels: LabelSheet | None = None,
 ) -> Iterator[Job]:
     """Make a job whose progress is a bar on a terminal, and lines elsewhere.
 
     Args:
-        out, quick, seed: of the job.
+        out, quick, seed, labels: of the job.
         console: for the progress.
         where: workers, as `cloud.scale_out.workers` takes them.
     """
@@ -175,4 +195,4 @@ def job(
             if not console.is_terminal:
                 console.print(f"{what} {done}/{of}", highlight=False)
 
-        yield Job(out, quick, seed, show, pool)
+        yield Job(out, quick, seed, show, pool, labels)

@@ -22,10 +22,11 @@ from cloud.intervals import bootstrap
 from cloud.model_files import load_sklearn, read_card, save_sklearn, write_card
 from cloud.plots import plot_precision_recall
 
-from .failure_data import FEATURES, MODES, FailureData, read_failures, rule
+from .failure_data import FEATURES, MODES, FailureData, labelled, read_failures, rule
 from .failure_network import FailureNetwork, fit_network
 from .job import Job
 from .super_learner import SuperLearner, fit_super_learner
+from .table_labels import TableLabels
 from .thresholds import best_threshold, f1, precision, recall
 
 TASK = "failure"
@@ -53,7 +54,13 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     Raises:
         RecordingError: the file is not of the format. TrainingError: too few failures.
     """
-    rows = read_failures(data, labelled=True)
+    said: dict[str, Any] | None = None
+    if job.labels is None:
+        rows = read_failures(data, labelled=True)
+    else:
+        labels = TableLabels.read(job.labels, "id")
+        rows = labelled(data, labels)
+        said = labels.card(0)
     failed, modes = _labels(rows)
     fitted = _fit(rows.features, failed, modes, job, _Steps(job, "train", 1))
     job.out.mkdir(parents=True, exist_ok=True)
@@ -70,6 +77,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "quick": job.quick,
         "sealed": False,
+        "labels": said,
         "features": list(FEATURES),
         "modes": list(MODES),
         "weights": fitted.learner.weights,

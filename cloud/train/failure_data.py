@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from cloud.errors import RecordingError
 from cloud.tables import Table, read_table
+from fog_node.protocol.labels import NORMAL
+
+from .table_labels import VALUE, TableLabels
 
 FILE = "ai4i2020.csv"
 ID_COLUMN = "UDI"
@@ -31,6 +34,8 @@ RANGES = {
     WEAR: (0.0, 10_000.0),
 }
 FAILURE_COLUMN = "Machine failure"
+# As engineers label a row of which nobody says how it failed.
+FAILURE = "failure"
 # RNF, a failure at random, is in the data set and no mode that anything could foretell.
 MODES = {
     "TWF": "tool wear",
@@ -96,6 +101,36 @@ def read_failures(path: Path, *, labelled: bool) -> FailureData:
         return FailureData(ids, features)
     modes = np.stack([table.flags(mode) for mode in MODES], axis=1)
     return FailureData(ids, features, table.flags(FAILURE_COLUMN), modes)
+
+
+def labelled(path: Path, labels: TableLabels) -> FailureData:
+    """Read a file to learn from, with what engineers say of its rows, by their ids.
+
+    `normal`: it did not fail. `failure`: it did, nobody says how. One of MODES: it failed so. They
+    overrule the file's own columns. A file without these gives the labelled rows alone.
+
+    Raises:
+        RecordingError: names file, line and column.
+    """
+    path = source(path)
+    table = read_table(path, (ID_COLUMN,))
+    has_own = FAILURE_COLUMN in table.header
+    rows = read_failures(path, labelled=has_own)
+    labels.check_names(rows.ids)
+    count = len(rows)
+    failed = np.zeros(count, np.bool_) if rows.failed is None else rows.failed.copy()
+    modes = np.zeros((count, len(MODES)), np.bool_) if rows.modes is None else rows.modes.copy()
+    places = {id_: at for at, id_ in enumerate(rows.ids)}
+    for id_, value in labels.values.items():
+        if value not in (NORMAL, FAILURE, *MODES):
+            raise labels.bad(VALUE, value, " or ".join((NORMAL, FAILURE, *MODES)))
+        at = places[id_]
+        failed[at] = value != NORMAL
+        if value != FAILURE:
+            modes[at] = [mode == value for mode in MODES]
+    kept = np.array([has_own or id_ in labels.values for id_ in rows.ids], np.bool_)
+    ids = tuple(id_ for id_, keep in zip(rows.ids, kept, strict=True) if keep)
+    return FailureData(ids, rows.features[kept], failed[kept], modes[kept])
 
 
 def _features(table: Table) -> npt.NDArray[np.float64]:

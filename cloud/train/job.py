@@ -17,6 +17,14 @@ def say_nothing(what: str, done: int, of: int) -> None:
 
 
 @dataclass(frozen=True)
+class LabelSheet:
+    """A CSV file of what engineers say of a table's things, and the members who stand by it."""
+
+    path: Path
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Job:
     """A training or an evaluation.
 
@@ -26,6 +34,7 @@ class Job:
         seed: of everything random.
         progress: is told how far it is.
         pool: does the parts of a task that has such.
+        labels: of engineers, for a training; None: the recordings' own alone.
     """
 
     out: Path
@@ -33,3 +42,4 @@ class Job:
     seed: int = 0
     progress: Progress = say_nothing
     pool: Pool = HERE
+    labels: LabelSheet | None = None

@@ -23,7 +23,7 @@ from cloud.plots import plot_course, plot_left
 from .experiment_log import experiment_log
 from .job import Job
 from .rul_baselines import MEAN, fit_baselines
-from .rul_data import TEST, TRAIN, TRUTH, Units, find, read_truth, read_units
+from .rul_data import TEST, TRAIN, TRUTH, Units, find, labelled, read_truth, read_units
 from .rul_features import Preparation, fit_preparation
 from .rul_network import (
     CAP,
@@ -38,6 +38,7 @@ from .rul_network import (
     fit_ensemble,
     judged,
 )
+from .table_labels import TableLabels
 
 TASK = "rul"
 # Of fewer units, a part that is left out would be two or three.
@@ -66,7 +67,13 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     Raises:
         RecordingError: a file is not of the format. TrainingError: too few units, or too short.
     """
-    units = _units_to_learn(data)
+    units = read_units(find(data, TRAIN))
+    said: dict[str, Any] | None = None
+    if job.labels is not None:
+        labels, count = TableLabels.read(job.labels, "unit"), len(units.ends)
+        units = labelled(units, labels)
+        said = labels.card(count - len(np.unique(units.unit)))
+    _check_enough(units)
     fitted = _fit(units, job, more=0)
     ensemble, preparation = fitted.ensemble, fitted.preparation
     (job.out / INT8_FILE).write_bytes(ensemble.int8.data)
@@ -81,6 +88,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "quick": job.quick,
         "sealed": False,
+        "labels": said,
         "cap": CAP,
         "margin": ensemble.margin,
         "validation": _validation(units, ensemble.left_out, job.seed),
@@ -132,7 +140,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     Raises:
         RecordingError, TrainingError.
     """
-    units = _units_to_learn(data)
+    units = read_units(find(data, TRAIN))
+    _check_enough(units)
     judge = read_units(find(data, TEST))
     true = np.minimum(read_truth(find(data, TRUTH), judge), CAP)
     fitted = _fit(units, job, more=1)
@@ -191,9 +200,8 @@ class _Fitted:
     step: _Steps
 
 
-def _units_to_learn(data: Path) -> Units:
-    units = read_units(find(data, TRAIN))
-    lengths = [rows.stop - rows.start for rows in units.slices]
+def _check_enough(units: Units) -> None:
+    lengths = [rows.stop - rows.start for rows in units.slices] if len(units) else []
     if len(lengths) < MIN_UNITS:
         raise TrainingError(
             f"{units.path}: {len(lengths)} units, at least {MIN_UNITS} are needed",
@@ -202,11 +210,10 @@ def _units_to_learn(data: Path) -> Units:
     for end, length in zip(units.ends, lengths, strict=True):
         if length < MIN_CYCLES:
             raise TrainingError(
-                f"{units.path}: line {int(end) + 1}: unit {units.unit[end]} has {length} cycles, "
-                f"at least {MIN_CYCLES} are needed",
+                f"{units.path}: unit {units.unit[end]} has {length} cycles, at least "
+                f"{MIN_CYCLES} are needed",
                 "leave the unit out, or give all of its rows",
             )
-    return units
 
 
 def _fit(units: Units, job: Job, *, more: int) -> _Fitted:

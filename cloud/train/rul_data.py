@@ -17,11 +17,15 @@ import numpy.typing as npt
 from cloud.errors import RecordingError
 from cloud.tables import Table, read_table
 
+from .table_labels import VALUE, TableLabels
+
 TRAIN, TEST, TRUTH = "train", "test", "RUL"
 SETTINGS = ("setting_1", "setting_2", "setting_3")
 SENSORS = tuple(f"sensor_{number}" for number in range(1, 22))
 COLUMNS = ("unit", "cycle", *SETTINGS, *SENSORS)
 MAX_CYCLE = 1_000_000.0
+# Of a unit that has not failed yet, as engineers label it.
+RUNNING = "running"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Units:
         cycle: of each row, since the unit's first, int64 [n].
         settings: float64 [n, len(SETTINGS)].
         sensors: float64 [n, len(SENSORS)].
+        end: cycle at which each row's unit failed, int64 [n]; None: at its last row.
     """
 
     path: Path
@@ -41,6 +46,7 @@ class Units:
     cycle: npt.NDArray[np.int64] = field(repr=False)
     settings: npt.NDArray[np.float64] = field(repr=False)
     sensors: npt.NDArray[np.float64] = field(repr=False)
+    end: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -60,7 +66,9 @@ class Units:
             start = end + 1
 
     def left(self) -> npt.NDArray[np.float64]:
-        """Cycles that each row's unit has left, if it fails at its last row; float64 [n]."""
+        """Cycles that each row's unit has left, float64 [n]."""
+        if self.end is not None:
+            return (self.end - self.cycle).astype(np.float64)
         found = np.zeros(len(self))
         for rows in self.slices:
             found[rows] = self.cycle[rows.stop - 1] - self.cycle[rows]
@@ -108,6 +116,38 @@ def read_units(path: Path) -> Units:
     settings = np.stack([table.numbers(name) for name in SETTINGS], axis=1)
     sensors = np.stack([table.numbers(name) for name in SENSORS], axis=1)
     return Units(path, unit, cycle, settings, sensors)
+
+
+def labelled(units: Units, labels: TableLabels) -> Units:
+    """Units with what engineers say of their ends.
+
+    A number: the cycle at which the unit failed; rows after it are left out. RUNNING: it has not
+    failed, so nothing can be learned from it, and it is left out.
+
+    Raises:
+        RecordingError: names file, line and column.
+    """
+    labels.check_names(str(number) for number in np.unique(units.unit))
+    end = np.zeros(len(units), np.int64)
+    kept = np.ones(len(units), np.bool_)
+    for rows in units.slices:
+        value = labels.values.get(str(units.unit[rows.start]))
+        if value == RUNNING:
+            kept[rows] = False
+            continue
+        last = int(units.cycle[rows.stop - 1]) if value is None else _cycle(value, labels)
+        end[rows] = last
+        kept[rows] = units.cycle[rows] <= last
+    return Units(
+        units.path, units.unit[kept], units.cycle[kept], units.settings[kept],
+        units.sensors[kept], end[kept],
+    )  # fmt: skip
+
+
+def _cycle(value: str, labels: TableLabels) -> int:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_CYCLE):
+        raise labels.bad(VALUE, value, f"the cycle of its failure, or {RUNNING}")
+    return int(value)
 
 
 def read_truth(path: Path, units: Units) -> npt.NDArray[np.float64]:

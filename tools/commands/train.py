@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.train.job import LabelSheet
 from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
@@ -29,6 +30,7 @@ from tools.commands.common import (
     report,
     run,
 )
+from tools.errors import UsageError
 from tools.nodes import Nodes
 
 app = new_app("Train a model, on sealed readings or on recordings.")
@@ -88,6 +90,33 @@ def train_anomaly(
     report(result, json_file)
 
 
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="CSV file of what engineers say of its things; see above."),
+]
+SheetSealedIn = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Collected data set: refuse labels that no member stands by there, who seals the "
+        "file with `fogline label add --image FILE --value labels`.",
+    ),
+]
+
+
+def _sheet(labels: Path | None, dataset: Path | None) -> LabelSheet | None:
+    if labels is None:
+        if dataset is not None:
+            raise UsageError("--dataset: is for --labels; give these, too")
+        return None
+    if dataset is None:
+        return LabelSheet(labels)
+    from cloud.dataset import Dataset
+    from cloud.train.table_labels import sealed_sheet
+
+    return sealed_sheet(labels, Dataset.open(dataset).labels())
+
+
 def _add(task: recorded.RecordedTask) -> None:
     def train(
         data: Recordings,
@@ -95,18 +124,23 @@ def _add(task: recorded.RecordedTask) -> None:
         quick: Quick = False,
         seed: Seed = 0,
         workers: Workers = None,
+        labels: Labels = None,
+        dataset: SheetSealedIn = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
-        with recorded.job(out, quick, seed, errors, workers) as job:
+        task.check_labels(labels)
+        sheet = _sheet(labels, dataset)
+        with recorded.job(out, quick, seed, errors, workers, sheet) as job:
             result = task.module().train(data, job, **settings)
         report(result, json_file)
 
     app.command(
         task.name,
         help=f"Learn {task.learns}, from recordings.\n\n--data: {task.data}"
+        f"\n\n--labels: {'columns ' if task.takes_labels else 'none; '}{task.labels}."
         f"\n\nExample: fogline train {task.name} "
         f"--data {task.example} --out model",
     )(task.with_options("train", train))

@@ -15,7 +15,7 @@ from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.model_files import load_sklearn, save_sklearn
 from cloud.train import failure, failure_network
 from cloud.train.failure_data import FEATURES, MODES, read_failures, rule
-from cloud.train.job import Job
+from cloud.train.job import Job, LabelSheet
 from cloud.train.thresholds import best_threshold, f1
 
 GOOD = ("1", "M1", "M", "298.1", "308.6", "1551", "42.8", "0", "0", "0", "0", "0", "0", "0")
@@ -85,7 +85,10 @@ def _few_trees():
 def trained(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("failure")
     data = simulated(directory / "rows.csv", 400, 1)
-    failure.train(data, Job(directory / "model", quick=True, seed=1))
+    sheet = directory / "labels.csv"
+    sheet.write_text("id,value\n0,normal\n1,normal\n")
+    said = LabelSheet(sheet, ("plant",))
+    failure.train(data, Job(directory / "model", quick=True, seed=1, labels=said))
     return directory / "model"
 
 
@@ -110,6 +113,7 @@ def test_the_boards_network_is_small_and_of_boards_operators(trained):
     assert card["int8"]["bytes"] == (trained / "model.tflite").stat().st_size < 16 * 1024
     assert card["int8"]["ops"] == ["CONV_2D"]
     assert card["sealed"] is False
+    assert (card["labels"]["labelled"], card["labels"]["sealed_by"]) == (2, ["plant"])
 
 
 def test_another_tasks_model_is_refused(trained, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.train import rul, rul_network
-from cloud.train.job import Job
+from cloud.train.job import Job, LabelSheet
 from cloud.train.rul_data import COLUMNS, SENSORS, TEST, TRAIN, find, read_truth, read_units
 from cloud.train.rul_features import MAX_CONDITIONS, Preparation, fit_preparation, smoothed
 
@@ -208,7 +208,10 @@ def _small():
 def trained(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("rul")
     seen: list[tuple[str, int, int]] = []
-    rul.train(subset(directory / "data", 1), Job(directory / "model", True, 1, progress(seen)))
+    sheet = directory / "labels.csv"
+    sheet.write_text("unit,value\n7,running\n")
+    job = Job(directory / "model", True, 1, progress(seen), labels=LabelSheet(sheet))
+    assert rul.train(subset(directory / "data", 1), job)["units"] == 19
     assert seen[-1][1:] == (12, 12)
     return directory / "model"
 
@@ -246,6 +249,7 @@ def test_the_model_runs_in_int8_and_its_training_is_logged(trained):
     assert card["int8_bytes"] == (trained / "model.tflite").stat().st_size
     assert "QUANTIZE" not in card["int8_ops"]
     assert card["sealed"] is False
+    assert (card["labels"]["left_out"], card["labels"]["sealed_by"]) == (1, [])
     losses = [
         float(tf.make_ndarray(value.tensor))
         for path in (trained / "log").glob("events.out.tfevents.*")
