@@ -28,8 +28,8 @@ _WEIGHTED = frozenset({"CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"})
 _WINDOWED = POOLS | {"DEPTHWISE_CONV_2D"}
 # Instructions of the viper kernels (firmware/README.md): a multiply-accumulate, an output.
-INSTRUCTIONS_PER_MAC = 21
-INSTRUCTIONS_PER_OUTPUT = 110
+INSTRUCTIONS_PER_MAC = 15
+INSTRUCTIONS_PER_OUTPUT = 250
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]
             return _map_bytes(y, (x[1], x[2])), 4 * y[3] if name == "AVERAGE_POOL_2D" else 0, 0
         taps = shapes[1][1], shapes[1][2]
         kept = CHANNEL_BYTES * y[3] + _map_bytes(y, taps)
-        return kept, 4 * max(y[3], 2 * prod(taps)), prod(y) * prod(taps)
+        sums, outside = max(y[3], 2 * prod(taps)), -(-x[3] // 4)
+        return kept, 4 * (sums + outside), prod(y) * prod(taps)
     if name == "RESIZE_NEAREST_NEIGHBOR":
         return _map_bytes(y, (1, 1)), 0, 0
     return TABLE_BYTES.get(name, 0), 4 * prod(y) if name == "MEAN" else 0, 0

@@ -18,7 +18,7 @@ WRAP = 32 if sys.maxsize >> 31 else 0
 NO_TAP = const(0x8000)  # in a map: this tap of the window lies outside the input
 TAIL_BYTES = const(7)  # `windows` reads so far past the end of the weights
 CHANNEL_WORDS = const(4)  # of a requantization table, per output channel
-LEFT_SHIFT = const(8)  # a table's fourth word: right shift | left shift << LEFT_SHIFT
+LEFT_SHIFT = const(8)  # in a table's fourth word, where the shift to the right is less than 2
 
 _WRAP = const(18)  # word of a block
 
@@ -33,7 +33,7 @@ def window_block(places, positions, taps, sizes, values):
             ymap[y * kh + ky], tap kx of column x reads input column xmap[x * kw + kx]; NO_TAP
             reads nothing.
         sizes: columns of the input, its channels, channels of the output.
-        values: zero points of input and output, lowest and highest output, all + 128.
+        values: zero points of input and output, lowest and highest output (of pools), all + 128.
     """
     return array("i", places + positions + taps + sizes + values + (WRAP,))
 
@@ -88,26 +88,33 @@ def fast(name):
     return getattr(kernels_thumb, name)
 
 
-def windows_call(arena, weights, block):
-    """Return (function, arguments) of the chosen `windows`; the memory must stay in its place."""
-    if fast("windows") is None:
-        from .kernels_windows import windows
+def windows_call(arena, weights, block, quick):
+    """Return (function, arguments) of the chosen `windows`; the memory must stay in its place.
 
-        return windows, (0, arena, weights, block)
-    return machine_call(arena, weights, block, depthwise=0)
+    `quick`: see `kernels_ops.fill_table`.
+    """
+    if quick and fast("windows"):
+        return machine_call("windows", arena, weights, block)
+    from .kernels_windows import windows
+
+    return windows, (0, arena, weights, block)
 
 
-def machine_call(arena, weights, block, depthwise):
-    """Return (function, arguments) of the kernel in assembler, which knows both kinds of windows.
+def machine_call(name, arena, weights, block):
+    """Return (function, arguments) of the windowed kernel `name` in assembler.
 
     Its block has addresses for offsets. In the place of the wrap, which it has no use for, stands
     the address of the weights, behind it whether the processor has all of ARMv7-M's instructions,
-    then room of its own, and in the end the kind.
+    then room of its own.
     """
     words = array("I", block)
     for index in range(_PLACES):
         words[index] += addressof(arena)
     words[_WRAP] = addressof(weights)
-    wide = 1 if tflite.kernel == "thumb2" else 0
-    words.extend(array("I", (wide,) + (0,) * _OWN_WORDS + (depthwise,)))
-    return fast("windows"), (words, arena, weights)
+    words.extend(array("I", (wide(),) + (0,) * _OWN_WORDS))
+    return fast(name), (words, arena, weights)
+
+
+def wide():
+    """Return 1 where kernels in assembler may use all of ARMv7-M's instructions, else 0."""
+    return 1 if tflite.kernel == "thumb2" else 0

@@ -92,17 +92,42 @@ def integers(op, at):
 
 
 def fill_table(arena, at, bias, factors):
-    """Write the requantization table; `factors` yields the (m, shift) of each channel."""
+    """Write the requantization table; `factors` yields the (m, shift) of each channel.
+
+    Returns whether all shifts are at least 2 to the right: others are rare, and for viper alone.
+    """
+    quick = True
     for channel, (m, shift) in enumerate(factors):
         value = struct.unpack_from("<i", bias.data, 4 * channel)[0] if bias else 0
-        code = shift << k.LEFT_SHIFT if shift > 0 else -shift
-        struct.pack_into("<4i", arena, at, value, 65536 - (m >> 15), m & 0x7FFF, code)
+        if shift <= -2:
+            half, code = 1 << (-shift - 2), -shift - 1
+        else:
+            half, code = 0, shift << k.LEFT_SHIFT if shift > 0 else -shift
+            quick = False
+        struct.pack_into("<4i", arena, at, value, m, half, code)
         at += 4 * k.CHANNEL_WORDS
+    return quick
 
 
 def output_range(y, activation):
     low, high = fixed.activation_range(activation, y.scale(), y.zero_point)
     return low + 128, high + 128
+
+
+def limited(call, arena, y, low, high):
+    """Return `call` (function, arguments) so that y ends in its range, where that is not int8's."""
+    if low <= 0 and high >= 255:
+        return call
+    from .kernels_rows import clamp
+
+    function, arguments = call
+    at, size = y.at, y.size
+
+    def run():
+        function(*arguments)
+        clamp(arena, at, size, low << 8 | high)
+
+    return run, ()
 
 
 def same_quantization(op, x, y):

@@ -8,7 +8,7 @@ from array import array
 from micropython import const
 from uctypes import addressof
 
-from .kernels import WRAP, fast
+from .kernels import WRAP, fast, wide
 
 _LEFT_SHIFT = const(8)  # as in `kernels`: viper knows the constants of its own module only
 
@@ -25,12 +25,11 @@ _STEP_B = const(9)
 _TURN_A = const(10)
 _TURN_B = const(11)
 _PAIR_ZO = const(12)
-_PAIR_LOW = const(13)
-_PAIR_HIGH = const(14)
-_PAIR_WRAP = const(15)
+_PAIR_WRAP = const(13)
+_PAIR_OWN_WORDS = const(4)  # that `add` in assembler keeps behind a block
 
 
-def pair_block(places, about, sizes, steps, turns, values):
+def pair_block(places, about, sizes, steps, turns, zero_point):
     """Return the argument block of the kernels with two operands, `a` and `b`.
 
     Args:
@@ -42,9 +41,9 @@ def pair_block(places, about, sizes, steps, turns, values):
         sizes: rounds, and results of each.
         steps: how far each operand moves from one result to the next: 0 or 1.
         turns: how far it moves besides at the end of a round.
-        values: zero point of the result, its lowest and highest value, all + 128.
+        zero_point: of the result, + 128.
     """
-    return array("i", places + about + sizes + steps + turns + values + (WRAP,))
+    return array("i", places + about + sizes + steps + turns + (zero_point, WRAP))
 
 
 def add_call(arena, a, b, block):
@@ -56,11 +55,15 @@ def add_call(arena, a, b, block):
 
 
 def machine_block(arena, a, b, block):
-    """Return the block of `add` in assembler: addresses for offsets, and room of its own."""
+    """Return the block of `add` in assembler: addresses for offsets, and room of its own.
+
+    In the place of the wrap it has whether the processor has all of ARMv7-M's instructions.
+    """
     words = array("I", (word & 0xFFFFFFFF for word in block))
     for index, memory in enumerate((a, b, arena, arena, arena, arena)):
         words[index] += addressof(memory)
-    words.extend(array("I", (0, 0)))
+    words[_PAIR_WRAP] = wide()
+    words.extend(array("I", (0,) * _PAIR_OWN_WORDS))
     return words
 
 
@@ -80,25 +83,30 @@ def add(acc: int, p: ptr32, a: ptr8, b: ptr8, arg: ptr32):
     step_a = arg[_STEP_A]
     step_b = arg[_STEP_B]
     zo = arg[_PAIR_ZO]
-    lowest = arg[_PAIR_LOW]
-    highest = arg[_PAIR_HIGH]
     wrap = arg[_PAIR_WRAP]
     rounds = arg[_ROUNDS]
     while rounds:
         m = arg[_LENGTH]
         while m:
             acc = table_a[a[0]] + table_b[b[0]]
-            acc = (acc << wrap) >> wrap
-            n = (acc & 65535) * p[1]
-            t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
-            acc += (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
-            if p[3]:
-                acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
-            acc += zo
-            if acc < lowest:
-                acc = lowest
-            if acc > highest:
-                acc = highest
+            if wrap:
+                acc = (acc << wrap) >> wrap
+            if not p[2]:
+                acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
+            n = acc & 65535
+            acc >>= 16
+            t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
+            n = n * ptr16(p)[3] + (t & 65535)
+            t = (t >> 16) + acc * ptr16(p)[3]
+            if p[2]:
+                acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
+            else:
+                acc = (t << 1) + (n + 16384 >> 15)
+                if p[3] & 1:
+                    acc = (acc + (acc >> 31) + 1) >> 1
+                acc += zo
+            if acc >> 8:
+                acc = ~(acc >> 31)
             ptr8(out)[0] = acc
             a = ptr8(int(a) + step_a)
             b = ptr8(int(b) + step_b)
@@ -124,26 +132,28 @@ def multiply(acc: int, p: ptr32, a: ptr8, b: ptr8, arg: ptr32):
     step_a = arg[_STEP_A]
     step_b = arg[_STEP_B]
     zo = arg[_PAIR_ZO]
-    lowest = arg[_PAIR_LOW]
-    highest = arg[_PAIR_HIGH]
     wrap = arg[_PAIR_WRAP]
     rounds = arg[_ROUNDS]
     while rounds:
         m = arg[_LENGTH]
         while m:
             acc = ((a[0] ^ flip_a) - za) * ((b[0] ^ flip_b) - zb)
-            if p[3] >> _LEFT_SHIFT:
+            if not p[2]:
                 acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
-            n = (acc & 65535) * p[1]
-            t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
-            acc += (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
-            if p[3] & 31:
-                acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
-            acc += zo
-            if acc < lowest:
-                acc = lowest
-            if acc > highest:
-                acc = highest
+            n = acc & 65535
+            acc >>= 16
+            t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
+            n = n * ptr16(p)[3] + (t & 65535)
+            t = (t >> 16) + acc * ptr16(p)[3]
+            if p[2]:
+                acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
+            else:
+                acc = (t << 1) + (n + 16384 >> 15)
+                if p[3] & 1:
+                    acc = (acc + (acc >> 31) + 1) >> 1
+                acc += zo
+            if acc >> 8:
+                acc = ~(acc >> 31)
             ptr8(out)[0] = acc
             a = ptr8(int(a) + step_a)
             b = ptr8(int(b) + step_b)

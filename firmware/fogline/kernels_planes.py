@@ -30,104 +30,113 @@ _WRAP = const(18)
 
 
 @micropython.viper
-def depthwise(acc: int, p: ptr32, w: ptr8, x: ptr8, arg: ptr32):
+def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     """Sum weighted windows channel by channel: DEPTHWISE_CONV_2D.
 
-    `p` and `x` are both the arena, `w` the weights [kh][kw][cout], `acc` is not read. Every
-    input channel makes cout / cin outputs.
+    `p` is the arena, `w` the weights as words [kh][kw][cout], `acc` is not read. Every input
+    channel makes cout / cin outputs. Taps outside the input read a row of its zero point, whose
+    share of each sum is in the bias.
     """
     arena = int(p)
     weights = int(w)
     source = arena + arg[_X]
     out = arena + arg[_OUT]
     sums = arena + arg[_SUMS]
+    outside = arena + arg[_RUNS]
     ymap = arena + arg[_YMAP]
     kh = arg[_KH]
     kw = arg[_KW]
     cin = arg[_CIN]
     cout = arg[_COUT]
-    zx = arg[_ZX]
     zo = arg[_ZO]
-    lowest = arg[_LOW]
-    highest = arg[_HIGH]
     wrap = arg[_WRAP]
     fan = cout // cin
+    at = outside
+    n = cin
+    while n:
+        ptr8(at)[0] = arg[_ZX]
+        at += 1
+        n -= 1
     rows = arg[_ROWS]
     while rows:
         xmap = arena + arg[_XMAP]
         cols = arg[_COLS]
         while cols:
             p = ptr32(sums)
-            table = arena + arg[_TABLE]
+            acc = arena + arg[_TABLE]
             n = cout
             while n:
-                p[0] = ptr32(table)[0]
+                p[0] = ptr32(acc)[0]
                 p = ptr32(int(p) + 4)
-                table += 16
+                acc += 16
                 n -= 1
             tap = weights
             yk = ymap
             ky = kh
             while ky:
+                iy = ptr16(yk)[0]
+                row = source + iy * arg[_WIDTH] * cin
                 xk = xmap
                 kx = kw
                 while kx:
-                    iy = ptr16(yk)[0]
-                    ix = ptr16(xk)[0]
-                    if (iy | ix) & _NO_TAP == 0:
-                        p = ptr32(sums)
-                        w = ptr8(tap)
-                        x = ptr8(source + (iy * arg[_WIDTH] + ix) * cin)
-                        n = cin
-                        if fan == 1:
-                            while n > 3:
-                                p[0] = ((w[0] ^ 128) - 128) * (x[0] - zx) + p[0]
-                                p[1] = ((w[1] ^ 128) - 128) * (x[1] - zx) + p[1]
-                                p[2] = ((w[2] ^ 128) - 128) * (x[2] - zx) + p[2]
-                                p[3] = ((w[3] ^ 128) - 128) * (x[3] - zx) + p[3]
-                                p = ptr32(int(p) + 16)
-                                w = ptr8(int(w) + 4)
-                                x = ptr8(int(x) + 4)
-                                n -= 4
+                    acc = ptr16(xk)[0]
+                    acc = outside if (iy | acc) & _NO_TAP else row + acc * cin
+                    p = ptr32(sums)
+                    w = ptr32(tap)
+                    n = cin
+                    if fan == 1:
+                        n = cin >> 2
                         while n:
-                            v = x[0] - zx
-                            m = fan
-                            while m:
-                                p[0] = ((w[0] ^ 128) - 128) * v + p[0]
-                                p = ptr32(int(p) + 4)
-                                w = ptr8(int(w) + 1)
-                                m -= 1
-                            x = ptr8(int(x) + 1)
+                            p[0] = w[0] * ptr8(acc)[0] + p[0]
+                            p[1] = w[1] * ptr8(acc)[1] + p[1]
+                            p[2] = w[2] * ptr8(acc)[2] + p[2]
+                            p[3] = w[3] * ptr8(acc)[3] + p[3]
+                            p = ptr32(int(p) + 16)
+                            w = ptr32(int(w) + 16)
+                            acc += 4
                             n -= 1
-                    tap += cout
+                        n = cin & 3
+                    while n:
+                        m = fan
+                        while m:
+                            p[0] = w[0] * ptr8(acc)[0] + p[0]
+                            p = ptr32(int(p) + 4)
+                            w = ptr32(int(w) + 4)
+                            m -= 1
+                        acc += 1
+                        n -= 1
+                    tap += cout << 2
                     xk += 2
                     kx -= 1
                 yk += 2
                 ky -= 1
             at = sums
-            table = arena + arg[_TABLE]
+            p = ptr32(arena + arg[_TABLE])
             m = cout
             while m:
-                acc = (ptr32(at)[0] << wrap) >> wrap
-                p = ptr32(table)
-                if p[3] >> _LEFT_SHIFT:
+                acc = ptr32(at)[0]
+                if wrap:
+                    acc = (acc << wrap) >> wrap
+                if not p[2]:
                     acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
-                n = (acc & 65535) * p[1]
-                t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
-                acc += (
-                    (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
-                )
-                if p[3] & 31:
-                    acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
-                acc += zo
-                if acc < lowest:
-                    acc = lowest
-                if acc > highest:
-                    acc = highest
+                n = acc & 65535
+                acc >>= 16
+                t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
+                n = n * ptr16(p)[3] + (t & 65535)
+                t = (t >> 16) + acc * ptr16(p)[3]
+                if p[2]:
+                    acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
+                else:
+                    acc = (t << 1) + (n + 16384 >> 15)
+                    if p[3] & 1:
+                        acc = (acc + (acc >> 31) + 1) >> 1
+                    acc += zo
+                if acc >> 8:
+                    acc = ~(acc >> 31)
                 ptr8(out)[0] = acc
                 out += 1
                 at += 4
-                table += 16
+                p = ptr32(int(p) + 16)
                 m -= 1
             xmap += kw << 1
             cols -= 1
@@ -148,6 +157,8 @@ def max_pool(p: ptr8, x: ptr8, arg: ptr32):
     kh = arg[_KH]
     kw = arg[_KW]
     channels = arg[_CIN]
+    low = arg[_LOW]
+    high = arg[_HIGH]
     rows = arg[_ROWS]
     while rows:
         xmap = arena + arg[_XMAP]
@@ -156,7 +167,7 @@ def max_pool(p: ptr8, x: ptr8, arg: ptr32):
             p = ptr8(out)
             n = channels
             while n:
-                p[0] = arg[_LOW]
+                p[0] = low
                 p = ptr8(int(p) + 1)
                 n -= 1
             yk = ymap
@@ -170,7 +181,20 @@ def max_pool(p: ptr8, x: ptr8, arg: ptr32):
                     if (iy | ix) & _NO_TAP == 0:
                         p = ptr8(out)
                         x = ptr8(source + (iy * arg[_WIDTH] + ix) * channels)
-                        n = channels
+                        n = channels >> 2
+                        while n:
+                            if x[0] > p[0]:
+                                p[0] = x[0]
+                            if x[1] > p[1]:
+                                p[1] = x[1]
+                            if x[2] > p[2]:
+                                p[2] = x[2]
+                            if x[3] > p[3]:
+                                p[3] = x[3]
+                            p = ptr8(int(p) + 4)
+                            x = ptr8(int(x) + 4)
+                            n -= 1
+                        n = channels & 3
                         while n:
                             if x[0] > p[0]:
                                 p[0] = x[0]
@@ -183,9 +207,11 @@ def max_pool(p: ptr8, x: ptr8, arg: ptr32):
                 ky -= 1
             p = ptr8(out)
             n = channels
+            if high == 255:
+                n = 0
             while n:
-                if p[0] > arg[_HIGH]:
-                    p[0] = arg[_HIGH]
+                if p[0] > high:
+                    p[0] = high
                 p = ptr8(int(p) + 1)
                 n -= 1
             out += channels
@@ -233,7 +259,16 @@ def average_pool(p: ptr32, x: ptr8, arg: ptr32):
                         count += 1
                         p = ptr32(sums)
                         x = ptr8(source + (iy * arg[_WIDTH] + ix) * channels)
-                        n = channels
+                        n = channels >> 2
+                        while n:
+                            p[0] = p[0] + x[0]
+                            p[1] = p[1] + x[1]
+                            p[2] = p[2] + x[2]
+                            p[3] = p[3] + x[3]
+                            p = ptr32(int(p) + 16)
+                            x = ptr8(int(x) + 4)
+                            n -= 1
+                        n = channels & 3
                         while n:
                             p[0] = p[0] + x[0]
                             p = ptr32(int(p) + 4)

@@ -74,6 +74,14 @@ def sum_axis(p: ptr32, x: ptr8, arena: ptr8, arg: ptr32):
         while count:
             p = ptr32(row)
             n = inner
+            while n > 3:
+                p[0] = p[0] + x[0]
+                p[1] = p[1] + x[1]
+                p[2] = p[2] + x[2]
+                p[3] = p[3] + x[3]
+                p = ptr32(int(p) + 16)
+                x = ptr8(int(x) + 4)
+                n -= 4
             while n:
                 p[0] = p[0] + x[0]
                 p = ptr32(int(p) + 4)
@@ -94,6 +102,14 @@ def look_up(x: ptr8, out: ptr8, table: ptr8, arg: ptr32):
     out = ptr8(int(out) + arg[1])
     table = ptr8(int(table) + arg[2])
     n = arg[3]
+    while n > 3:
+        out[0] = table[x[0]]
+        out[1] = table[x[1]]
+        out[2] = table[x[2]]
+        out[3] = table[x[3]]
+        x = ptr8(int(x) + 4)
+        out = ptr8(int(out) + 4)
+        n -= 4
     while n:
         out[0] = table[x[0]]
         x = ptr8(int(x) + 1)
@@ -144,6 +160,21 @@ def copy_rows(x: ptr8, out: ptr8, arg: ptr32):
             n -= 1
         row += arg[4]
         rows -= 1
+
+
+@micropython.viper
+def clamp(out: ptr8, at: int, length: int, limits: int):
+    """Bring `length` bytes into a range; `limits`: the lowest << 8 | the highest."""
+    out = ptr8(int(out) + at)
+    lowest = limits >> 8
+    highest = limits & 255
+    while length:
+        if out[0] < lowest:
+            out[0] = lowest
+        if out[0] > highest:
+            out[0] = highest
+        out = ptr8(int(out) + 1)
+        length -= 1
 
 
 @micropython.viper

@@ -10,18 +10,19 @@ load is not sign-extended either. So sums are left to run over and cut to 32 bit
 
 The first three locals live in registers, so each kernel's hottest ones come first.
 
-Requantizing a 32-bit sum by m * 2**(shift - 31) needs the top of a 64-bit product. With
-m = (65536 - q) * 2**15 + l and the sum = high * 2**16 + low no term leaves 32 bits:
-    (sum * m + 2**30) >> 31 = sum - high * q + floor((t - low * q) / 2**16),
-    t = 2 * high * l + (low * l >> 15) + 2**15.
-A second rounding, ties away from zero, follows the shift to the right.
+Requantizing a 32-bit sum by m * 2**(shift - 31) needs the top of a 64-bit product, which is put
+together of 16-bit halves. Rounding to nearest twice, halves away from zero in the second, is
+    (sum * m + 2**30 - (2**31 if sum < 0 else 0) + half * 2**32) >> (31 + right)
+for a shift of `right` bits to the right, half = 2**(right - 2). A table has for each channel its
+bias, m, half and right - 1. Where `right` is less than 2, which is rare, half is 0, and the fourth
+word has `right` and the shift to the left. Results are cut to int8: see `kernels_ops.limited`.
 """
 
 from micropython import const
 
 # As in `kernels`: viper knows the constants of its own module only.
 _NO_TAP = const(0x8000)  # in a map: this tap of the window lies outside the input
-_LEFT_SHIFT = const(8)  # a table's fourth word: right shift | left shift << _LEFT_SHIFT
+_LEFT_SHIFT = const(8)  # in a table's fourth word
 _X = const(0)
 _OUT = const(1)
 _SUMS = const(2)
@@ -38,8 +39,6 @@ _CIN = const(12)
 _COUT = const(13)
 _ZX = const(14)
 _ZO = const(15)
-_LOW = const(16)
-_HIGH = const(17)
 _WRAP = const(18)
 
 
@@ -63,8 +62,6 @@ def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
     cin = arg[_CIN]
     zx = arg[_ZX]
     zo = arg[_ZO]
-    lowest = arg[_LOW]
-    highest = arg[_HIGH]
     wrap = arg[_WRAP]
     stride = kh * kw * cin
     rows = arg[_ROWS]
@@ -155,22 +152,25 @@ def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
                         p = ptr32(int(p) + 32)
                         n -= 8
                     at += 8
-                acc = (acc << wrap) >> wrap
                 p = ptr32(table)
-                if p[3] >> _LEFT_SHIFT:
+                if wrap:
+                    acc = (acc << wrap) >> wrap
+                if not p[2]:
                     acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
-                n = (acc & 65535) * p[1]
-                t = (((acc >> 16) * p[2]) << 1) + (((acc & 65535) * p[2]) >> 15) + 32768
-                acc += (
-                    (t >> 16) - (acc >> 16) * p[1] - (n >> 16) + (((t & 65535) - (n & 65535)) >> 16)
-                )
-                if p[3] & 31:
-                    acc = (((acc + (acc >> 31)) >> (p[3] - 1)) + 1) >> 1
-                acc += zo
-                if acc < lowest:
-                    acc = lowest
-                if acc > highest:
-                    acc = highest
+                n = acc & 65535
+                acc >>= 16
+                t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
+                n = n * ptr16(p)[3] + (t & 65535)
+                t = (t >> 16) + acc * ptr16(p)[3]
+                if p[2]:
+                    acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
+                else:
+                    acc = (t << 1) + (n + 16384 >> 15)
+                    if p[3] & 1:
+                        acc = (acc + (acc >> 31) + 1) >> 1
+                    acc += zo
+                if acc >> 8:
+                    acc = ~(acc >> 31)
                 ptr8(out)[0] = acc
                 out += 1
                 row += stride

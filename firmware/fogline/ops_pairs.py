@@ -12,6 +12,7 @@ from .kernels_ops import (
     copied,
     elements,
     fill_table,
+    limited,
     output_range,
     refuse,
 )
@@ -64,7 +65,7 @@ def _pair_step(op, kernel, a, b, y, about, table_bytes, factor, activation):
 
     def load(arena, step):
         at = step.constant_at
-        fill_table(arena, at, None, [factor])
+        quick = fill_table(arena, at, None, [factor])
         data = [arena if tensor.data is None else copied(tensor) for tensor in (a, b)]
         places = [tensor.at if tensor.data is None else 0 for tensor in (a, b)]
         block = k.pair_block(
@@ -73,23 +74,23 @@ def _pair_step(op, kernel, a, b, y, about, table_bytes, factor, activation):
             (rounds, length),
             (step_a, step_b),
             (more_a - length * step_a, more_b - length * step_b),
-            (y.zero_point + 128, low, high),
+            y.zero_point + 128,
         )
-        if len(starts) == 1 and kernel is k.add:
-            return k.add_call(arena, data[0], data[1], block)
-        arguments = 0, arena, data[0], data[1], block
+        call = kernel, (0, arena, data[0], data[1], block)
         if len(starts) == 1:
-            return kernel, arguments
+            if quick and kernel is k.add:
+                call = k.add_call(arena, data[0], data[1], block)
+            return limited(call, arena, y, low, high)
 
         def run():
             block[2] = y.at
             for start_a, start_b in starts:
                 block[0] = places[0] + start_a
                 block[1] = places[1] + start_b
-                kernel(*arguments)
+                kernel(*call[1])
                 block[2] += rounds * length
 
-        return run, ()
+        return limited((run, ()), arena, y, low, high)
 
     return Step(load, 4 * CHANNEL_WORDS + table_bytes, 0, y.size)
 

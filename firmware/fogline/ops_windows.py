@@ -13,6 +13,7 @@ from .kernels_ops import (
     elements,
     fill_table,
     integers,
+    limited,
     output_range,
     refuse,
 )
@@ -161,7 +162,8 @@ def window_step(call, window, activation, work, table=None, sums=0, runs=0):
     """Return the Step of a windowed kernel.
 
     Args:
-        call: call(arena, block) returns the kernel and its arguments.
+        call: call(arena, block) returns the kernel and its arguments; with a table,
+            call(arena, block, quick), see `fill_table`.
         activation: the schema's number of a fused activation.
         table: (bias, function that returns new `factors`), or None.
         sums, runs: words of scratch.
@@ -176,8 +178,7 @@ def window_step(call, window, activation, work, table=None, sums=0, runs=0):
 
     def load(arena, step):
         at = step.constant_at
-        if table:
-            fill_table(arena, at, table[0], table[1]())
+        quick = fill_table(arena, at, table[0], table[1]()) if table else False
         ymap, xmap = window.fill(arena, at + table_bytes)
         rows = y.shape[0] * y.shape[1]
         block = k.window_block(
@@ -187,6 +188,8 @@ def window_step(call, window, activation, work, table=None, sums=0, runs=0):
             (x.shape[2], cin, cout),
             (x.zero_point + 128, y.zero_point + 128, low, high),
         )
+        if table:
+            return limited(call(arena, block, quick), arena, y, low, high)
         return call(arena, block)
 
     # A tap outside the input costs time too.
@@ -204,7 +207,7 @@ def _weighted_step(window, w, bias, activation, positions, single=False):
     # Runs are separated by taps outside the input, and filled up to a multiple of eight.
     runs = (taps + 1) // 2
     return window_step(
-        lambda arena, block: k.windows_call(arena, copied(w, k.TAIL_BYTES), block),
+        lambda arena, block, quick: k.windows_call(arena, copied(w, k.TAIL_BYTES), block, quick),
         window,
         activation,
         positions * cout * taps * cin,
@@ -233,6 +236,7 @@ class _Rows:
     def __init__(self, tensor, channels):
         self._tensor = tensor
         self.shape = 1, 1, tensor.size // channels, channels
+        self.size = tensor.size
         self.zero_point = tensor.zero_point
         self.scale = tensor.scale
 

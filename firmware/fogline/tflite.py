@@ -146,6 +146,14 @@ def flip(out: ptr8, x: ptr8, out_at: int, x_at: int, length: int):
     """Copy `length` bytes, turning int8 into q + 128 or back."""
     out = ptr8(int(out) + out_at)
     x = ptr8(int(x) + x_at)
+    while length > 3:
+        out[0] = x[0] ^ 128
+        out[1] = x[1] ^ 128
+        out[2] = x[2] ^ 128
+        out[3] = x[3] ^ 128
+        out = ptr8(int(out) + 4)
+        x = ptr8(int(x) + 4)
+        length -= 4
     while length:
         out[0] = x[0] ^ 128
         out = ptr8(int(out) + 1)

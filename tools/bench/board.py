@@ -42,7 +42,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure, print, and give what was printed.
 
-    model: a full-int8 `.tflite` file; by default one of the kind that `fogline train` makes.
+    model: a full-int8 `.tflite` file; by default one of the kind that `fogline train` makes, and
+        besides, held against no limit, one of layers with little work for each output.
     targets: of `TARGETS`. signatures: how many. json: where to write the result too.
 
     Raises UsageError for a target that counts nothing, ToolError for a file that cannot be read, a
@@ -51,8 +52,8 @@ def run(
     for name in targets:
         if name not in TARGETS:
             raise UsageError(f"--target: {name!r} counts no instructions; {', '.join(TARGETS)} do")
-    data = _model(model)
-    reference = _reference(data)
+    models = _models(model)
+    references = {key: _reference(data) for key, data in models.items()}
     result: dict[str, Any] = {
         "machine": machine.describe(),
         "limits": {
@@ -61,9 +62,13 @@ def run(
             "per_mac_assembler": ASSEMBLER_LIMIT,
             "live_heap_bytes": life.LIMIT_BYTES,
         },
-        "model": {"file": str(model) if model else "auto-encoder", "bytes": len(data)},
+        "model": {
+            "file": str(model) if model else "auto-encoder",
+            "bytes": len(models["inference"]),
+        },
         "targets": {
-            name: _measure(name, data, signatures, reference) | {"life": life.run(name).as_json()}
+            name: _measure(name, models, signatures, references)
+            | {"life": life.run(name).as_json()}
             for name in targets
         },
     }
@@ -76,13 +81,14 @@ def run(
     return result
 
 
-def _model(path: Path | None) -> bytes:
+def _models(path: Path | None) -> dict[str, bytes]:
+    """The models by the key of what is measured of them."""
     if path is None:
-        from tools.bench.board_model import auto_encoder
+        from tools.bench.board_model import auto_encoder, small_layers
 
-        return auto_encoder()
+        return {"inference": auto_encoder(), "small_layers": small_layers()}
     try:
-        return path.read_bytes()
+        return {"inference": path.read_bytes()}
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; name a .tflite file") from error
 
@@ -109,7 +115,9 @@ def _reference(data: bytes) -> bytes:
     return b"".join(np.asarray(output).tobytes() for output in outputs)
 
 
-def _measure(name: str, data: bytes, signatures: int, reference: bytes) -> dict[str, Any]:
+def _measure(
+    name: str, models: Mapping[str, bytes], signatures: int, references: Mapping[str, bytes]
+) -> dict[str, Any]:
     target = open_target(name, count_instructions=True)
     try:
         about = target.about()
@@ -117,7 +125,7 @@ def _measure(name: str, data: bytes, signatures: int, reference: bytes) -> dict[
         target.put(
             {
                 "measure.py": compact(FIRMWARE / "tests" / "measure.py", FIRMWARE).text.encode(),
-                "model.tflite": data,
+                **{f"{key}.tflite": data for key, data in models.items()},
             }
         )
 
@@ -126,18 +134,25 @@ def _measure(name: str, data: bytes, signatures: int, reference: bytes) -> dict[
             answer: dict[str, Any] = loads(output)
             return answer
 
-        kernels = ask("inference('model.tflite', None, 0)")["kernels"]
+        kernels = ask("inference('', None, 0)")["kernels"]
+        counted = {
+            key: {
+                kernel: _inference(
+                    ask(f"inference('{key}.tflite', {kernel!r}, {INPUT_SEED})"), references[key]
+                )
+                for kernel in kernels
+            }
+            for key in models
+        }
+        for kernel, said in counted["inference"].items():
+            limit = VIPER_LIMIT if kernel == "viper" else ASSEMBLER_LIMIT
+            said |= {"limit": limit, "ratio": said["per_mac"] / limit}
         return {
             "machine": about.machine,
             "micropython": about.version,
             "heap_bytes": about.heap_bytes,
             "signing": _signing(ask(f"signing({signatures}, {TIGHT_BYTES})")),
-            "inference": {
-                kernel: _inference(
-                    kernel, ask(f"inference('model.tflite', {kernel!r}, {INPUT_SEED})"), reference
-                )
-                for kernel in kernels
-            },
+            **counted,
         }
     finally:
         target.close()
@@ -164,15 +179,11 @@ def _signing(counted: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inference(kernel: str, counted: Mapping[str, Any], reference: bytes) -> dict[str, Any]:
-    limit = VIPER_LIMIT if kernel == "viper" else ASSEMBLER_LIMIT
-    per_mac = counted["instructions"] / counted["work"]
+def _inference(counted: Mapping[str, Any], reference: bytes) -> dict[str, Any]:
     return {
         "instructions": counted["instructions"],
         "macs": counted["work"],
-        "per_mac": per_mac,
-        "limit": limit,
-        "ratio": per_mac / limit,
+        "per_mac": counted["instructions"] / counted["work"],
         "equal_to_litert": bytes.fromhex(counted["output"]) == reference,
         "heap_free_before": counted["heap_free"],
         "heap_free_loading": counted["loading_free_bytes"],
@@ -198,6 +209,8 @@ def _show(result: Mapping[str, Any]) -> None:
         _show_signing(target["signing"])
         for kernel, counted in target["inference"].items():
             _show_inference(kernel, counted)
+        for kernel, counted in target.get("small_layers", {}).items():
+            _show_inference(f"{kernel}, small layers", counted)
         _show_life(target["life"])
 
 
@@ -228,11 +241,13 @@ def _show_signing(counted: Mapping[str, Any]) -> None:
 
 
 def _show_inference(kernel: str, counted: Mapping[str, Any]) -> None:
+    limit = ""
+    if "limit" in counted:
+        limit = f"   limit {counted['limit']:.0f}   ratio {counted['ratio']:.2f}"
     equal = "the bytes of LiteRT" if counted["equal_to_litert"] else "NOT THE BYTES OF LITERT"
     print(
         f"  {kernel:10} {counted['instructions'] / 1e6:8.3f} M instructions"
-        f" {counted['per_mac']:6.2f} per multiply-accumulate   limit {counted['limit']:.0f}"
-        f"   ratio {counted['ratio']:.2f}   {equal}"
+        f" {counted['per_mac']:6.2f} per multiply-accumulate{limit}   {equal}"
     )
     before = counted["heap_free_before"]
     print(

@@ -1,4 +1,4 @@
-"""A model for `fogline bench board` where none is named."""
+"""Models for `fogline bench board` where none is named."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tools.bench.tflite_builder import Activation, ModelBuilder, Operator, Paddi
 
 WINDOW = 32
 CHANNELS = 8
+PLANE = 12
+PLANE_CHANNELS = 16
 SEED = 1
 
 
@@ -55,4 +57,50 @@ def auto_encoder(window: int = WINDOW, channels: int = CHANNELS) -> bytes:
     )  # fmt: skip
     y = builder.tensor(given.shape, 0.07, -2)
     builder.operator(Operator.ADD, [given, fine], y, "AddOptions")
+    return builder.finish([given], [y])
+
+
+def small_layers(size: int = PLANE, channels: int = PLANE_CHANNELS) -> bytes:
+    """A network of layers with few multiply-accumulates per output, with weights at random."""
+    rng = np.random.default_rng(SEED)
+    builder = ModelBuilder()
+
+    def weights(shape: tuple[int, ...], filters: int, axis: int, scale: float) -> list[Tensor]:
+        scales = rng.uniform(0.002, 0.006, filters)
+        data = rng.integers(-127, 128, shape).astype(np.int8)
+        values = rng.integers(-3000, 3000, filters).astype(np.int32)
+        return [
+            builder.tensor(shape, list(scales), data=data, axis=axis),
+            builder.tensor((filters,), list(scales * scale), kind=2, data=values),
+        ]
+
+    given = builder.tensor((1, size, size, channels), 0.05, 0)
+    taps = (1, 3, 3, channels)
+    y = builder.tensor(given.shape, 0.05, -128)
+    hidden = builder.operator(
+        Operator.DEPTHWISE_CONV_2D, [given, *weights(taps, channels, 3, 0.05)], y,
+        "DepthwiseConv2DOptions", padding=Padding.SAME, strideH=1, strideW=1, depthMultiplier=1,
+        fusedActivationFunction=Activation.RELU,
+    )  # fmt: skip
+    half = channels // 2
+    y = builder.tensor((1, size, size, half), 0.05, 3)
+    hidden = builder.operator(
+        Operator.CONV_2D, [hidden, *weights((half, 1, 1, channels), half, 0, 0.05)], y,
+        "Conv2DOptions", padding=Padding.VALID, strideH=1, strideW=1,
+    )  # fmt: skip
+    y = builder.tensor((1, size // 2, size // 2, half), 0.05, 3)
+    hidden = builder.operator(
+        Operator.MAX_POOL_2D, [hidden], y, "Pool2DOptions",
+        padding=Padding.VALID, strideH=2, strideW=2, filterHeight=2, filterWidth=2,
+    )  # fmt: skip
+    for width in (4 * half, half):
+        x = hidden.shape[1] * hidden.shape[2] * half if len(hidden.shape) == 4 else hidden.shape[1]
+        y = builder.tensor((1, width), 0.2, -128 if width > half else 0)
+        hidden = builder.operator(
+            Operator.FULLY_CONNECTED, [hidden, *weights((width, x), width, 0, hidden.scale)], y,
+            "FullyConnectedOptions",
+            fusedActivationFunction=Activation.RELU if width > half else Activation.NONE,
+        )  # fmt: skip
+    y = builder.tensor(hidden.shape, 1 / 256, -128)
+    builder.operator(Operator.LOGISTIC, [hidden], y)
     return builder.finish([given], [y])
