@@ -28,7 +28,7 @@ _WEIGHTED = frozenset({"CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"})
 _WINDOWED = POOLS | {"DEPTHWISE_CONV_2D"}
 # Instructions of the viper kernels (firmware/README.md): a multiply-accumulate, an output.
-INSTRUCTIONS_PER_MAC = 15
+INSTRUCTIONS_PER_MAC = 14
 INSTRUCTIONS_PER_OUTPUT = 250
 
 

@@ -91,9 +91,12 @@ def fast(name):
 def windows_call(arena, weights, block, quick):
     """Return (function, arguments) of the chosen `windows`; the memory must stay in its place.
 
-    `quick`: see `kernels_ops.fill_table`.
+    weights: a copy that becomes the kernel's. quick: see `kernels_ops.fill_table`.
     """
-    if quick and fast("windows"):
+    machine = quick and fast("windows")
+    if not machine or tflite.kernel == "thumb":
+        tflite.flip(weights, weights, 0, 0, len(weights))
+    if machine:
         return machine_call("windows", arena, weights, block)
     from .kernels_windows import windows
 

@@ -80,7 +80,10 @@ def activations(op, inputs=1, at=0, constants=False):
 
 def copied(tensor, more=0):
     """Return a constant's bytes, without the file around them, and `more` zeros."""
-    return bytes(tensor.data) + bytes(more)
+    size = len(tensor.data)
+    data = bytearray(size + more)
+    data[:size] = tensor.data
+    return data
 
 
 def integers(op, at):

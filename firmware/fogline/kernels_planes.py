@@ -64,7 +64,16 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
         while cols:
             p = ptr32(sums)
             acc = arena + arg[_TABLE]
-            n = cout
+            n = cout >> 2
+            while n:
+                p[0] = ptr32(acc)[0]
+                p[1] = ptr32(acc)[4]
+                p[2] = ptr32(acc)[8]
+                p[3] = ptr32(acc)[12]
+                p = ptr32(int(p) + 16)
+                acc += 64
+                n -= 1
+            n = cout & 3
             while n:
                 p[0] = ptr32(acc)[0]
                 p = ptr32(int(p) + 4)
@@ -85,8 +94,22 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
                     w = ptr32(tap)
                     n = cin
                     if fan == 1:
-                        n = cin >> 2
+                        n = cin >> 3
                         while n:
+                            p[0] = w[0] * ptr8(acc)[0] + p[0]
+                            p[1] = w[1] * ptr8(acc)[1] + p[1]
+                            p[2] = w[2] * ptr8(acc)[2] + p[2]
+                            p[3] = w[3] * ptr8(acc)[3] + p[3]
+                            p[4] = w[4] * ptr8(acc)[4] + p[4]
+                            p[5] = w[5] * ptr8(acc)[5] + p[5]
+                            p[6] = w[6] * ptr8(acc)[6] + p[6]
+                            p[7] = w[7] * ptr8(acc)[7] + p[7]
+                            p = ptr32(int(p) + 32)
+                            w = ptr32(int(w) + 32)
+                            acc += 8
+                            n -= 1
+                        n = cin & 7
+                        if n > 3:
                             p[0] = w[0] * ptr8(acc)[0] + p[0]
                             p[1] = w[1] * ptr8(acc)[1] + p[1]
                             p[2] = w[2] * ptr8(acc)[2] + p[2]
@@ -94,8 +117,7 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
                             p = ptr32(int(p) + 16)
                             w = ptr32(int(w) + 16)
                             acc += 4
-                            n -= 1
-                        n = cin & 3
+                            n -= 4
                     while n:
                         m = fan
                         while m:

@@ -1,8 +1,8 @@
 """The inner loop of the weighted operators, in viper; `kernels_planes` and others are like it.
 
-Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned;
-weights stay in the file as they are, and `w ^ 128` reads one as w + 128. A sum of
-(w + 128) * a is too large by 128 * sum(a), which is taken off once per output position.
+Activations lie in the arena as unsigned bytes q + 128, because viper loads bytes unsigned, and so
+do weights, in a copy of their own. A sum of (w + 128) * a is too large by 128 * sum(a), which is
+taken off once per output position.
 
 viper's integers are the machine's words: 32 bits on boards, 64 on a desktop, where a 32-bit
 load is not sign-extended either. So sums are left to run over and cut to 32 bits with
@@ -46,7 +46,7 @@ _WRAP = const(18)
 def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
     """Sum weighted windows over all input channels: CONV_2D and its relatives.
 
-    `p` is the arena, `w` the weights [cout][kh][kw][cin], `acc` is not read. Per output
+    `p` is the arena, `w` the weights + 128 [cout][kh][kw][cin], `acc` is not read. Per output
     position the taps inside the input are gathered once, with the zero point taken off, into
     runs whose weights are contiguous; zeros fill each run up to a multiple of eight.
     """
@@ -140,14 +140,14 @@ def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
                     w = ptr8(row + ptr32(at)[0])
                     n = ptr32(at)[1]
                     while n:
-                        acc += (w[0] ^ 128) * p[0]
-                        acc += (w[1] ^ 128) * p[1]
-                        acc += (w[2] ^ 128) * p[2]
-                        acc += (w[3] ^ 128) * p[3]
-                        acc += (w[4] ^ 128) * p[4]
-                        acc += (w[5] ^ 128) * p[5]
-                        acc += (w[6] ^ 128) * p[6]
-                        acc += (w[7] ^ 128) * p[7]
+                        acc += w[0] * p[0]
+                        acc += w[1] * p[1]
+                        acc += w[2] * p[2]
+                        acc += w[3] * p[3]
+                        acc += w[4] * p[4]
+                        acc += w[5] * p[5]
+                        acc += w[6] * p[6]
+                        acc += w[7] * p[7]
                         w = ptr8(int(w) + 8)
                         p = ptr32(int(p) + 32)
                         n -= 8
