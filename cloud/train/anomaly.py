@@ -31,7 +31,7 @@ from cloud.export import (
 )
 from cloud.model_card import MODEL_FILE, ModelCard
 from cloud.plots import plot_training
-from cloud.preprocess import quantize, score
+from cloud.preprocess import score
 from cloud.readings import Readings
 from cloud.windows import Cutting, FloatWindows, cut, deviations, rehearse
 from fog_node.protocol.manifest import Manifest
@@ -122,6 +122,7 @@ def train(
     quick: bool,
     seed: int,
     progress: Progress,
+    cutting: Cutting | None = None,
 ) -> TrainingResult:
     """Train on normal operation and write the model's directory.
 
@@ -133,6 +134,7 @@ def train(
         quick: fewer epochs and windows, for a first look.
         seed: of everything random.
         progress: told what is being done, and how far it is.
+        cutting: how boards are to cut their readings; None: CUTTING.
 
     Raises:
         TrainingError: too little data, or boards that measure different channels.
@@ -142,13 +144,14 @@ def train(
     progress("windows", 0, 1)
     random = np.random.default_rng(seed)
     most = QUICK_WINDOWS if quick else MAX_WINDOWS
-    scaling, normal, held, weights = _material(readings, most, random)
+    cutting = cutting or CUTTING
+    scaling, normal, held, weights = _material(readings, cutting, most, random)
     model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress)
     progress("quantize", 0, 1)
     float_data = to_float_tflite(model)
     int8 = to_int8_tflite(model, _representative(normal, random))
     progress("calibrate", 0, 1)
-    manifest = _manifest(int8, channels, device_type, scaling)
+    manifest = _manifest(int8, channels, device_type, scaling, cutting)
     # As they are, and with offsets: what is normal sets the threshold; how well either is told
     # from the other, before and after quantization, is what the release is judged by.
     mixed = np.concatenate([held, _spoil(held, random, UNTOUCHED_HELD_OUT)])
@@ -156,7 +159,6 @@ def train(
     quantized = _quantized(mixed, int8)
     int8_scores = score(quantized, Interpreter(int8.data).run(quantized), manifest)
     float_normal, int8_normal = float_scores[: len(held)], int8_scores[: len(held)]
-    plain_normal = plain_score(held)
     threshold = int(_quantile(int8_normal, weights))
     float_threshold = float(_quantile(float_normal, weights))
     float_hits, int8_hits = float_scores > float_threshold, int8_scores > threshold
@@ -164,11 +166,10 @@ def train(
         "f1_float": _f1(float_hits[: len(held)], float_hits[len(held) :]),
         "f1_int8": _f1(int8_hits[: len(held)], int8_hits[len(held) :]),
     }
-    windows = np.concatenate(
-        [quantize(r.values, r.times_ms, manifest).values for r in readings.values()]
-    )
     manifest = replace(
-        manifest, threshold=threshold, selftest=self_tests(int8.data, windows, SELF_TESTS)
+        manifest,
+        threshold=threshold,
+        selftest=self_tests(int8.data, quantized[: len(held)], SELF_TESTS),
     )
     card = ModelCard.of_manifest(manifest, metrics, dataset)
     report = {
@@ -185,9 +186,7 @@ def train(
         "arena": int8.arena,
         "threshold": threshold,
         "float_threshold": float_threshold,
-        "most_normal": int(int8_normal.max()),
-        "plain_threshold": float(_quantile(plain_normal, weights)),
-        "plain_most_normal": float(plain_normal.max()),
+        "plain_threshold": float(_quantile(plain_score(held), weights)),
         "float_least": scaling.least.tolist(),
         "float_wander": scaling.wander.tolist(),
         "held_out_metrics": metrics,
@@ -243,14 +242,14 @@ def _scale(
 
 
 def _material(
-    readings: Mapping[bytes, Readings], most: int, random: np.random.Generator
+    readings: Mapping[bytes, Readings], cutting: Cutting, most: int, random: np.random.Generator
 ) -> tuple[Scaling, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Scaling, at most `most` windows to train on, and windows to set the threshold by.
 
     The last array is what each of the latter weighs: all runs of rows as much as each other, so
     that one long recording does not decide alone.
     """
-    cutting = replace(CUTTING, calibrate=REHEARSAL_CALIBRATE)
+    cutting = replace(cutting, calibrate=REHEARSAL_CALIBRATE)
     found = np.concatenate([deviations(r, cutting, REHEARSAL_STEP) for r in readings.values()])
     if len(found):
         typical = np.maximum(np.median(found, axis=0), MIN_DEVIATION)
@@ -430,6 +429,7 @@ def _manifest(
     channels: tuple[str, ...],
     device_type: str,
     scaling: Scaling,
+    cutting: Cutting,
 ) -> Manifest:
     """The manifest but for threshold and self-tests, which need it to be found."""
     exponents = [
@@ -445,11 +445,11 @@ def _manifest(
         payload_size=len(model.data),
         ops=model.ops,
         arena=model.arena,
-        window=CUTTING.window,
-        stride=CUTTING.stride,
+        window=cutting.window,
+        stride=cutting.stride,
         channels=channels,
-        max_gap_s=CUTTING.max_gap_s,
-        calibrate=CUTTING.calibrate,
+        max_gap_s=cutting.max_gap_s,
+        calibrate=cutting.calibrate,
         input=tuple(
             (e, _multiplier(float(wander) * model.input_scale), model.input_zero * 65536 + 32768)
             for e, wander in zip(exponents, scaling.wander, strict=True)

@@ -1,15 +1,15 @@
 """A file of the Numenta Anomaly Benchmark: one value at a time, scored as the benchmark does.
 
 Learned from the probationary period alone, without labels: the network of `anomaly`, with one
-channel, as a board has it, which calibrates once. An alarm is where a score is above all that
-rehearsals in the probationary period gave, and none follows within a day.
+channel, which looks back an hour as a board would. An alarm is where a score is above all that the
+probationary period gave, and none follows within a day.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ MAX_WINDOWS_BYTES = 1024 * 1024
 TIME_COLUMN, VALUE_COLUMN = "timestamp", "value"
 TIME_FORMAT, TIME_EXAMPLE = "%Y-%m-%d %H:%M:%S", "2013-12-02 21:15:00"
 CHANNEL = "value"
+ROW_S = 300.0
 # A day of rows five minutes apart: how long an alarm stands before there may be another.
 HOLD_OFF = 288
 # Baselines look back a day, and an hour.
@@ -163,15 +164,13 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     if not file.windows:
         raise TrainingError(f"{data}: has no labelled windows", "give a file with anomalies")
     job.out.mkdir(parents=True, exist_ok=True)
-    judged = _network_scores(file, job)
+    scores = _network_scores(file, first, train(data, job, job.out / "model"))
     job.progress("baselines", 0, 1)
     values = file.values
-    forest = _forest(values, first, job.seed)
-    judged |= {
-        "moving mean of an hour": (_moving(values), DEVIATIONS),
-        "CUSUM": (_cusum(values, first), CUSUM_LIMIT),
-        "isolation forest": (forest, float(forest[:first].max())),
-    }
+    scores["isolation forest"] = _forest(values, first, job.seed)
+    judged = {name: (said, float(said[:first].max())) for name, said in scores.items()}
+    judged["moving mean of an hour"] = (_moving(values), DEVIATIONS)
+    judged["CUSUM"] = (_cusum(values, first), CUSUM_LIMIT)
     results = [_row(name, said, limit, file, first) for name, (said, limit) in judged.items()]
     results.append(_row("no alarm", np.zeros(len(values)), 1.0, file, first))
     results.sort(key=lambda row: -row["standard"])
@@ -240,35 +239,47 @@ def _best(scores: Scores, windows: Sequence[Window], first: int) -> float:
     )
 
 
-def known(file: NabFile) -> Readings:
-    """The rows of the probationary period, which may be learned from."""
-    return first_rows(file.readings, probation(len(file.readings)))
+def train(data: Path, job: Job, out: Path) -> anomaly.TrainingResult:
+    """Train on the probationary period of a file, which is what the model is calibrated on as well.
 
-
-def _network_scores(file: NabFile, job: Job) -> dict[str, tuple[Scores, float]]:
-    """Scores by the int8 network as a board has them, and by its input alone, and their limits."""
-    trained = anomaly.train(
-        {b"": known(file)}, "recorded", job.out / "model", dataset=None, quick=job.quick,
+    Raises:
+        RecordingError, TrainingError, ExportError.
+    """
+    readings = read_nab(data).readings
+    first = probation(len(readings))
+    return anomaly.train(
+        {b"": first_rows(readings, first)}, "recorded", out, dataset=None, quick=job.quick,
         seed=job.seed, progress=job.progress,
+        cutting=replace(anomaly.CUTTING, window=HOUR, stride=1, calibrate=first),
     )  # fmt: skip
-    report, readings = trained.report, file.readings
+
+
+def _network_scores(
+    file: NabFile, first: int, trained: anomaly.TrainingResult
+) -> dict[str, Scores]:
+    """Scores of every row by the int8 network as a board has them, and by its input alone."""
+    # The probationary period is played twice: calibrated on, and then judged as all rows are. Row
+    # after row, as the benchmark has it: local times step back where summer time ends.
+    values = np.concatenate([file.readings.values[:first], file.readings.values])
+    rows = np.arange(len(values))
+    times = ROW_S * rows.astype(np.float64)
+    readings = Readings(times, values, file.readings.channels, rows, sealed=False)
+    report = trained.report
     payload = (trained.directory / MODEL_FILE).read_bytes()
     manifest = trained.card.manifest("-", 1, payload, 0)
     windows = quantize(readings.values, readings.times_ms, manifest)
-    by_network = score(windows.values, Interpreter(payload).run(windows.values), manifest)
     scaled, cut = anomaly.cut_scaled(
         readings,
         np.array(report["float_least"], np.float32),
         np.array(report["float_wander"], np.float32),
         Cutting.of_manifest(manifest),
     )
-    found = {NETWORK: np.zeros(len(readings)), NO_NETWORK: np.zeros(len(readings))}
-    found[NETWORK][windows.last] = by_network
+    found = {NETWORK: np.zeros(len(values)), NO_NETWORK: np.zeros(len(values))}
+    found[NETWORK][windows.last] = score(
+        windows.values, Interpreter(payload).run(windows.values), manifest
+    )
     found[NO_NETWORK][cut.last] = anomaly.plain_score(scaled)
-    return {
-        NETWORK: (found[NETWORK], float(report["most_normal"])),
-        NO_NETWORK: (found[NO_NETWORK], report["plain_most_normal"]),
-    }
+    return {name: scores[first:] for name, scores in found.items()}
 
 
 def _moving(values: Scores) -> Scores:

@@ -57,10 +57,9 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         RecordingError, TrainingError, ExportError.
     """
     if anomaly_nab.is_nab(data):
-        normal = {b"": anomaly_nab.known(anomaly_nab.read_nab(data))}
-    else:
-        recordings = read_recordings(data)
-        normal = recordings.normal(recordings.experiments)
+        return anomaly_nab.train(data, job, job.out).report
+    recordings = read_recordings(data)
+    normal = recordings.normal(recordings.experiments)
     return _train(normal, job, job.out).report
 
 
