@@ -50,8 +50,8 @@ MIN_DEVIATION = 1e-6
 # A deviation this much below the median one is taken for a sensor that stood still.
 LEAST_DEVIATION = 1 / 8
 MIN_WANDER = 0.05
-# Of the runs of rows, nearly the one with the most decides what a channel wanders.
-WANDER_QUANTILE = 0.9
+# Of the runs of rows, the middle one decides what a channel wanders.
+WANDER_QUANTILE = 0.5
 # Boards may be switched on at any row; one in so many is rehearsed, for so many rows each. A
 # rehearsal calibrates for fewer rows than boards do, so that short recordings give some.
 REHEARSAL_STEP = 10
@@ -59,8 +59,8 @@ REHEARSAL_SPAN = 700
 REHEARSAL_CALIBRATE = 200
 # Most of normal operation is not in a recording: levels and slopes within a window vary by so much
 # more in training, in what a channel wanders.
-DRIFT = 1.0
-DRIFT_SLOPE = 0.2
+DRIFT = 4.0
+DRIFT_SLOPE = 0.5
 MIN_WINDOWS = 100
 MAX_WINDOWS = 12_000
 QUICK_WINDOWS = 6_000
@@ -71,7 +71,7 @@ LEARNING_RATE = 2e-3
 # One rehearsal in so many is kept out of training, to set the threshold by.
 HOLD_OUT = 5
 MAX_HELD_OUT = 6_000
-QUANTILE = 0.9
+QUANTILE = 0.8
 SELF_TESTS = 4
 # What is put onto normal windows: offsets of so much wandering, in some of the channels.
 OFFSETS = (1.0, 20.0)
@@ -313,7 +313,7 @@ def _join(
 def _wander(
     values: npt.NDArray[np.float32], source: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """How far means of windows are from the calibration's, by a high quantile of runs of rows."""
+    """How far means of windows are from the calibration's, by the median of runs of rows."""
     squares = np.square(values.astype(np.float64).mean(axis=1))
     found = [squares[source == number].mean(axis=0) for number in np.unique(source)]
     widest: npt.NDArray[np.float32] = np.sqrt(np.quantile(found, WANDER_QUANTILE, axis=0)).astype(
