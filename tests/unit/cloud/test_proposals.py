@@ -22,11 +22,12 @@ from cloud.label_files import read_labels
 from cloud.labels import Labels, SealedLabel
 from cloud.proposals import APART_WINDOWS, propose, to_csv
 from cloud.selection import Query, Selection
+from cloud.train import anomaly
 from fog_node.protocol.labels import Labelled, TimeSpan
 
 BOARDS = {bytes([n] * 8): recording(10 + n, ROWS) for n in (1, 2, 3)}
 FIRST = min(BOARDS)
-WINDOW = 32
+WINDOW = anomaly.CUTTING.window
 
 
 def selection(readings=BOARDS, labels=()):
