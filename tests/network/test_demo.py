@@ -42,6 +42,11 @@ def demo(report: Path, *arguments: str) -> dict[str, Any]:
     assert all(summary["incidents"][cause] >= 1 for cause in FORGERIES)
     assert summary["on_board"]["equals_litert"]
     assert summary["on_board"]["compared"] == summary["on_board"]["inferences"] > 0
+    assert summary["rollout"]["status"] == "finished"
+    assert summary["rollout"]["approved_by"] == "headquarters"
+    assert [group["boards"] for group in summary["rollout"]["groups"]] == [
+        1, summary["boards"] - 1
+    ]  # fmt: skip
     assert summary["lineage"]["sealed"]
     assert summary["lineage"]["transactions"] > 0
     assert summary["proof"]["verified"]

@@ -68,6 +68,7 @@ PARAMETERS = Parameters(
     retarget_blocks=0,
     rest_ms=250,
     stagger_ms=100,
+    staged_releases=1,
 )
 DEVICE_TYPE = "water-circulation"
 READY_TIMEOUT_S = 60.0

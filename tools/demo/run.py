@@ -128,9 +128,10 @@ class Demo(Play):
         self._streaming_s += time.monotonic() - began
         view.step("the cloud collects what was sealed and trains on it")
         trained = await self._train()
-        view.step("the model is released; boards install it and stream the rest")
+        view.step("the model is released; its rollout is proposed, and approved by a second member")
         began = time.monotonic()
         await self._release()
+        view.step(f"{fleet.boards[0].name} installs it; once it has judged, the other boards do")
         await self._wait(
             "the boards judge their readings",
             lambda: all(b.verdict_us or b.done for b in fleet.boards),
@@ -162,7 +163,8 @@ class Demo(Play):
         judged = await self._judge()
         view.step("what the model was trained on is put together from the chain, and compared")
         lineage = await self._trace()
-        return self._summary(statuses, trained, proof, judged, lineage)
+        rollout = await self._rolled_out(client)
+        return self._summary(statuses, trained, rollout, proof, judged, lineage)
 
     async def _enrol(self, client: Client) -> None:
         key = self._fleet.consortium.signing_key(OPERATOR)
@@ -193,10 +195,41 @@ class Demo(Play):
     async def _release(self) -> None:
         fleet = self._fleet
         command = ["model", "release", str(self._directory / "model"), "--name", MODEL_NAME]
-        command += ["--founding", str(fleet.consortium.founding_file)]
-        command += ["--key", str(fleet.consortium.member_directory(TRAINER) / "signing.key")]
-        command += ["--api", fleet.apis[self._steady]]
-        await self._command("release", command, COMMAND_TIMEOUT_S)
+        await self._as_member(TRAINER, "release", command)
+        # A first board for itself. What it says of its faults is no failure of the model.
+        first = fleet.boards[0].key
+        assert first is not None
+        await self._as_member(
+            TRAINER, "rollout",
+            ["model", "rollout", MODEL_NAME, "--first", first.kid.hex(), "--groups", "100",
+             "--verdicts", "1", "--anomalies", "100"],
+        )  # fmt: skip
+        await self._as_member(OPERATOR, "approve", ["model", "approve", DEVICE_TYPE, "--yes"])
+
+    async def _as_member(self, member: str, name: str, command: list[str]) -> None:
+        """Run a command that signs with a member's key."""
+        consortium = self._fleet.consortium
+        command += ["--founding", str(consortium.founding_file)]
+        command += ["--key", str(consortium.member_directory(member) / "signing.key")]
+        command += ["--api", self._fleet.apis[self._steady]]
+        await self._command(name, command, COMMAND_TIMEOUT_S)
+
+    async def _rolled_out(self, client: Client) -> dict[str, Any]:
+        """How the rollout stands, as the chain has it."""
+        (offer,) = await client.offers()
+        rollout = offer.rollout
+        assert rollout is not None
+        return {
+            "rollout": rollout.id,
+            "release": f"{rollout.release.name} {rollout.release.version}",
+            "proposed_by": rollout.proposer,
+            "approved_by": rollout.approver,
+            "status": rollout.status,
+            "groups": [
+                {"boards": group.size, "done": group.done, "failed": group.failed}
+                for group in rollout.groups
+            ],
+        }
 
     async def _attack(self) -> None:
         board = self._fleet.boards[0]
@@ -312,6 +345,7 @@ class Demo(Play):
         self,
         statuses: list[Status],
         trained: dict[str, Any],
+        rollout: dict[str, Any],
         proof: dict[str, Any],
         judged: dict[str, Any],
         lineage: dict[str, Any],
@@ -338,6 +372,7 @@ class Demo(Play):
                 "f1_float": judged["f1_float"],
                 "f1_int8": judged["f1_int8"],
             },
+            "rollout": rollout,
             "on_board": inference(fleet.boards)
             | {
                 "compared": judged["compared"],

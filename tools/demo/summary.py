@@ -63,6 +63,9 @@ def failures(summary: dict[str, Any], founding: Founding) -> list[str]:
         "all heads are equal": summary["heads_equal"],
         "all state roots are equal": summary["state_roots_equal"],
         "the quorum is the founding file's": summary["quorum"] == founding.quorum,
+        "the model's rollout was approved by a second member": summary["rollout"]["approved_by"]
+        not in (None, summary["rollout"]["proposed_by"]),
+        "the rollout came to its end": summary["rollout"]["status"] == "finished",
         "boards judged their readings": summary["on_board"]["inferences"] > 0,
         "the boards' verdicts equal LiteRT's": summary["on_board"]["equals_litert"],
         "what the model was trained on is on the chain": summary["lineage"]["sealed"],
