@@ -19,8 +19,8 @@ CHANNEL_BYTES = 16
 # operators keep tables of an operand's values,
 TABLE_BYTES = {
     "ADD": 2048 + CHANNEL_BYTES, "SUB": 2048 + CHANNEL_BYTES, "MUL": CHANNEL_BYTES,
-    "SOFTMAX": 1024, "DEQUANTIZE": 1024, "QUANTIZE": 256, "LOGISTIC": 256, "RELU": 256,
-    "RELU6": 256, "TANH": 256,
+    "MEAN": CHANNEL_BYTES, "SOFTMAX": 1024, "DEQUANTIZE": 1024, "QUANTIZE": 256,
+    "LOGISTIC": 256, "RELU": 256, "RELU6": 256, "TANH": 256,
 }  # fmt: skip
 # or give a tensor another name.
 _RENAMING = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})

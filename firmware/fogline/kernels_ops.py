@@ -14,6 +14,7 @@ import struct
 from . import kernels as k
 from . import kernels_math as fixed
 from .errors import ModelError
+from .tflite import run_all
 
 MAX_PIECES = 1 << 10  # that one operator handles one after the other
 
@@ -123,14 +124,7 @@ def limited(call, arena, y, low, high):
         return call
     from .kernels_rows import clamp
 
-    function, arguments = call
-    at, size = y.at, y.size
-
-    def run():
-        function(*arguments)
-        clamp(arena, at, size, low << 8 | high)
-
-    return run, ()
+    return run_all, ((call, (clamp, (arena, y.at, y.size, low << 8 | high))),)
 
 
 def same_quantization(op, x, y):

@@ -2,6 +2,8 @@
 
 from micropython import const
 
+_LEFT_SHIFT = const(8)  # as in `kernels`: viper knows the constants of its own module only
+
 # Words of a windowed kernel's block, as in `kernels`.
 _X = const(0)
 _OUT = const(1)
@@ -90,6 +92,47 @@ def sum_axis(p: ptr32, x: ptr8, arena: ptr8, arg: ptr32):
             count -= 1
         row += inner << 2
         outer -= 1
+
+
+@micropython.viper
+def requantize(acc: int, p: ptr32, arg: ptr32):
+    """Bring 32-bit sums to the output's scale; the arithmetic is that of `kernels_windows`.
+
+    `p` is the arena, `arg` holds the offsets there of sums, output and a one-channel
+    requantization table, how many sums, the output's zero point + 128, and the wrap; `acc` is not
+    read.
+    """
+    arena = int(p)
+    sums = arena + arg[0]
+    out = arena + arg[1]
+    p = ptr32(arena + arg[2])
+    left = arg[3]
+    zo = arg[4]
+    wrap = arg[5]
+    while left:
+        acc = ptr32(sums)[0] + p[0]
+        if wrap:
+            acc = (acc << wrap) >> wrap
+        if not p[2]:
+            acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
+        n = acc & 65535
+        acc >>= 16
+        t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
+        n = n * ptr16(p)[3] + (t & 65535)
+        t = (t >> 16) + acc * ptr16(p)[3]
+        if p[2]:
+            acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
+        else:
+            acc = (t << 1) + (n + 16384 >> 15)
+            if p[3] & 1:
+                acc = (acc + (acc >> 31) + 1) >> 1
+            acc += zo
+        if acc >> 8:
+            acc = ~(acc >> 31)
+        ptr8(out)[0] = acc
+        sums += 4
+        out += 1
+        left -= 1
 
 
 @micropython.viper

@@ -5,17 +5,19 @@ from array import array
 
 from . import kernels_math as fixed
 from . import kernels_rows as k
+from .kernels import CHANNEL_WORDS, WRAP
 from .kernels_ops import (
     Step,
     activations,
     bounded,
-    clamped,
     copied,
     elements,
+    fill_table,
     integers,
     refuse,
     same_quantization,
 )
+from .tflite import run_all
 
 
 def mean(op):
@@ -60,25 +62,19 @@ def mean(op):
     factor = (m << bits) // total, shift - bits
 
     def load(arena, step):
-        block = array("i", (0, 0, outer, count, inner, 0))
+        at, sums = step.constant_at, step.scratch_at
+        fill_table(arena, at, None, [factor])
         # The sums are of q + 128.
-        offset = total * (x.zero_point + 128)
+        struct.pack_into("<i", arena, at, -total * (x.zero_point + 128))
+        calls = []
+        for x_at, sum_at, more in planes:
+            block = array("i", (x.at + x_at, sums + 4 * sum_at, outer, count, inner, more))
+            calls.append((k.sum_axis, (arena, arena, arena, block)))
+        block = array("i", (sums, y.at, at, kept, y.zero_point + 128, WRAP))
+        calls.append((k.requantize, (0, arena, block)))
+        return run_all, (calls,)
 
-        def run():
-            at = step.scratch_at
-            for x_at, sum_at, more in planes:
-                block[0] = x.at + x_at
-                block[1] = at + 4 * sum_at
-                block[5] = more
-                k.sum_axis(arena, arena, arena, block)
-            for out in range(y.at, y.at + kept):
-                value = struct.unpack_from("<i", arena, at)[0] - offset
-                arena[out] = clamped(fixed.multiply(value, factor) + y.zero_point, -128, 127) + 128
-                at += 4
-
-        return run, ()
-
-    return Step(load, 0, 4 * kept, x.size)
+    return Step(load, 4 * CHANNEL_WORDS, 4 * kept, x.size)
 
 
 def pad(op):
@@ -117,17 +113,13 @@ def pad(op):
         size *= y.shape[axis]
 
     def load(arena, step):
-        block = array("i", (0, 0, rows, length, row_step, 0))
-
-        def run():
-            k.fill(arena, y.at, y.size, y.zero_point + 128)
-            block[0] = x.at
-            for start in starts:
-                block[1] = y.at + start
-                k.copy_rows(arena, arena, block)
-                block[0] += rows * length
-
-        return run, ()
+        calls = [(k.fill, (arena, y.at, y.size, y.zero_point + 128))]
+        at = x.at
+        for start in starts:
+            block = array("i", (at, y.at + start, rows, length, row_step, 0))
+            calls.append((k.copy_rows, (arena, arena, block)))
+            at += rows * length
+        return run_all, (calls,)
 
     return Step(load, 0, 0, x.size + y.size)
 
@@ -182,14 +174,10 @@ def concatenation(op):
             length = x.size // rows
             constant = x.data is not None
             data, place, mask = (copied(x), 0, 128) if constant else (arena, x.at, 0)
-            calls.append((data, arena, array("i", (place, at, rows, length, row, mask))))
+            block = array("i", (place, at, rows, length, row, mask))
+            calls.append((k.copy_rows, (data, arena, block)))
             at += length
-
-        def run():
-            for arguments in calls:
-                k.copy_rows(*arguments)
-
-        return run, ()
+        return run_all, (calls,)
 
     return Step(load, 0, 0, y.size)
 

@@ -126,11 +126,16 @@ class Model:
                     "model.input", "%d bytes, must be %d" % (len(values), tensor.bytes)
                 )
             _transfer(tensor, arena, values, tensor.at, 0)
-        for function, arguments in self._program:
-            function(*arguments)
+        run_all(self._program)
         for tensor, result in zip(self.outputs, self._results):
             _transfer(tensor, result, arena, 0, tensor.at)
         return self._results
+
+
+def run_all(calls):
+    """Make calls (function, arguments) one after the other."""
+    for function, arguments in calls:
+        function(*arguments)
 
 
 def _transfer(tensor, out, x, out_at, x_at):
