@@ -34,7 +34,7 @@ class RecordedTask:
             the frozen dataclass they are given as, as "module:class" in `cloud.train`; its module
             is loaded for the help, so it must be quick to load.
         source: function that gives the file that `predict` reads, as "module:function".
-        shares: what of it can be sealed; None: nothing.
+        shares: what of it can be sealed; None: nothing, and `unshared` says why.
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
         takes_labels: whether its training takes such.
         spreads: whether its training has parts that workers can do.
@@ -49,6 +49,7 @@ class RecordedTask:
     settings: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     shares: Shares | None = None
+    unshared: str = ""
     labels: str = ""
     takes_labels: bool = False
     spreads: bool = False
@@ -59,6 +60,11 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece; {names} spreads")
+
+    def check_shares(self) -> None:
+        """Raise UsageError where nothing that it predicts can be sealed."""
+        if self.shares is None:
+            raise UsageError(f"--seal: not for {self.name}: {self.unshared}")
 
     def check_labels(self, sheet: Path | None) -> None:
         """Raise UsageError where labels are given, and the task has no use for them."""
@@ -139,6 +145,7 @@ TASKS = (
             "predict": "quality_settings:PredictSettings",
             "evaluate": "quality_settings:EvaluateSettings",
         },
+        unshared="`fogline fog infer` seals what a model says of images",
         labels="an image's label is the folder it lies in; `fogline data images` puts it there",
     ),
     RecordedTask(
@@ -167,6 +174,7 @@ ANOMALY = RecordedTask(
     "with combined_windows.json beside it.",
     "SKAB/data",
     "score and verdict of each window, at the line of its last row",
+    unshared="boards seal their verdicts themselves, in their packs",
     home="anomaly_recorded",
 )
 

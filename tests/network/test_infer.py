@@ -159,6 +159,7 @@ async def done(arguments: list[str]) -> None:
         ("rul", ["--seal"], "needs --founding and --key"),
         ("rul", ["--key", "k"], "are for --seal"),
         ("quality", ["--seal"], "fogline fog infer"),
+        ("anomaly", ["--seal"], "boards seal their verdicts themselves"),
     ],
 )
 def test_what_cannot_be_sealed_is_told(tmp_path, task, more, said) -> None:

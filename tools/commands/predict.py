@@ -85,11 +85,7 @@ def _add(task: recorded.RecordedTask) -> None:
                 raise UsageError("--founding, --key: are for --seal; give that, too")
             report(task.module().predict(model, data, out, **settings), json_file)
             return
-        if task.shares is None:
-            raise UsageError(
-                f"--seal: what a model says of images is sealed by `fogline fog infer`, not by "
-                f"`predict {task.name}`"
-            )
+        task.check_shares()
         if founding is None or key is None:
             raise UsageError("--seal: needs --founding and --key")
         from tools import sharing
