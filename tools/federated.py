@@ -16,7 +16,14 @@ from cloud.federated.flower import Tls
 from cloud.federated.local import Drop, begin_or_resume, run_locally, write_sites
 from cloud.federated.local import serve as lead
 from cloud.federated.local import take_part as join
-from cloud.federated.run_files import STRATEGIES, RoundRecord, RunFiles, Settings
+from cloud.federated.run_files import (
+    LEAST_MASKED,
+    STRATEGIES,
+    Masks,
+    RoundRecord,
+    RunFiles,
+    Settings,
+)
 from cloud.federated.site import read_site
 from cloud.train.rul_data import read_units
 from fog_node.network.certificates import member_of, name_in
@@ -54,6 +61,9 @@ def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) 
         raise UsageError(
             f"--sites {sites}: {choices.strategy} needs {wanted} for {liars} that may send anything"
         )
+    masks = _masks_of(choices, sites)
+    if masks is not None:
+        wanted = masks.threshold
     min_sites = wanted if choices.min_sites is None else choices.min_sites
     if not 1 <= min_sites <= sites:
         raise UsageError(f"--min-sites {min_sites}: give 1 to {sites}, as there are sites")
@@ -69,12 +79,46 @@ def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) 
         min_sites=min_sites,
         liars=liars,
         round_s=choices.round_s,
+        masks=masks,
         held_out=held_out,
         noise=choices.dp_noise,
         clip=choices.dp_clip,
         steps=choices.dp_steps if is_private else 0,
         machines=machines if is_private else 0,
     )
+
+
+def _masks_of(choices: Choices, sites: int) -> Masks | None:
+    shares, threshold = choices.num_shares, choices.reconstruction_threshold
+    if not choices.secure_aggregation:
+        if shares is not None or threshold is not None:
+            raise UsageError("--num-shares, --reconstruction-threshold: want --secure-aggregation")
+        return None
+    if choices.strategy != "fedavg":
+        raise UsageError(
+            f"--secure-aggregation: {choices.strategy} has to see each update, and under masks "
+            "nobody does; give --strategy fedavg, or leave the masks"
+        )
+    if sites < LEAST_MASKED:
+        raise UsageError(
+            f"--secure-aggregation: of {sites} sites each would know the other's update; "
+            f"{LEAST_MASKED} are needed"
+        )
+    shares = sites if shares is None else shares
+    if shares > sites or (shares != sites and shares % 2 == 0):
+        raise UsageError(
+            f"--num-shares {shares}: give {sites}, one for each site, or an odd number"
+        )
+    threshold = shares // 2 + 1 if threshold is None else threshold
+    if not shares < 2 * threshold < 2 * shares:
+        raise UsageError(
+            f"--reconstruction-threshold {threshold}: give more than half of {shares} shares, and "
+            "less than all"
+        )
+    levels = choices.quantization_range
+    if levels & (levels - 1):
+        raise UsageError(f"--quantization-range {levels}: is no power of 2")
+    return Masks(shares, threshold, choices.clipping_range, levels)
 
 
 def run(
@@ -163,7 +207,13 @@ def serve(
 
 
 def take_part(
-    data: Path, superlink: str, member: Path, directory: Path, least_noise: float | None
+    data: Path,
+    superlink: str,
+    member: Path,
+    directory: Path,
+    least_noise: float | None,
+    *,
+    only_masked: bool,
 ) -> None:
     """Have this member's fog node take part, until it is stopped.
 
@@ -173,6 +223,7 @@ def take_part(
         member: this member's directory, with tls.crt, tls.key and founding.cbor.
         directory: for Flower's files and its log.
         least_noise: with less the site refuses to learn; None for none.
+        only_masked: whether it refuses to give an update that is not under masks.
 
     Raises:
         UsageError, CloudError.
@@ -194,6 +245,8 @@ def take_part(
         )
     )
     config: dict[str, str | float] = {"site": name, "data": str(units.path.resolve())}
+    if only_masked:
+        config["only-masked"] = True
     if least_noise is not None:
         config["least-noise"] = least_noise
     tls = Tls(_authority_file(directory, authority))

@@ -10,6 +10,10 @@ def _choice(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": text, **more})
 
 
+def _flag(name: str, text: str) -> Any:
+    return field(default=False, metadata={"names": (name,), "help": text})
+
+
 @dataclass(frozen=True)
 class Choices:
     """Options of `fogline federated run` and `serve`; see `cloud.federated.run_files.Settings`."""
@@ -23,6 +27,19 @@ class Choices:
     dp_noise: float | None = _choice(None, "Noise on each step, in clips.", min=1e-3)
     dp_clip: float | None = _choice(None, "What a machine may move a step by.", min=1e-9)
     dp_steps: int = _choice(5, "Steps of a round with noise.", min=1)
+    secure_aggregation: bool = _flag(
+        "--secure-aggregation", "Add updates up under masks, so that nobody sees a single one."
+    )
+    num_shares: int | None = _choice(
+        None, "With masks: shares of a site's keys, as others hold them. [one for each site]", min=3
+    )
+    reconstruction_threshold: int | None = _choice(
+        None, "With masks: shares that put a key together. [more than half]", min=2
+    )
+    clipping_range: float = _choice(8.0, "With masks: what no weight may go beyond.", min=1e-3)
+    quantization_range: int = _choice(
+        2**22, "With masks: levels that weights are rounded to, a power of 2.", min=2**8, max=2**24
+    )
     seed: int = _choice(0, "Of everything random.")
 
 

@@ -16,8 +16,8 @@ def with_fields(function: Callable[..., None], name: str, kind: Any) -> Callable
     Args:
         function: takes `name`: one of `kind`, or None.
         name: of that parameter, which is no option itself.
-        kind: the frozen dataclass; the metadata of its fields is what `typer.Option` takes.
-            None: no options.
+        kind: the frozen dataclass; the metadata of its fields is what `typer.Option` takes, and
+            a flag's own `names`, without which there is its opposite, too. None: no options.
 
     Returns:
         The same without `name`, but with the options, after its own.
@@ -32,7 +32,7 @@ def with_fields(function: Callable[..., None], name: str, kind: Any) -> Callable
             item.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=item.default,
-            annotation=Annotated[hints[item.name], typer.Option(**item.metadata)],
+            annotation=Annotated[hints[item.name], _option(**item.metadata)],
         )
         for item in (fields(kind) if kind else ())
     ]
@@ -45,3 +45,7 @@ def with_fields(function: Callable[..., None], name: str, kind: Any) -> Callable
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = function.__doc__
     return run
+
+
+def _option(*, names: tuple[str, ...] = (), **more: Any) -> Any:
+    return typer.Option(*names, **more)

@@ -26,7 +26,7 @@ def body_of(settings: Settings, record: RoundRecord) -> TrainingRound:
             round=record.round,
             task=settings.task,
             strategy=settings.strategy,
-            secure=settings.secure,
+            secure=settings.masks is not None,
             before=bytes.fromhex(record.before),
             after=bytes.fromhex(record.after),
             updates=tuple(

@@ -10,7 +10,8 @@ from flwr.clientapp import ClientApp
 
 from cloud.train.rul_data import Units
 
-from .coordinator import answer, asked, introduction
+from .masked import is_masked, take_part
+from .messages import answer, asked, introduction
 from .scales import Scales
 from .site import Site, check_noise, read_site
 
@@ -32,7 +33,15 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()  # type: ignore[untyped-decorator] # Flower is in an environment of its own
 def train(message: Message, context: Context) -> Message:
-    """Learn from this site's machines."""
+    """Learn from this site's machines, or do its next part in a sum under masks."""
+    if is_masked(message):
+        return take_part(message, context, _learn)
+    if context.node_config.get("only-masked"):
+        raise ValueError("this site gives its updates under masks only")
+    return _learn(message, context)
+
+
+def _learn(message: Message, context: Context) -> Message:
     name, units = _own(context)
     arrays, task, preparation = asked(message)
     least: Any = context.node_config.get("least-noise")

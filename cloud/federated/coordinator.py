@@ -6,22 +6,23 @@ written down is here. A site is asked who it is before it is asked to learn, whe
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.app.message_type import MessageType
 from flwr.serverapp.strategy import FedAvg, FedTrimmedAvg, Krum
 
 from cloud.errors import TrainingError
 from cloud.train.rul_features import Preparation
 
-from .network import Arrays, Noise, initial, model_hash, shapes
+from . import masked
+from .messages import ARRAYS, EXAMPLES, MAX_REASON_CHARS, METRICS, RMSE, SITE, request, told
+from .network import Arrays, Noise, initial, model_hash
 from .privacy import DELTA, epsilon
 from .run_files import RoundRecord, RunFiles, Settings, SiteRecord
 from .scales import Scales, put_together
@@ -29,8 +30,6 @@ from .site import Task
 
 log = logging.getLogger(__name__)
 
-ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
-EXAMPLES, RMSE = "num-examples", "rmse"
 # A round that too few answered is tried again so often: they may be back.
 TRIES = 3
 # A site may not say that it has learned from more rows, or the mean would be its own.
@@ -57,11 +56,22 @@ class Known:
 
 @dataclass(frozen=True)
 class _Answer:
+    """What a site said; message and arrays only where it is not under a mask."""
+
     known: Known
-    message: Any = field(repr=False)
-    arrays: Arrays = field(repr=False)
     examples: int
     rmse: float | None
+    message: Any = field(default=None, repr=False)
+    arrays: Arrays | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Of one round: by node, why sites gave none, and the mean of those under masks."""
+
+    of: dict[int, _Answer] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    mean: Arrays | None = field(default=None, repr=False)
 
 
 def strategy_of(settings: Settings, count: int) -> Any:
@@ -178,21 +188,18 @@ class Coordinator:
     def _round(
         self, grid: Any, number: int, arrays: Arrays, preparation: Preparation
     ) -> tuple[RoundRecord, Arrays]:
-        card = json.dumps(preparation.card())
         for attempt in range(TRIES):
             if attempt:
                 self._gather(grid, self._settings.sites, self._settings.round_s / TRIES)
             else:
                 self._ask_newcomers(grid)
-            answers, absent = self._ask(grid, number, arrays, card)
-            if len(answers) >= self._settings.min_sites:
-                return self._put_together(number, arrays, answers, absent)
-            log.warning("round %d: %d sites answered; %s", number, len(answers), absent)
-        raise self._too_few(len(answers), f"answered in round {number}")
+            answers = self._ask(grid, number, arrays, preparation)
+            if len(answers.of) >= self._settings.min_sites:
+                return self._put_together(number, arrays, answers)
+            log.warning("round %d: %d sites answered; %s", number, len(answers.of), answers.absent)
+        raise self._too_few(len(answers.of), f"answered in round {number}")
 
-    def _ask(
-        self, grid: Any, number: int, arrays: Arrays, card: str
-    ) -> tuple[list[_Answer], dict[str, str]]:
+    def _ask(self, grid: Any, number: int, arrays: Arrays, preparation: Preparation) -> _Answers:
         settings = self._settings
         noise = None
         if settings.noise is not None and settings.clip is not None:
@@ -200,71 +207,84 @@ class Coordinator:
             # Noted before it is sent: what a site has done counts, answered or not.
             self._files.note_asked()
         task = Task(number, settings.rounds, settings.seed, settings.epochs, noise)
-        config = {"task": json.dumps(asdict(task)), "preparation": card}
+        said = told(task, preparation)
+        known = dict(self._known)
+        ask = self._ask_plainly if settings.masks is None else self._ask_masked
+        answers = ask(grid, number, known, arrays, said)
+        for node, one in known.items():
+            if node not in answers.of:
+                answers.absent.setdefault(
+                    one.name, f"is gone, or gave no answer within {settings.round_s:g} s"
+                )
+        return answers
+
+    def _ask_plainly(
+        self, grid: Any, number: int, known: dict[int, Known], arrays: Arrays, said: dict[str, str]
+    ) -> _Answers:
         messages = [
-            Message(
-                RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: ConfigRecord(dict(config))}),
-                node,
-                MessageType.TRAIN,
-                group_id=str(number),
-            )
-            for node in self._known
+            Message(request(arrays, said), node, MessageType.TRAIN, group_id=str(number))
+            for node in known
         ]
-        names = {node: known.name for node, known in self._known.items()}
-        answers: dict[int, _Answer] = {}
-        absent = {}
-        for reply in _send(grid, messages, settings.round_s):
+        found = _Answers()
+        for reply in _send(grid, messages, self._settings.round_s):
             node = reply.metadata.src_node_id
-            if node not in names:
+            if node not in known:
                 continue
             try:
-                answers[node] = self._checked(self._known[node], reply, shapes_of=arrays)
+                found.of[node] = _checked(known[node], reply, shapes_of=arrays)
             except (KeyError, TypeError, ValueError) as error:
-                absent[names[node]] = str(error)
-        for node, name in names.items():
-            if node not in answers:
-                absent.setdefault(name, f"is gone, or gave no answer within {settings.round_s:g} s")
-        return sorted(answers.values(), key=lambda one: one.known.name), absent
+                found.absent[known[node].name] = str(error)
+        return found
 
-    def _checked(self, known: Known, reply: Any, *, shapes_of: Arrays) -> _Answer:
-        """Look at an answer before anything is made of it; raises ValueError."""
-        if reply.has_error():
-            raise ValueError(str(reply.error.reason)[:200])
-        arrays = [np.asarray(one, np.float32) for one in reply.content[ARRAYS].to_numpy_ndarrays()]
-        if [one.shape for one in arrays] != [one.shape for one in shapes_of]:
-            raise ValueError("sent a network of another shape")
-        if not all(np.isfinite(one).all() for one in arrays):
-            raise ValueError("sent numbers that are not finite")
-        metrics = reply.content[METRICS]
-        examples, rmse = metrics[EXAMPLES], metrics.get(RMSE)
-        if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
-            raise ValueError(f"says that it has {examples} rows, not 1 to {MAX_EXAMPLES}")
-        if rmse is not None and not 0 <= float(rmse) < float("inf"):
-            raise ValueError("sent an error that is no number")
-        return _Answer(known, reply, arrays, examples, None if rmse is None else float(rmse))
+    def _ask_masked(
+        self, grid: Any, number: int, known: dict[int, Known], arrays: Arrays, said: dict[str, str]
+    ) -> _Answers:
+        """As above; nothing of a sum can be left out, so that one bad answer spoils it."""
+        settings = self._settings
+        assert settings.masks is not None
+        most_rows = 1.0
+        if settings.noise is None:
+            most_rows = max(float(one.scales.rows.sum()) for one in known.values())
+        result = masked.add_up(
+            grid, number, known, (arrays, said), settings.masks, most_rows, settings.round_s
+        )
+        found = _Answers(mean=result.mean)
+        found.absent.update({known[node].name: why for node, why in result.refused.items()})
+        if result.mean is not None and not _fits(result.mean, arrays):
+            log.warning("round %d: the sum is no network", number)
+            return _Answers()
+        for node, metrics in result.metrics.items():
+            try:
+                found.of[node] = _Answer(known[node], *_numbers(metrics))
+            except (KeyError, TypeError, ValueError) as error:
+                return _Answers(absent={known[node].name: str(error)})
+        return found
 
     def _put_together(
-        self, number: int, before: Arrays, answers: list[_Answer], absent: dict[str, str]
+        self, number: int, before: Arrays, answers: _Answers
     ) -> tuple[RoundRecord, Arrays]:
         settings = self._settings
+        each = sorted(answers.of.values(), key=lambda one: one.known.name)
         is_private = settings.noise is not None
         sites = tuple(
             SiteRecord(
                 one.known.name,
                 one.known.member,
-                model_hash(one.arrays).hex(),
+                None if one.arrays is None else model_hash(one.arrays).hex(),
                 None if is_private else one.examples,
             )
-            for one in answers
+            for one in each
         )
-        rows = np.array([one.examples for one in answers], np.float64)
-        errors = [one.rmse for one in answers if one.rmse is not None]
+        rows = np.array([one.examples for one in each], np.float64)
+        errors = [one.rmse for one in each if one.rmse is not None]
         rmse = None
-        if len(errors) == len(answers):
+        if len(errors) == len(each):
             rmse = float(np.sqrt(np.average(np.square(errors), weights=rows)))
-        strategy = strategy_of(settings, len(answers))
-        record, _ = strategy.aggregate_train(number, [one.message for one in answers])
-        after = [np.asarray(one, np.float32) for one in record.to_numpy_ndarrays()]
+        after = answers.mean
+        if after is None:
+            strategy = strategy_of(settings, len(each))
+            record, _ = strategy.aggregate_train(number, [one.message for one in each])
+            after = [np.asarray(one, np.float32) for one in record.to_numpy_ndarrays()]
         spent = None
         if settings.noise is not None:
             spent = epsilon(settings.noise, self._files.asked() * settings.steps)
@@ -274,7 +294,7 @@ class Coordinator:
                 before=model_hash(before).hex(),
                 after=model_hash(after).hex(),
                 sites=sites,
-                absent=dict(sorted(absent.items())),
+                absent=dict(sorted(answers.absent.items())),
                 rmse=rmse,
                 epsilon=spent,
                 delta=DELTA if is_private else None,
@@ -296,26 +316,28 @@ def _send(grid: Any, messages: list[Any], patience_s: float) -> Iterable[Any]:
     return list(grid.send_and_receive(messages, timeout=patience_s)) if messages else []
 
 
-def introduction(name: str, scales: Scales) -> RecordDict:
-    """What a site says when it is asked who it is."""
-    return RecordDict({SITE: ConfigRecord({"name": name, "scales": scales.encode()})})
+def _checked(known: Known, reply: Any, *, shapes_of: Arrays) -> _Answer:
+    """Look at an answer before anything is made of it; raises ValueError."""
+    if reply.has_error():
+        raise ValueError(str(reply.error.reason)[:MAX_REASON_CHARS])
+    arrays = [np.asarray(one, np.float32) for one in reply.content[ARRAYS].to_numpy_ndarrays()]
+    if not _fits(arrays, shapes_of):
+        raise ValueError("sent a network of another shape, or numbers that are not finite")
+    return _Answer(known, *_numbers(reply.content[METRICS]), reply, arrays)
 
 
-def answer(arrays: Arrays, examples: int | None, rmse: float | None) -> RecordDict:
-    """What a site sends after it has learned; weights are alike where its rows are private."""
-    metrics: dict[str, int | float] = {EXAMPLES: 1 if examples is None else examples}
-    if rmse is not None:
-        metrics[RMSE] = rmse
-    return RecordDict({ARRAYS: ArrayRecord(arrays), METRICS: MetricRecord(metrics)})
+def _fits(arrays: Arrays, before: Arrays) -> bool:
+    """Whether it is a network like the one before."""
+    return [one.shape for one in arrays] == [one.shape for one in before] and all(
+        bool(np.isfinite(one).all()) for one in arrays
+    )
 
 
-def asked(message: Any) -> tuple[Arrays, Task, Preparation]:
-    """What a site is asked to do; raises ValueError, ModelError where it makes no sense."""
-    config = message.content[CONFIG]
-    arrays = [np.asarray(one, np.float32) for one in message.content[ARRAYS].to_numpy_ndarrays()]
-    value = json.loads(config["task"])
-    noise = value.pop("noise")
-    preparation = Preparation.of_card(json.loads(config["preparation"]))
-    if [one.shape for one in arrays] != shapes(preparation.channels):
-        raise ValueError("the model that came in is no network of this version of Fogline")
-    return arrays, Task(**value, noise=None if noise is None else Noise(**noise)), preparation
+def _numbers(metrics: Any) -> tuple[int, float | None]:
+    """Rows and error of an answer; raises KeyError, TypeError, ValueError."""
+    examples, rmse = metrics[EXAMPLES], metrics.get(RMSE)
+    if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
+        raise ValueError(f"says that it has {examples} rows, not 1 to {MAX_EXAMPLES}")
+    if rmse is not None and not 0 <= float(rmse) < float("inf"):
+        raise ValueError("sent an error that is no number")
+    return examples, None if rmse is None else float(rmse)

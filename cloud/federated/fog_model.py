@@ -107,7 +107,7 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
         "int8_arena": int8.arena,
         "run": settings.run,
         "strategy": settings.strategy,
-        "secure": settings.secure,
+        "secure": settings.masks is not None,
         "rounds": len(records),
         "sites": sorted({site.site for record in records for site in record.sites}),
         "epsilon": last.epsilon,

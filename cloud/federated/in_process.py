@@ -6,18 +6,21 @@ not there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message_type import MessageType
 from flwr.serverapp import Grid
 
 from cloud.train.rul_data import Units
 
-from .coordinator import answer, asked, introduction
+from .masked import is_masked, take_part
+from .messages import answer, asked, introduction
 from .network import Arrays
 from .scales import Scales
 from .site import Site, Update
@@ -34,12 +37,14 @@ class Member:
         name, units: of the site.
         lie: what it does to its updates; None for an honest one.
         away: rounds in which it gives no answer.
+        answers: so many exchanges of such a round it does answer; with masks there are several.
     """
 
     name: str
     units: Units
     lie: Lie | None = None
     away: frozenset[int] = frozenset()
+    answers: int = 0
 
 
 def turned_round(before: Arrays, update: Update, times: float = 10.0) -> Update:
@@ -64,6 +69,8 @@ class InProcessGrid(Grid):  # type: ignore[misc] # Flower is in an environment o
         """
         self._members = dict(enumerate(members, start=1))
         self._sites: dict[int, Site] = {}
+        self._contexts = {node: Context(0, node, {}, RecordDict(), {}) for node in self._members}
+        self._turns: Counter[tuple[int, str]] = Counter()
         self._noise_seed = noise_seed
 
     def set_run(self, run: Any) -> None:
@@ -103,18 +110,29 @@ class InProcessGrid(Grid):  # type: ignore[misc] # Flower is in an environment o
         if message.metadata.message_type == MessageType.QUERY:
             said = introduction(member.name, Scales.of(member.units))
             return Message(said, reply_to=message)
-        arrays, task, preparation = asked(message)
-        if task.round in member.away:
+        turn = (node, message.metadata.group_id)
+        self._turns[turn] += 1
+        if int(message.metadata.group_id) in member.away and self._turns[turn] > member.answers:
             return None
+        try:
+            if not is_masked(message):
+                return self._learn(message, self._contexts[node])
+            # Messages for several sites share what they hold, and Flower's wrapper takes it out.
+            own = Message(deepcopy(message.content), node, MessageType.TRAIN)
+            reply = take_part(own, self._contexts[node], self._learn)
+        except ValueError as error:
+            return Message(Error(0, str(error)), reply_to=message)
+        return Message(reply.content, reply_to=message)
+
+    def _learn(self, message: Message, context: Context) -> Message:
+        node, member = context.node_id, self._members[context.node_id]
+        arrays, task, preparation = asked(message)
         if node not in self._sites:
             self._sites[node] = Site(member.name, member.units, preparation)
         random = None
         if self._noise_seed is not None:
             random = np.random.default_rng([self._noise_seed, node, task.round])
-        try:
-            update = self._sites[node].work(arrays, task, random)
-        except ValueError as error:
-            return Message(Error(0, str(error)), reply_to=message)
+        update = self._sites[node].work(arrays, task, random)
         if member.lie is not None:
             update = member.lie(arrays, update)
         return Message(answer(update.arrays, update.examples, update.rmse), reply_to=message)

@@ -35,7 +35,7 @@ SLACK_S = 120.0
 STAYED_S, AGAIN_S, MAX_ENDED = 30.0, 5.0, 20
 # What a run that goes on has to have as it was begun.
 AGREED = (
-    "task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "secure", "held_out",
+    "task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "masks", "held_out",
 )  # fmt: skip
 _DROP = re.compile(r"(\d+)@(\d+)(?:-(\d+))?")
 
@@ -177,7 +177,7 @@ def _lead(
     over = len(files.rounds())
     run = flower.run(app)
     asked = time.monotonic()
-    deadline = asked + SLACK_S + settings.round_s * (settings.rounds - over + 1)
+    deadline = asked + SLACK_S + settings.longest_round_s * (settings.rounds - over + 1)
     while True:
         result = files.result()
         for record in files.rounds()[over:]:

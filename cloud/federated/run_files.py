@@ -34,7 +34,28 @@ POLL_S = 0.2
 FEDERATED_PINS = "requirements-federated.txt"
 STRATEGIES = ("fedavg", "trimmed-mean", "krum")
 MAX_ROUNDS = 10_000
+# Of two sites each would know the other's update by the sum and its own.
+LEAST_MASKED = 3
+# Of a round under masks: keys, shares, updates, and shares again.
+EXCHANGES = 4
 MAX_FILE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How updates are added up so that nobody sees a single one; see `masked`.
+
+    Attributes:
+        shares: of a site's keys, one for each site near it.
+        threshold: how many of them it takes to put a key together.
+        clipping: what no weight of the network may go beyond.
+        levels: into which weights are rounded from there to there.
+    """
+
+    shares: int
+    threshold: int
+    clipping: float
+    levels: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,7 @@ class Settings:
         round_s: how long a round may take.
         noise, clip: of differential privacy; None for none.
         steps, machines: of a round with noise, and of a site; see `network.Noise`.
-        secure: whether updates are added up under masks.
+        masks: of secure aggregation; None for none.
         held_out: machines of the file that no site was dealt; of a run on one machine.
     """
 
@@ -70,8 +91,13 @@ class Settings:
     clip: float | None = None
     steps: int = 0
     machines: int = 0
-    secure: bool = False
+    masks: Masks | None = None
     held_out: int = 0
+
+    @property
+    def longest_round_s(self) -> float:
+        """How long a round may take, whoever is away: with masks it is several exchanges."""
+        return self.round_s * (1 if self.masks is None else EXCHANGES)
 
 
 @dataclass(frozen=True)
@@ -126,7 +152,9 @@ class RunFiles:
     def settings(self) -> Settings:
         """What was agreed; raises ModelError."""
         try:
-            return Settings(**self._read(RUN_FILE)["settings"])
+            value = dict(self._read(RUN_FILE)["settings"])
+            masks = value.pop("masks")
+            return Settings(**value, masks=None if masks is None else Masks(**masks))
         except (KeyError, TypeError) as error:
             raise self._damaged(RUN_FILE, error) from error
 

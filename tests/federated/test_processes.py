@@ -58,7 +58,7 @@ def test_three_sites_learn_lose_one_and_go_on(fogline, tmp_path):
     data = write_fleet(tmp_path / "train_X.txt", 12, seed=1)
     out = tmp_path / "run"
     arguments = ["run", "--data", data, "--out", out, "--sites", "3", "--epochs", "1"]
-    arguments += ["--hold-out", "3"]
+    arguments += ["--hold-out", "3", "--secure-aggregation"]
     first = fogline(*arguments, "--rounds", "2", "--drop", "3@2", "--json", tmp_path / "one.json")
     assert first.returncode == 0, first.stderr[-3000:]
     one, two = json.loads((tmp_path / "one.json").read_text())["rounds"]
@@ -89,4 +89,5 @@ def test_three_sites_learn_lose_one_and_go_on(fogline, tmp_path):
     assert [one[:16] for one in card["lineage"]["after"]] == [one["model"] for one in rounds]
     said = tmp_path / "said.csv"
     in_own_environment("predict", "rul", "--model", model, "--data", held_out, "--out", said)
+    assert card["secure"] is True
     assert len(said.read_text().splitlines()) == 1 + card["units"] == 4

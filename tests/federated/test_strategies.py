@@ -7,6 +7,7 @@ import subprocess
 from itertools import pairwise
 from math import log, sqrt
 
+import numpy as np
 import pytest
 from support.federated_python import PYTHON, SUPPORT
 from support.fleets import write_fleet
@@ -46,7 +47,9 @@ def test_a_poisoned_site_spoils_the_mean_and_not_the_robust_ones(found):
 
 def test_numbers_that_are_none_count_as_absent(found):
     for one in found["nan"]["rounds"]:
-        assert one["absent"] == {"site-1": "sent numbers that are not finite"}
+        assert one["absent"] == {
+            "site-1": "sent a network of another shape, or numbers that are not finite"
+        }
         assert len(one["sites"]) == 4
 
 
@@ -70,6 +73,50 @@ def test_a_resumed_run_goes_on_where_it_was(found):
 def test_every_update_has_its_hash(found):
     for one in found["fedavg"]["rounds"]:
         assert len({site["update"] for site in one["sites"]}) == 5
+
+
+# Weights are rounded to one of 2^22 levels from -8 to 8, by each site, and their shares of the rows
+# are near to one another: the mean is off by less than two levels.
+ROUNDED = 2 * 16 / 2**22
+
+
+def test_masks_leave_the_mean_as_it_is(found):
+    weights, bare = (np.array(found[name]["weights"]) for name in ("masked", "bare"))
+    assert 0 < np.abs(weights - bare).max() < ROUNDED
+    (one,) = found["masked"]["rounds"]
+    assert [site["update"] for site in one["sites"]] == [None] * 5
+    assert one["rmse"] == found["bare"]["rounds"][0]["rmse"]
+
+
+@pytest.mark.parametrize("answers", range(4))
+def test_a_site_may_go_at_any_exchange_of_a_round_with_masks(found, answers):
+    """The fourth comes after its update: that is in the sum."""
+    of = found[f"masked away {answers}"]
+    (one,) = of["rounds"]
+    assert len(one["sites"]) == (5 if answers == 3 else 4)
+    assert list(one["absent"]) == ([] if answers == 3 else ["site-1"])
+    same = found["bare" if answers == 3 else "bare away 0"]
+    assert np.abs(np.array(of["weights"]) - np.array(same["weights"])).max() < ROUNDED
+
+
+def test_fewer_sites_than_the_threshold_end_a_round_with_masks(found):
+    assert "answered in round 1" in found["too few stay"]["error"]
+    assert found["too few stay"]["rounds"] == []
+
+
+def test_a_weight_that_would_be_cut_off_is_refused(found):
+    assert "0 of 5 sites answered" in found["narrow"]["error"]
+
+
+def test_masks_and_noise_go_together(found):
+    (one,) = found["noise masked"]["rounds"]
+    assert one["epsilon"] > 0
+    assert [(site["update"], site["examples"]) for site in one["sites"]] == [(None, None)] * 5
+
+
+def test_a_site_takes_no_part_in_a_sum_that_would_tell_its_update(found):
+    assert "more than half are needed" in found["least"]["half"]
+    assert "3 sites" in found["least"]["two"]
 
 
 def test_noise_is_accounted_for(found):

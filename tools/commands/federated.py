@@ -121,6 +121,9 @@ def federated_site(
     least_noise: Annotated[
         float | None, typer.Option(min=1e-3, help="Refuse to learn with less noise.")
     ] = None,
+    only_masked: Annotated[
+        bool, typer.Option("--only-masked", help="Refuse to give updates that are not masked.")
+    ] = False,
 ) -> None:
     """Take part with this fog node's own machines, until Ctrl-C.
 
@@ -129,7 +132,7 @@ def federated_site(
     """
     from tools import federated
 
-    federated.take_part(data, trainer, member, out, least_noise)
+    federated.take_part(data, trainer, member, out, least_noise, only_masked=only_masked)
 
 
 @app.command("model")

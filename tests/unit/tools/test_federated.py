@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cloud.federated.network import initial, model_hash
-from cloud.federated.run_files import RoundRecord, RunFiles, Settings, SiteRecord
+from cloud.federated.run_files import Masks, RoundRecord, RunFiles, Settings, SiteRecord
 from fog_node.client import RefusedError
 from tools import federated, proofs
 from tools.errors import UsageError
@@ -71,6 +71,15 @@ async def test_only_a_trainer_can_record_a_run(chain, run):
         ({"strategy": "krum", "sites": 4}, "krum needs 5 for 1"),
         ({"strategy": "trimmed-mean", "liars": 2, "sites": 4}, "trimmed-mean needs 5 for 2"),
         ({"min_sites": 6}, "give 1 to 5"),
+        ({"num_shares": 3}, "want --secure-aggregation"),
+        ({"secure_aggregation": True, "strategy": "krum"}, "krum has to see each update"),
+        ({"secure_aggregation": True, "strategy": "trimmed-mean"}, "has to see each update"),
+        ({"secure_aggregation": True, "sites": 2}, "3 are needed"),
+        ({"secure_aggregation": True, "num_shares": 4}, "or an odd number"),
+        ({"secure_aggregation": True, "num_shares": 7}, "one for each site"),
+        ({"secure_aggregation": True, "reconstruction_threshold": 2}, "more than half of 5"),
+        ({"secure_aggregation": True, "reconstruction_threshold": 5}, "less than all"),
+        ({"secure_aggregation": True, "quantization_range": 1000}, "no power of 2"),
     ],
 )
 def test_settings_that_do_not_fit_are_wrong_usage(changes, said):
@@ -83,3 +92,12 @@ def test_settings_are_made_of_what_was_asked_for():
     assert federated.settings_of(replace(CHOICES, strategy="krum"), 5, 20).min_sites == 5
     private = replace(CHOICES, dp_noise=1.0, dp_clip=0.1)
     assert federated.settings_of(private, 5, 20).machines == 20
+
+
+def test_masks_are_kept_with_the_run(tmp_path):
+    settings = federated.settings_of(replace(CHOICES, secure_aggregation=True), 5, 20)
+    assert settings.masks == Masks(5, 3, 8.0, 2**22)
+    assert settings.min_sites == 3
+    files = RunFiles(tmp_path / "run")
+    files.begin(settings)
+    assert files.settings() == settings
