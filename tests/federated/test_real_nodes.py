@@ -19,7 +19,7 @@ from fog_node.protocol.keys import kid_hex
 from tools.consortium import FOUNDING_FILE, create
 from tools.demo.processes import free_port
 
-DEADLINE_S = 150
+DEADLINE_S = 400
 MEMBERS = {
     "lab": frozenset({"trainer"}),
     "busan": frozenset({"validator", "gateway"}),
