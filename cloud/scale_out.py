@@ -1,7 +1,8 @@
 """Where the parts of a training are done: here one after the other, or by Ray's workers.
 
 Parts say nothing to one another and are put together in their order, so a model is the same
-wherever they were done. What all of them read is sent to each machine once.
+wherever they were done. What all of them read is sent to each machine once. A part whose worker is
+killed is done again by another one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_LOCAL_WORKERS = 64
+# How often a part is done again whose worker was killed, or whose machine is gone.
+RETRIES = 3
 # Usage events go to Ray's makers unless this is set before it is loaded.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # What keeps Ray on the loopback interface where it runs on this machine alone; else its servers
@@ -59,10 +62,22 @@ class _Ray:
     def map(
         self, function: Callable[[Item, Any], Result], items: Sequence[Item], shared: Any
     ) -> Iterator[Result]:
-        task = self._ray.remote(function)
+        from ray.exceptions import RayError, RayTaskError
+
+        task = self._ray.remote(max_retries=RETRIES)(function)
         everywhere = self._ray.put(shared)
-        for reference in [task.remote(item, everywhere) for item in items]:
-            yield self._ray.get(reference)
+        references = [task.remote(item, everywhere) for item in items]
+        for number, reference in enumerate(references, start=1):
+            try:
+                yield self._ray.get(reference)
+            except RayTaskError:  # what the part itself raised
+                raise
+            except RayError as error:
+                raise TrainingError(
+                    f"part {number} of {len(items)}: lost its worker, and {RETRIES} others after "
+                    f"it ({type(error).__name__})",
+                    "see whether memory ran out (`dmesg`, `ray status`); give fewer --workers",
+                ) from error
 
 
 HERE = Here()

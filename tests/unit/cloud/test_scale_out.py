@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
+from cloud import scale_out
 from cloud.errors import MissingExtraError, TrainingError
 from cloud.scale_out import HERE, workers
 from cloud.train.super_learner import fit_super_learner
@@ -70,16 +72,23 @@ def is_loopback(address: str) -> bool:
     return host in {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_two_workers_make_the_same_model_on_this_machine_alone():
+@pytest.fixture(scope="module")
+def pool():
+    """Two workers, which end with the tests that they work for."""
     before = family()
     with workers("2") as pool:
-        spread, features, steps = fit(pool)
+        yield pool
         started = family() - before
-        addresses = listening(started)
-        assert len(addresses) > 2
-        assert [address for address in addresses if not is_loopback(address)] == []
-        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert started & family() == set()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_two_workers_make_the_same_model_on_this_machine_alone(pool):
+    spread, features, steps = fit(pool)
+    addresses = listening(family())
+    assert len(addresses) > 2
+    assert [address for address in addresses if not is_loopback(address)] == []
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     here, _, same = fit(HERE)
     assert steps == same == 12
     assert spread.weights == pytest.approx(here.weights)
@@ -87,7 +96,34 @@ def test_two_workers_make_the_same_model_on_this_machine_alone():
         assert spread.out_of_fold[name] == pytest.approx(values)
     told = spread.combined(spread.predict(features))
     assert told == pytest.approx(here.combined(here.predict(features)))
-    assert started & family() == set()
+
+
+def twice(item, notes):
+    """Note that it begins; a number from 10 on has its worker killed, the first time."""
+    with (notes / str(item)).open("a") as file:
+        file.write("begun\n")
+    if item >= 20 or (item >= 10 and begun(notes, item) == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * item
+
+
+def begun(notes, item):
+    return len((notes / str(item)).read_text().splitlines())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_part_whose_worker_is_killed_is_done_again(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(scale_out, "RETRIES", 1)
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    assert list(pool.map(twice, [1, 10, 2], tmp_path)) == [2, 20, 4]
+    assert begun(tmp_path, 10) == 2
+    with pytest.raises(TrainingError, match="part 2 of 2: lost its worker, and 1 others.*memory"):
+        list(pool.map(twice, [3, 20], tmp_path))
+    assert begun(tmp_path, 20) == 2
+    with pytest.raises(TypeError):
+        list(pool.map(twice, ["no number"], tmp_path))
 
 
 @pytest.mark.parametrize("where", ["0", "65", "two", "http://127.0.0.1:1", "-1"])
