@@ -248,74 +248,48 @@ def model_status(
     report(found or {"rollouts": "none: releases are for all boards at once"}, None)
 
 
-def _control(
-    action: str,
-    which: str,
-    founding: Path,
-    key: Path,
-    reason: str,
-    nodes: Nodes,
-    json_file: Path | None,
-) -> None:
-    from tools import rollouts
-
-    known, signing = consortiums.load_founding(founding), consortiums.load_key(key)
-    report(run(rollouts.control(nodes, known, signing, which, action, reason)), json_file)
-
-
-@app.command("pause")
-def model_pause(
-    which: Which,
-    founding: FoundingFile,
-    key: TrainerOrOperatorKey,
-    reason: Reason = "",
-    api: Api = None,
-    member: MemberDirectory = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Begin no further group until `resume`; failures still stop the rollout.
+CONTROLS = {
+    "pause": """Begin no further group until `resume`; failures still stop the rollout.
 
     Example: fogline model pause water-circulation --founding founding.cbor --key plant/signing.key
     --reason "no staff at night"
-    """
-    _control("pause", which, founding, key, reason, Nodes.of(api, member), json_file)
-
-
-@app.command("resume")
-def model_resume(
-    which: Which,
-    founding: FoundingFile,
-    key: TrainerOrOperatorKey,
-    reason: Reason = "",
-    api: Api = None,
-    member: MemberDirectory = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Let a paused rollout go on.
+    """,
+    "resume": """Let a paused rollout go on.
 
     Example: fogline model resume water-circulation --founding founding.cbor --key plant/signing.key
-    """
-    _control("resume", which, founding, key, reason, Nodes.of(api, member), json_file)
+    """,
+    "rollback": """Stop a rollout, or take a finished one back.
 
-
-@app.command("rollback")
-def model_rollback(
-    which: Which,
-    founding: FoundingFile,
-    key: TrainerOrOperatorKey,
-    reason: Reason = "",
-    api: Api = None,
-    member: MemberDirectory = None,
-    json_file: JsonFile = None,
-) -> None:
-    """Stop a rollout, or take a finished one back: boards run again what they ran before.
-
-    One member is enough. A rollout that is only proposed is withdrawn.
+    Boards run again what they ran before. One member is enough. A rollout that is only proposed is
+    withdrawn.
 
     Example: fogline model rollback water-circulation --founding founding.cbor
     --key plant/signing.key --reason "false alarms in hall 2"
-    """
-    _control("rollback", which, founding, key, reason, Nodes.of(api, member), json_file)
+    """,
+}
+
+
+def _add(action: str) -> None:
+    def control(
+        which: Which,
+        founding: FoundingFile,
+        key: TrainerOrOperatorKey,
+        reason: Reason = "",
+        api: Api = None,
+        member: MemberDirectory = None,
+        json_file: JsonFile = None,
+    ) -> None:
+        from tools import rollouts
+
+        nodes, known = Nodes.of(api, member), consortiums.load_founding(founding)
+        signing = consortiums.load_key(key)
+        report(run(rollouts.control(nodes, known, signing, which, action, reason)), json_file)
+
+    app.command(action, help=CONTROLS[action])(control)
+
+
+for _action in CONTROLS:
+    _add(_action)
 
 
 @app.command("watch")

@@ -119,7 +119,7 @@ def test_a_part_whose_worker_is_killed_is_done_again(pool, tmp_path, monkeypatch
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     assert list(pool.map(twice, [1, 10, 2], tmp_path)) == [2, 20, 4]
     assert begun(tmp_path, 10) == 2
-    with pytest.raises(TrainingError, match="part 2 of 2: lost its worker, and 1 others.*memory"):
+    with pytest.raises(TrainingError, match="part 2 of 2: lost its worker, and 1 "):
         list(pool.map(twice, [3, 20], tmp_path))
     assert begun(tmp_path, 20) == 2
     with pytest.raises(TypeError):
