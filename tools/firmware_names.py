@@ -86,9 +86,13 @@ def shared_names(
         ours |= owner.names
     stays = {*fixed, *taken, *FOREIGN, *ASKED, *dir(builtins), *(path.stem for path in sources)}
     alone: set[str] = set()
-    for source in sources.values():
+    owned = {path.stem: _owned(source) for path, source in sources.items()}
+    for path, source in sources.items():
         stays.update(_spoken(source))
-        alone.update(_stored_elsewhere(source.tree))
+        # Where a module has, or imports, what has such an attribute, that is what it gives it to.
+        near = {path.stem, *_imported(source.tree)}
+        known = {name for stem in near for name in owned.get(stem, ())}
+        alone.update(name for name in _stored_elsewhere(source.tree) if name not in known)
     names = {name for name in ours - stays if not name.startswith("__")}
     return _coloured(names, [*modules, *families], alone)
 
@@ -244,6 +248,20 @@ def _spoken(source: Source) -> Iterator[str]:
 def _ours(node: ast.ImportFrom) -> bool:
     """Whether this imports from a module of the firmware."""
     return node.level > 0 or (node.module or "").partition(".")[0] in PACKAGES
+
+
+def _owned(source: Source) -> set[str]:
+    """Names of a module's own level and of its classes."""
+    names = set(globals_of(source.tree))
+    return names.union(*(owner.names for owner in _families([source])))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The modules of ours that one imports, or imports from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and _ours(node):
+            yield (node.module or "").rpartition(".")[2]
+            yield from (alias.name for alias in node.names)
 
 
 def _stored_elsewhere(tree: ast.Module) -> Iterator[str]:

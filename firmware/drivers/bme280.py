@@ -12,17 +12,23 @@ from fogline.errors import SensorFault
 from .base import Channel
 from .sensor import I2cDevice, little_endian, wait_for
 
-_ID, _RESET, _CTRL_HUM, _STATUS, _CTRL_MEAS, _CONFIG, _DATA = (
-    0xD0, 0xE0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF7,
-)  # fmt: skip
+_ID = 0xD0
+_RESET = 0xE0
+_CTRL_HUM = 0xF2
+_STATUS = 0xF3
+_CTRL_MEAS = 0xF4
+_CONFIG = 0xF5
+_DATA = 0xF7
 _CHIP = 0x60
 _RESET_WORD = 0xB6
-_MEASURING, _COPYING = 0x08, 0x01
+_MEASURING = 0x08
+_COPYING = 0x01
 _ONCE = 0x01  # humidity x 1
 _FORCED = 0x25  # temperature x 1, pressure x 1, forced mode
 # Section 9.1: 9.3 ms at the most; table 1: 2 ms from reset on.
 TIMEOUT_MS = 50
-_SKIPPED_20, _SKIPPED_16 = 0x80000, 0x8000
+_SKIPPED_20 = 0x80000
+_SKIPPED_16 = 0x8000
 
 
 class Sensor:

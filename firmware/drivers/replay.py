@@ -1,7 +1,7 @@
 """Plays recorded CSV files as if the sensors were there.
 
 A file has a header, `;` between cells, a column `datetime` (`YYYY-MM-DD HH:MM:SS`, UTC) and
-the columns of `water_circulation.CSV_COLUMNS`, or, where `channels` says which they are, a
+the columns of `CSV_COLUMNS`, or, where `channels` says which they are, a
 column of each channel's name. Any other column, labels among them, is never read. An empty cell
 is a sensor that gave nothing. A row that cannot be read is reported and skipped. Files are
 streamed: memory does not depend on their length.
@@ -16,8 +16,21 @@ may grow: a board that has played all of it goes on with what is new when it sta
 
 from fogline.errors import ConfigError, DriverError
 
-from .base import WAIT_MODEL, Channel, check_position, check_script
-from .water_circulation import CHANNELS, CSV_COLUMNS
+from .base import WAIT_MODEL, Channel
+from .script import check_position, check_script
+from .water_circulation import CHANNELS
+
+# Column of the Skoltech Anomaly Benchmark's CSV files for each channel of the water circulation.
+CSV_COLUMNS = (
+    "Accelerometer1RMS",
+    "Accelerometer2RMS",
+    "Current",
+    "Pressure",
+    "Temperature",
+    "Thermocouple",
+    "Voltage",
+    "Volume Flow RateRMS",
+)
 
 MAX_LINE_BYTES = 1024
 MAX_PATH_CHARS = 255

@@ -17,37 +17,13 @@ ever more seldom up to RETRY_MAX_MS, so that one which is plugged in again comes
 from time import ticks_add, ticks_diff, ticks_ms
 
 from fogline import board
-from fogline.errors import ConfigError, SensorFault
+from fogline.errors import SensorFault
+from fogline.modules import forget
 
-from .base import Channel
 from .sensor import fault_of
 
-NAMES = (
-    "adxl345",
-    "analog",
-    "bh1750",
-    "bme280",
-    "elm327",
-    "hcsr04",
-    "ina219",
-    "mfrc522",
-    "mpu6050",
-    "proximity",
-    "pulse",
-    "pzem004t",
-)
-MAX_SENSORS = 16
-MAX_CHANNELS = 32
-MAX_LABEL_CHARS = 26
-MAX_NAME_CHARS = 32
 RETRY_MIN_MS = 1000
 RETRY_MAX_MS = 60_000
-_ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-# RFC 8428 section 4.5.1.
-_NAME_CHARS = _ALPHANUMERIC + "-:./_"
-_COMMON = ("label", "channels")
-# What a pack has other records for.
-_RESERVED = ("model/", "fault/", "clock/")
 
 
 class Driver:
@@ -56,26 +32,14 @@ class Driver:
     position = []
 
     def __init__(self, options, report):
-        from fogline.checks import check_list, check_map
+        from . import sensors_setup
 
-        check_map("config.driver", options, ("name", "sensors"))
-        check_list("config.driver.sensors", options["sensors"], 1, MAX_SENSORS)
         self._report = report
-        self._parts = []
-        channels = []
-        for index, item in enumerate(options["sensors"]):
-            where = f"config.driver.sensors[{index}]"
-            part = _Part(where, item)
-            if any(part.label == other.label for other in self._parts):
-                raise ConfigError(where + ".label", "is another sensor's; give each its own")
-            for channel in part.channels:
-                if any(channel.name == other.name for other in channels):
-                    raise ConfigError(where + ".channels", channel.name + " is there twice")
-                channels.append(channel)
-            self._parts.append(part)
-        if not 0 < len(channels) <= MAX_CHANNELS:
-            raise ConfigError("config.driver.sensors", f"have not 1 to {MAX_CHANNELS} channels")
-        self.channels = tuple(channels)
+        try:
+            self._parts = [Part(*found) for found in sensors_setup.found(options)]
+        finally:
+            forget("drivers.sensors_setup")
+        self.channels = tuple(channel for part in self._parts for channel in part.channels)
         self.sensors = tuple(part.label for part in self._parts)
         self.faults = ()
 
@@ -110,54 +74,31 @@ class Driver:
             self._report("fault", sensor=part.label, code=part.fault, detail=part.detail)
 
 
-class _Part:
-    """One sensor: its channels' names, whether it works, and when it is tried again.
+class Part:
+    """One sensor, whether it works, and when it is tried again.
+
+    Args:
+        label: what it is called.
+        sensor: its Sensor.
+        bus: the I2C bus that it hangs on, or None.
+        kept: which of the sensor's channels go into a row.
+        channels: those, named as in a pack.
 
     Attributes:
         fault, detail: why it gives nothing, or None and what it said last.
     """
 
-    def __init__(self, where, item):
-        from fogline.checks import check_choice, check_map, check_text
-
-        if not isinstance(item, dict):
-            raise ConfigError(where, "is not a map")
-        check_choice(where + ".name", item.get("name"), NAMES)
-        module = __import__("drivers." + item["name"], None, None, ("Sensor",))
-        kind = module.Sensor
-        check_map(where, item, ("name",) + kind.REQUIRED, kind.OPTIONAL + _COMMON)
-        self.label = item.get("label", item["name"])
-        check_text(where + ".label", self.label, MAX_LABEL_CHARS, _NAME_CHARS)
-        if self.label[0] not in _ALPHANUMERIC:
-            raise ConfigError(where + ".label", "begins with neither letter nor digit")
-        options = {key: item[key] for key in item if key != "name" and key not in _COMMON}
-        self._sensor = kind(where, options)
-        self._bus = item.get("bus")
-        self.channels = self._named(where + ".channels", item.get("channels", {}))
+    def __init__(self, label, sensor, bus, kept, channels):
+        self.label = label
+        self._sensor = sensor
+        self._bus = bus
+        self._kept = kept
+        self.channels = channels
         self.fault = None
         self.detail = ""
         self._is_open = False
         self._retry_ms = RETRY_MIN_MS
         self._due_ms = None
-
-    def _named(self, where, names):
-        """Give the sensor's channels the names that they have in a pack."""
-        from fogline.checks import check_map, check_text
-
-        check_map(where, names, (), [channel.name for channel in self._sensor.channels])
-        self._kept = []
-        channels = []
-        for index, channel in enumerate(self._sensor.channels):
-            name = names.get(channel.name, self.label + "/" + channel.name)
-            if name is None:
-                continue
-            at = where + "." + channel.name
-            check_text(at, name, MAX_NAME_CHARS, _NAME_CHARS)
-            if name[0] not in _ALPHANUMERIC or name.startswith(_RESERVED):
-                raise ConfigError(at, name + " is no channel's name")
-            self._kept.append(index)
-            channels.append(Channel(name, channel.unit, channel.minimum, channel.maximum))
-        return channels
 
     def open(self):
         """Set the sensor up; says in `fault` when that fails."""

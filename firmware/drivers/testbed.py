@@ -22,7 +22,8 @@ import math
 
 from fogline.errors import DriverError
 
-from .base import WAIT_MODEL, check_position, check_script
+from .base import WAIT_MODEL
+from .script import check_position, check_script
 from .water_circulation import CHANNELS
 
 FAULTS = (None, "valve1", "valve2", "cavitation", "imbalance")

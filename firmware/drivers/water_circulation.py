@@ -14,15 +14,3 @@ CHANNELS = (
     Channel("voltage", "V", 0.0, 400.0),
     Channel("flow", "L/min", 0.0, 400.0),
 )
-
-# Column of the Skoltech Anomaly Benchmark's CSV files for each channel above.
-CSV_COLUMNS = (
-    "Accelerometer1RMS",
-    "Accelerometer2RMS",
-    "Current",
-    "Pressure",
-    "Temperature",
-    "Thermocouple",
-    "Voltage",
-    "Volume Flow RateRMS",
-)

@@ -6,7 +6,7 @@ import sys
 import drivers
 import launcher
 
-from . import VERSION, console, p256
+from . import VERSION, board, console, p256
 from .clock import Clock, ask_ntp
 from .errors import FoglineError, RestartNeeded
 from .flash import Flash
@@ -82,13 +82,21 @@ def _key(flash):
         forget("keystore", "selftest")
 
 
+def _driver(settings):
+    """Return the driver, and let go of what has checked it and of pins that nobody asked for."""
+    try:
+        return drivers.create(settings.driver, console.say)
+    finally:
+        forget("checks")
+        board.settle()
+
+
 async def _run(settings, wire):
     flash = Flash("")
     key = _key(flash)
     outbox = Outbox(DIRECTORY, settings.outbox_bytes, key.new)
     forget("outbox_reader")
-    driver = drivers.create(settings.driver, console.say)
-    forget("checks")
+    driver = _driver(settings)
     _say_boot(key, outbox, driver)
     clock = Clock(flash, key.new)
     journal = Journal(outbox, flash)

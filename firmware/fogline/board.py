@@ -4,8 +4,8 @@
 capabilities (`board.has_wifi`), never for a board's name.
 
 A driver claims its buses and pins when it reads its settings (`claim`), so that two sensors on
-one pin are refused before anything runs; it gets them when it opens (`get`). What does so is in
-`buses.py`, which a board at work has no need of.
+one pin are refused before anything runs; the others are forgotten then (`settle`). It gets them
+when it opens (`get`). What does so is in `buses.py`, which a board at work has no need of.
 """
 
 import json
@@ -68,6 +68,14 @@ def select(board_name):
 def claim(where, kind, logical):
     """Keep a bus or pin for one driver: see `buses.claim`."""
     get("claim", where, kind, logical)
+
+
+def settle():
+    """Keep only what was claimed: nobody claims anything any more."""
+    used = set(claims.values())
+    for kind, table in tables.items():
+        tables[kind] = {logical: table[logical] for logical in table if logical in used}
+    claims.clear()
 
 
 def get(what, *arguments):

@@ -28,7 +28,8 @@ TRIAL_MS = 600_000
 SPARE_BYTES = 16 * 1024
 _COPY_BYTES = 1024
 _MPY_VERSION = 0x3FF  # version and sub-version of `sys.implementation._mpy`
-_ENOENT, _EEXIST = 2, 17
+_ENOENT = 2
+_EEXIST = 17
 
 
 class Firmware:

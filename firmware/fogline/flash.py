@@ -3,7 +3,8 @@
 import os
 from binascii import crc32
 
-_ENOENT, _EEXIST = 2, 17
+_ENOENT = 2
+_EEXIST = 17
 _CRC_BYTES = 4
 _NEW = ".new"
 

@@ -11,8 +11,13 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 def forget(*names):
-    """Let go of modules of ours; objects that are still in use keep what they need."""
-    package = sys.modules[_PACKAGE]
+    """Let go of modules of ours; objects that are still in use keep what they need.
+
+    names: within `fogline`; those of drivers in full.
+    """
     for name in names:
-        if sys.modules.pop(_PACKAGE + "." + name, None) is not None and hasattr(package, name):
-            delattr(package, name)
+        package, _, leaf = name.rpartition(".")
+        package = package or _PACKAGE
+        parent = sys.modules[package]
+        if sys.modules.pop(package + "." + leaf, None) is not None and hasattr(parent, leaf):
+            delattr(parent, leaf)

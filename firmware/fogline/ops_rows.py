@@ -125,6 +125,7 @@ def pad(op):
 
 
 def resize_nearest_neighbor(op):
+    from .kernels_pick import pick
     from .ops_windows import Window, planes_of, window_step
 
     x, y = planes_of(op)
@@ -141,7 +142,7 @@ def resize_nearest_neighbor(op):
         lambda o, tap: fixed.nearest_index(o, x.shape[1], y.shape[1], align, half),
         lambda o, tap: fixed.nearest_index(o, x.shape[2], y.shape[2], align, half),
     )
-    return window_step(lambda arena, block: (k.pick, (arena, arena, block)), window, 0, y.size)
+    return window_step(lambda arena, block: (pick, (arena, arena, block)), window, 0, y.size)
 
 
 def concatenation(op):

@@ -54,7 +54,7 @@ def open_comb(flash):
             flash.replace_whole(COMB_FILE, _comb())
             kept = _kept_comb(flash)
     except OSError as error:
-        raise CryptoError("p256.table", "OSError %d" % error.args[0]) from None
+        raise CryptoError("p256.table", f"OSError {error.args[0]}") from None
     if kept is None:
         raise CryptoError("p256.table", "is not what was written")
     return kept

@@ -18,12 +18,13 @@ from .modules import forget
 
 MAX_ARENA_BYTES = 1 << 20
 _INT8 = 9
-# Loaded again for the next model.
-_PLANNERS = ("tflite_plan", "flatbuffer", "kernels", "kernels_math", "kernels_ops")
-_PLANNERS_OF_OPERATORS = "ops_"
-# A model keeps what it needs of these. Kernels in viper stay loaded: on ESP32, what native code
-# takes comes back only at a restart.
-_ASSEMBLER = ("kernels_rv32", "kernels_thumb")
+# Loaded again for the next model, which keeps what it needs of them.
+_PLANNERS = ("tflite_plan", "flatbuffer", "ops_", "kernels")
+# On ESP32, what native code takes comes back only at a restart: there it stays loaded.
+_NATIVE = (
+    "kernels_pairs", "kernels_pick", "kernels_planes", "kernels_rows", "kernels_windows",
+)  # fmt: skip
+_KEEPS_NATIVE = sys.platform == "esp32"
 
 # Name of the kernels that models take, None until one asks: see `kernels.use`.
 kernel = None
@@ -34,8 +35,8 @@ def unload():
     package = __name__.rpartition(".")[0]
     for name in list(sys.modules):
         parent, _, leaf = name.rpartition(".")
-        known = leaf in _PLANNERS or leaf in _ASSEMBLER or leaf.startswith(_PLANNERS_OF_OPERATORS)
-        if known and parent == package:
+        stays = _KEEPS_NATIVE and leaf in _NATIVE
+        if parent == package and leaf.startswith(_PLANNERS) and not stays:
             forget(leaf)
 
 

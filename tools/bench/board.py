@@ -11,9 +11,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from tools.bench import machine
+from tools.bench.board_model import INPUT_SEED, auto_encoder, reference, small_layers
 from tools.errors import ToolError, UsageError
 from tools.firmware_compact import compact
 from tools.firmware_files import FIRMWARE
@@ -30,7 +29,6 @@ ASSEMBLER_LIMIT = 10.0
 
 SIGNATURES = 5
 TIGHT_BYTES = 32 * 1024  # of heap, for one more signature
-INPUT_SEED = 37
 _TIMEOUT_S = 300.0
 
 
@@ -53,7 +51,7 @@ def run(
         if name not in TARGETS:
             raise UsageError(f"--target: {name!r} counts no instructions; {', '.join(TARGETS)} do")
     models = _models(model)
-    references = {key: _reference(data) for key, data in models.items()}
+    references = {key: reference(data)[1] for key, data in models.items()}
     result: dict[str, Any] = {
         "machine": machine.describe(),
         "limits": {
@@ -84,35 +82,11 @@ def run(
 def _models(path: Path | None) -> dict[str, bytes]:
     """The models by the key of what is measured of them."""
     if path is None:
-        from tools.bench.board_model import auto_encoder, small_layers
-
         return {"inference": auto_encoder(), "small_layers": small_layers()}
     try:
         return {"inference": path.read_bytes()}
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; name a .tflite file") from error
-
-
-def _reference(data: bytes) -> bytes:
-    """The outputs that LiteRT's reference kernels give for the inputs of `measure.inference`."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    try:
-        litert = Interpreter(
-            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-        )
-        litert.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ToolError(f"LiteRT refuses the model: {error}; name a .tflite file") from error
-    at = 0
-    for details in litert.get_input_details():
-        empty = np.zeros(details["shape"], details["dtype"])
-        values = (np.arange(at, at + empty.nbytes) * INPUT_SEED & 255).astype(np.uint8)
-        litert.set_tensor(details["index"], values.view(details["dtype"]).reshape(empty.shape))
-        at += empty.nbytes
-    litert.invoke()
-    outputs = [litert.get_tensor(details["index"]) for details in litert.get_output_details()]
-    return b"".join(np.asarray(output).tobytes() for output in outputs)
 
 
 def _measure(

@@ -6,12 +6,14 @@ import numpy as np
 
 from cloud.train.architecture import COARSE, CODE, FILTERS, KERNEL, STRIDES
 from tools.bench.tflite_builder import Activation, ModelBuilder, Operator, Padding, Tensor
+from tools.errors import ToolError
 
 WINDOW = 32
 CHANNELS = 8
 PLANE = 12
 PLANE_CHANNELS = 16
 SEED = 1
+INPUT_SEED = 37
 
 
 def auto_encoder(window: int = WINDOW, channels: int = CHANNELS) -> bytes:
@@ -104,3 +106,31 @@ def small_layers(size: int = PLANE, channels: int = PLANE_CHANNELS) -> bytes:
     y = builder.tensor(hidden.shape, 1 / 256, -128)
     builder.operator(Operator.LOGISTIC, [hidden], y)
     return builder.finish([given], [y])
+
+
+def reference(data: bytes) -> tuple[bytes, bytes]:
+    """Give inputs, and what LiteRT's reference kernels make of them.
+
+    Byte i of the inputs is (i * INPUT_SEED) & 255.
+
+    Raises ToolError for a model that LiteRT refuses.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        litert = Interpreter(
+            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+        )
+        litert.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ToolError(f"LiteRT refuses the model: {error}; name a .tflite file") from error
+    given = b""
+    for details in litert.get_input_details():
+        empty = np.zeros(details["shape"], details["dtype"])
+        numbers = np.arange(len(given), len(given) + empty.nbytes)
+        values = (numbers * INPUT_SEED & 255).astype(np.uint8)
+        litert.set_tensor(details["index"], values.view(details["dtype"]).reshape(empty.shape))
+        given += values.tobytes()
+    litert.invoke()
+    outputs = [litert.get_tensor(details["index"]) for details in litert.get_output_details()]
+    return given, b"".join(np.asarray(output).tobytes() for output in outputs)

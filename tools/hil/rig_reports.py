@@ -75,6 +75,9 @@ class _Test(_Strict):
 
 
 class _Life(_Strict):
+    # Reports from before these were told lack them.
+    driver: str | None = Field(default=None, max_length=64)
+    model_bytes: int | None = None
     held_bytes: int
     heap_bytes: int
     packs: int

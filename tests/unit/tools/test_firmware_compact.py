@@ -75,6 +75,17 @@ def test_what_is_given_from_outside_meets_no_other_name(made):
     assert len(set(names)) == 2
 
 
+def test_what_is_given_to_what_a_module_imports_is_that_ones(made):
+    texts = made(
+        one="class One:\n    def __init__(self):\n        self.mine = 1\n",
+        two="class Two:\n    def __init__(self):\n        self.told = 1\n",
+        three="from fogline import two\n\n\ndef tell(one):\n    one.told = 2\n",
+    )
+    names = {texts[name].partition("self.")[2].partition(" ")[0] for name in ("one", "two")}
+    assert len(names) == 1
+    assert f".{names.pop()} = 2" in texts["three"]
+
+
 def test_locals_stay_and_hide_what_is_outside(made):
     text = (
         "total = []\n\n\ndef one():\n    total = 1\n    return total\n\n\n"
