@@ -66,13 +66,12 @@ def mean(op):
         fill_table(arena, at, None, [factor])
         # The sums are of q + 128.
         struct.pack_into("<i", arena, at, -total * (x.zero_point + 128))
-        calls = []
+        summing = []
         for x_at, sum_at, more in planes:
             block = array("i", (x.at + x_at, sums + 4 * sum_at, outer, count, inner, more))
-            calls.append((k.sum_axis, (arena, arena, arena, block)))
+            summing.append((k.sum_axis, (arena, arena, arena, block)))
         block = array("i", (sums, y.at, at, kept, y.zero_point + 128, WRAP))
-        calls.append((k.requantize, (0, arena, block)))
-        return run_all, (calls,)
+        return run_all, (summing + [(k.requantize, (0, arena, block))],)
 
     return Step(load, 4 * CHANNEL_WORDS, 4 * kept, x.size)
 
@@ -113,13 +112,14 @@ def pad(op):
         size *= y.shape[axis]
 
     def load(arena, step):
-        calls = [(k.fill, (arena, y.at, y.size, y.zero_point + 128))]
+        copying = []
         at = x.at
         for start in starts:
             block = array("i", (at, y.at + start, rows, length, row_step, 0))
-            calls.append((k.copy_rows, (arena, arena, block)))
+            copying.append((k.copy_rows, (arena, arena, block)))
             at += rows * length
-        return run_all, (calls,)
+        filling = k.fill, (arena, y.at, y.size, y.zero_point + 128)
+        return run_all, ([filling] + copying,)
 
     return Step(load, 0, 0, x.size + y.size)
 
