@@ -292,7 +292,7 @@ class _Trained:
         }  # fmt: skip
         if variant.on_board:
             said["arena"] = int8.plan.arena
-            said["seconds_at_240_mhz"] = int8.plan.seconds(BOARD_CLOCK_HZ)
+            said["seconds_at_240_mhz"] = variant.views * int8.plan.seconds(BOARD_CLOCK_HZ)
         return said
 
 
