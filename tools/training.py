@@ -34,13 +34,18 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True)
 class Job:
-    """A training job: data set, which of it, and where the model goes."""
+    """A training job: data set, which of it, where the model goes.
+
+    Attributes:
+        false_alarms: share of normal windows that may raise an alarm; None: the usual one.
+    """
 
     data: Path
     query: Query
     out: Path
     quick: bool
     seed: int
+    false_alarms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,7 @@ async def train_anomaly(
             quick=job.quick,
             seed=job.seed,
             progress=show,
+            false_alarms=job.false_alarms,
         )
         card = await asyncio.to_thread(add_to_card, job.out, kinds(load_boards()))
     reference = selection.reference

@@ -50,6 +50,8 @@ class Rule:
         retrain: directory for new models; None: a new training is only proposed.
         groups: percentages of the rollout of a new model, where the consortium stages releases.
         quick, seed: of the training.
+        false_alarms: share of normal windows that may raise an alarm of a new model; None: the
+            usual one.
     """
 
     hours: float
@@ -59,6 +61,7 @@ class Rule:
     groups: Sequence[int]
     quick: bool
     seed: int
+    false_alarms: float | None
 
 
 @dataclass(frozen=True)
@@ -398,6 +401,7 @@ def _train(rule: Rule, look: Look, data: Path, out: Path) -> Challenge:
         quick=rule.quick,
         seed=rule.seed,
         progress=_silent,
+        false_alarms=rule.false_alarms,
     )
     card = ModelCard.load(out)
     payload = read_bounded(out / MODEL_FILE, MAX_PAYLOAD_BYTES)

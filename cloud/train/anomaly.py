@@ -71,7 +71,8 @@ LEARNING_RATE = 2e-3
 # One rehearsal in so many is kept out of training, to set the threshold by.
 HOLD_OUT = 5
 MAX_HELD_OUT = 6_000
-QUANTILE = 0.8
+# Share of normal windows that may raise an alarm, unless another is asked for.
+FALSE_ALARMS = 0.05
 SELF_TESTS = 4
 # What is put onto normal windows: offsets of so much wandering, in some of the channels.
 OFFSETS = (1.0, 20.0)
@@ -122,6 +123,7 @@ def train(
     quick: bool,
     seed: int,
     progress: Progress,
+    false_alarms: float | None = None,
     cutting: Cutting | None = None,
 ) -> TrainingResult:
     """Train on normal operation and write the model's directory.
@@ -134,6 +136,7 @@ def train(
         quick: fewer epochs and windows, for a first look.
         seed: of everything random.
         progress: told what is being done, and how far it is.
+        false_alarms: share of normal windows that may be above the threshold; None: FALSE_ALARMS.
         cutting: how boards are to cut their readings; None: CUTTING.
 
     Raises:
@@ -145,6 +148,7 @@ def train(
     random = np.random.default_rng(seed)
     most = QUICK_WINDOWS if quick else MAX_WINDOWS
     cutting = cutting or CUTTING
+    share = 1 - (FALSE_ALARMS if false_alarms is None else false_alarms)
     scaling, normal, held, weights = _material(readings, cutting, most, random)
     model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress)
     progress("quantize", 0, 1)
@@ -159,8 +163,8 @@ def train(
     quantized = _quantized(mixed, int8)
     int8_scores = score(quantized, Interpreter(int8.data).run(quantized), manifest)
     float_normal, int8_normal = float_scores[: len(held)], int8_scores[: len(held)]
-    threshold = int(_quantile(int8_normal, weights))
-    float_threshold = float(_quantile(float_normal, weights))
+    threshold = int(_quantile(int8_normal, weights, share))
+    float_threshold = float(_quantile(float_normal, weights, share))
     float_hits, int8_hits = float_scores > float_threshold, int8_scores > threshold
     metrics = {
         "f1_float": _f1(float_hits[: len(held)], float_hits[len(held) :]),
@@ -184,9 +188,10 @@ def train(
         "bytes": len(int8.data),
         "ops": list(int8.ops),
         "arena": int8.arena,
+        "false_alarms": 1 - share,
         "threshold": threshold,
         "float_threshold": float_threshold,
-        "plain_threshold": float(_quantile(plain_score(held), weights)),
+        "plain_threshold": float(_quantile(plain_score(held), weights, share)),
         "float_least": scaling.least.tolist(),
         "float_wander": scaling.wander.tolist(),
         "held_out_metrics": metrics,
@@ -282,11 +287,11 @@ def _material(
     return scaling, normal, scaled[held], weights
 
 
-def _quantile(scores: npt.NDArray[Any], weights: npt.NDArray[np.float64]) -> Any:
-    """The score that QUANTILE of the weight lies at or below."""
+def _quantile(scores: npt.NDArray[Any], weights: npt.NDArray[np.float64], share: float) -> Any:
+    """The score that this share of the weight lies at or below."""
     order = np.argsort(scores, kind="stable")
     total = np.cumsum(weights[order])
-    return scores[order][np.searchsorted(total, QUANTILE * total[-1])]
+    return scores[order][np.searchsorted(total, share * total[-1])]
 
 
 def _channels(readings: Mapping[bytes, Readings]) -> tuple[str, ...]:

@@ -101,6 +101,15 @@ Workers = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=0.5,
+        help="Share of windows of normal operation that may raise an alarm: less of them, and more "
+        "is missed. [0.05]",
+    ),
+]
 Recordings = Annotated[Path, typer.Option("--data", metavar="PATH", help="See above.")]
 ConsortiumDirectory = Annotated[
     Path, typer.Option("--consortium", metavar="DIR", help="What `consortium create` made.")

@@ -11,6 +11,7 @@ from tools import consortium as consortiums
 from tools.commands.common import (
     Api,
     DatasetDirectory,
+    FalseAlarms,
     FoundingFile,
     JsonFile,
     MemberDirectory,
@@ -322,6 +323,7 @@ def model_watch(
     groups: Groups = GROUPS,
     quick: Annotated[bool, typer.Option(help="Train for fewer epochs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    false_alarms: FalseAlarms = None,
     api: Api = None,
     member: MemberDirectory = None,
     json_file: JsonFile = None,
@@ -344,7 +346,9 @@ def model_watch(
             Nodes.of(api, member),
             consortiums.load_founding(founding),
             watching.Watched(name, device_type, data, consortiums.load_key(key)),
-            watching.Rule(hours, limit, looks, retrain, numbers("--groups", groups), quick, seed),
+            watching.Rule(
+                hours, limit, looks, retrain, numbers("--groups", groups), quick, seed, false_alarms
+            ),
             None if once else every,
             lambda look: report(look, json_file),
         )

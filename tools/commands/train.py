@@ -15,6 +15,7 @@ from tools.commands.common import (
     DatasetOrRecordings,
     Devices,
     DeviceTypeIfSealed,
+    FalseAlarms,
     FoundingFileIfSealed,
     JsonFile,
     MemberDirectory,
@@ -61,13 +62,14 @@ def train_anomaly(
     member: MemberDirectory = None,
     quick: Quick = False,
     seed: Seed = 0,
+    false_alarms: FalseAlarms = None,
     json_file: JsonFile = None,
 ) -> None:
     from tools import training
 
     if training.is_recorded(
         founding, data, device_type=device_type, device=device, since=since, until=until,
-        no_labels=no_labels, api=api,
+        no_labels=no_labels, api=api, false_alarms=false_alarms,
     ):  # fmt: skip
         with recorded.job(out, quick, seed, errors) as job:
             result = recorded.ANOMALY.module().train(data, job)
@@ -83,7 +85,7 @@ def train_anomaly(
             training.train_anomaly(
                 Nodes.of(api, member),
                 None if founding is None else consortiums.load_founding(founding),
-                training.Job(data, query, out, quick, seed),
+                training.Job(data, query, out, quick, seed, false_alarms),
                 errors,
             )
         )

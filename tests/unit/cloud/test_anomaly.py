@@ -94,7 +94,7 @@ def test_the_threshold_is_a_quantile_of_held_out_normal_windows(again):
     assert result.report["float_threshold"] in shown["float"]
     # Both recordings are as long, so each window weighs the same, but for what was left out.
     assert np.mean(shown["int8"] > result.card.threshold) == pytest.approx(
-        1 - anomaly.QUANTILE, abs=0.02
+        anomaly.FALSE_ALARMS, abs=0.02
     )
 
 
@@ -102,8 +102,8 @@ def test_every_run_of_rows_weighs_the_same():
     scores = np.array([5, 1, 2, 3, 4, 100])
     # One run of five windows, and one of a single window.
     weights = np.array([0.2] * 5 + [1.0])
-    assert anomaly._quantile(scores, weights) == 100
-    assert anomaly._quantile(scores, np.array([0.2] * 5 + [0.05])) == 5
+    assert anomaly._quantile(scores, weights, 0.8) == 100
+    assert anomaly._quantile(scores, np.array([0.2] * 5 + [0.05]), 0.8) == 5
 
 
 def test_the_fixed_point_input_is_the_models_quantization(trained):
