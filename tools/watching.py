@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -164,7 +165,7 @@ class Memory:
 
     Attributes:
         in_a_row: looks in which it has moved.
-        said: with what action its drift was sealed; once each.
+        said: with what action its drift was sealed; once each, also by an earlier watcher.
         followed: models after which another one was trained.
     """
 
@@ -196,9 +197,10 @@ async def watch(
     Returns:
         The last look, and what followed from it.
     """
-    memory = Memory()
+    memory: Memory | None = None
     while True:
         try:
+            memory = memory or Memory(said=await _said_before(nodes, watched.key))
             looks = await _look(nodes, founding, watched, rule)
             needed = rule.looks if every_s is not None else 1
             done = {
@@ -216,6 +218,20 @@ async def watch(
         if every_s is None:
             return result
         await asyncio.sleep(every_s)
+
+
+async def _said_before(nodes: Nodes, key: SigningKey) -> set[tuple[bytes, str]]:
+    """What this key has sealed of drift: a watcher that is started anew does not repeat it."""
+    said = set()
+    async with (
+        nodes.client() as client,
+        contextlib.aclosing(client.all_transactions(kind="drift")) as sealed,
+    ):
+        async for view in sealed:
+            body = view.body or {}
+            if view.signer == kid_hex(key.kid) and body.get("model") is not None:
+                said.add((bytes.fromhex(body["model"]), body["action"]))
+    return said
 
 
 async def _look(nodes: Nodes, founding: Founding, watched: Watched, rule: Rule) -> Looks:

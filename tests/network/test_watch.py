@@ -178,6 +178,12 @@ async def test_drift_is_sealed_and_a_new_model_has_to_win(plant, tmp_path: Path)
     assert {m["name"] for m in view.body["measures"]} == {*CHANNELS, "verdicts"}
     assert view.body["statistic"] == "psi"
 
+    # Who watches anew, as from cron, does not say it again.
+    look = only(await done(*watch, *key_of(consortium, "seoul"), report=out))
+    assert look["moved"]
+    assert "drift" not in look
+    assert len((await daemon.client.transactions(kind="drift")).transactions) == 1
+
     retrain = ("--retrain", tmp_path / "models", "--quick")
     look = only(await done(*watch, *trainer, *retrain, report=out))
     assert look["action"] == "retraining"
