@@ -173,6 +173,14 @@ def test_what_does_not_answer_says_what_to_press(tmp_path, micropython, monkeypa
         assert "press RESET" in row["note"]
 
 
+def test_a_board_that_is_reset_while_it_starts_starts_again(tmp_path, micropython) -> None:
+    with PtyBoard(tmp_path / "flash", micropython) as board:
+        for _ in range(30):
+            board.reset()
+        with repl_of(board) as repl:
+            assert repl.run("print('up')").strip() == "up"
+
+
 def test_a_port_that_is_in_use_or_gone_says_so(board) -> None:
     line = SerialLine(board.port)
     with pytest.raises(PortError, match="another program has it open; close"):

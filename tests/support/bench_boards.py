@@ -5,7 +5,6 @@ opens is another pseudo-terminal, with a thread in between as the cable: so it c
 (the port is gone for whoever has it open) and the board loses its power in the same moment.
 """
 
-import contextlib
 import os
 import select
 import signal
@@ -101,8 +100,10 @@ class PtyBoard:
         self.starts += 1
 
     def _cut_power(self):
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # only just started: it has no group of its own yet, or ended
+            self._process.kill()
         self._process.wait()
         os.close(self._board)
 
