@@ -10,7 +10,7 @@ from tools.hil import life
 @pytest.mark.parametrize("target", life.TARGETS)
 def test_a_life_fits_two_thirds_of_a_small_boards_heap(target, sensors, request):
     seen = life.run(target, sensors)
-    assert seen.heap_bytes <= life.HEAP_BYTES
+    assert seen.heap_bytes <= life.GIVEN_BYTES < life.HEAP_BYTES
     assert seen.packs >= life.PACKS
     assert seen.verdicts > 0
     # Bytes, not time: the same every run, but for some hundred.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cloud.train.anomaly import CUTTING
 from fog_node.protocol import cbor
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.manifest import Manifest, encode_bundle, sign_manifest
@@ -40,13 +41,15 @@ TARGETS = ("qemu-arm", "qemu-rv32")
 BOARD = "pico-w"
 HEAP_BYTES = load_board(BOARD).memory.heap_bytes
 LIMIT_BYTES = HEAP_BYTES * 2 // 3
+# The heap of a life: less than a Pico W's, so that it is seen to be enough.
+GIVEN_BYTES = 160 * 1024
 
 PACKS, PACK_ROWS = 6, 10
 TIMEOUT_S = 180.0
 CHAIN_ID = hashlib.sha256(b"a board's life").digest()
 TRAINER = SigningKey.from_secret(1)
 GATEWAY = SigningKey.from_secret(2)
-WINDOW = 32
+WINDOW = CUTTING.window  # of what `fogline train anomaly` releases
 ARENA_BYTES = 16 * 1024
 
 # The life, with a look at the heap whenever a pack is signed.
@@ -198,7 +201,7 @@ class Life:
         )
 
 
-def run(name: str, sensors: Sensors = BME280, heap_bytes: int = HEAP_BYTES) -> Life:
+def run(name: str, sensors: Sensors = BME280, heap_bytes: int = GIVEN_BYTES) -> Life:
     """Let a QEMU target live until it has signed PACKS packs, and verdicts among them.
 
     Args:
