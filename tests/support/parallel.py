@@ -31,6 +31,7 @@ APART = (
 FIRST = (
     "tests/unit/tools/test_node_simulation.py",
     "tests/network/test_demo.py",
+    "tests/federated/",
     "tests/unit/ledger/test_simulation.py",
     "tests/unit/cloud/",
     "tests/network/",
