@@ -43,11 +43,15 @@ async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:
         await until(lambda: final(late, 5), nodes)
         # Counts come from the disk, which is a moment ahead of the state.
         await until(lambda: late.ledger.state.root() == nodes[0].ledger.state.root(), nodes)
+        # A validator whose ledger is new votes for neither of the next two blocks.
+        for number in (6, 7):
+            await nodes[0].admit(enrolment(consortium, number))
+            await until(lambda n=number: all(final(node, n) for node in nodes), nodes)
         # It takes part again: one of the first four may stop, and agreement goes on.
         stopped = nodes.pop(0)
         await stopped.stop()
-        await nodes[-1].admit(enrolment(consortium, 6))
-        await until(lambda: all(final(node, 6) for node in nodes), nodes)
+        await nodes[-1].admit(enrolment(consortium, 8))
+        await until(lambda: all(final(node, 8) for node in nodes), nodes)
     finally:
         for node in nodes:
             await node.stop()
