@@ -80,6 +80,13 @@ class Process:
         written = self.log.read_bytes()[self.log_start :]
         return written.decode(errors="replace")[-MAX_TAIL_CHARS:]
 
+    def last_line(self) -> str:
+        """The last line that it wrote, which may be asked for often."""
+        with self.log.open("rb") as file:
+            file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - MAX_TAIL_CHARS))
+            written = file.read().decode(errors="replace")
+        return written.rstrip().rpartition("\n")[2]
+
     def stop(self) -> None:
         """End it and all that it has started; they are one session.
 

@@ -33,6 +33,10 @@ SLACK_S = 120.0
 # A SuperNode that was let in stays longer than STAYED_S. So many that did not, one after the other,
 # take longer than the minute for which one that was cut off is still taken to be there.
 STAYED_S, AGAIN_S, MAX_ENDED = 30.0, 5.0, 20
+# What a SuperNode writes when it cannot reach the trainer. After so long of nothing else there is
+# another one.
+IN_VAIN = "Connection attempt failed"
+VAIN_S = 40.0
 # What a run that goes on has to have as it was begun.
 AGREED = (
     "task", "strategy", "epochs", "seed", "sites", "noise", "clip", "steps", "masks", "held_out",
@@ -262,8 +266,9 @@ def take_part(
 ) -> None:
     """Have this site take part in whatever the trainer leads, until it is stopped.
 
-    A SuperNode that ends is started again: one whose trainer began anew does, and one whose
-    predecessor was cut off, for which the SuperLink waits a minute before it lets it in again.
+    A SuperNode that ends, or that long finds no trainer, is started again: one whose trainer began
+    anew does, and one whose predecessor was cut off, for which the SuperLink waits a minute before
+    it lets it in again.
 
     Args:
         directory: for Flower's files and its log.
@@ -281,8 +286,12 @@ def take_part(
         while ended < MAX_ENDED:
             started = time.monotonic()
             node = flower.supernode("site", superlink, config, tls, key)
-            while node.is_running:
+            heard = started
+            # One that was started while the trainer was away may try in vain for good.
+            while node.is_running and time.monotonic() - heard < VAIN_S:
                 time.sleep(POLL_S)
+                if IN_VAIN not in node.last_line():
+                    heard = time.monotonic()
             flower.end(node)
             ended = 1 if time.monotonic() - started > STAYED_S else ended + 1
             log.warning("%s: the SuperNode has ended; another one follows", superlink)
