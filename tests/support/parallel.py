@@ -31,10 +31,10 @@ APART = (
 FIRST = (
     "tests/unit/tools/test_node_simulation.py",
     "tests/network/test_demo.py",
-    "tests/federated/",
     "tests/unit/ledger/test_simulation.py",
     "tests/unit/cloud/",
     "tests/network/",
+    "tests/federated/",
     "tests/hil/",
     "tests/device/",
     "tests/unit/ledger/",
