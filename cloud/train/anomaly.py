@@ -148,7 +148,8 @@ def train(
     random = np.random.default_rng(seed)
     most = QUICK_WINDOWS if quick else MAX_WINDOWS
     cutting = cutting or CUTTING
-    share = 1 - (FALSE_ALARMS if false_alarms is None else false_alarms)
+    alarms = FALSE_ALARMS if false_alarms is None else false_alarms
+    share = 1 - alarms
     scaling, normal, held, weights = _material(readings, cutting, most, random)
     model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress)
     progress("quantize", 0, 1)
@@ -188,7 +189,7 @@ def train(
         "bytes": len(int8.data),
         "ops": list(int8.ops),
         "arena": int8.arena,
-        "false_alarms": 1 - share,
+        "false_alarms": alarms,
         "threshold": threshold,
         "float_threshold": float_threshold,
         "plain_threshold": float(_quantile(plain_score(held), weights, share)),
