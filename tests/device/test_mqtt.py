@@ -14,6 +14,7 @@ from support.authority import SERVER_NAME, Authority
 from support.processes import DEADLINE_S, HOST, Mosquitto, Process, mosquitto
 
 from tools.demo.processes import free_port
+from tools.listener import Listener
 
 HERE = Path(__file__).parent
 FIRMWARE = HERE.parents[1] / "firmware"
@@ -184,31 +185,20 @@ class FakeBroker:
 
     def __init__(self, script):
         self._script = script
-        self._tasks = set()
+        self._listener = Listener(self._serve)
         self.connections = 0
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.open()
+        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *_):
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
 
-    async def _accept(self, reader, writer):
-        task = asyncio.current_task()
-        self._tasks.add(task)
+    async def _serve(self, reader, writer):
         self.connections += 1
-        try:
-            await self._script(reader, writer, self.connections)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the board has closed the connection, as it should
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        await self._script(reader, writer, self.connections)
 
 
 async def read_packet(reader):

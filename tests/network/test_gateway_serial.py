@@ -17,6 +17,7 @@ from fog_node.protocol.keys import PublicKey
 from fog_node.protocol.rollouts import Group
 from fog_node.protocol.transactions import Enrol
 from tools.demo.attacks import plug_in
+from tools.listener import Listener
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 DEADLINE_S = 90
@@ -308,18 +309,14 @@ async def test_over_a_tcp_port(bench):
         finally:
             loop.remove_reader(number)
             os.close(number)
-            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    settings = SerialSettings((f"socket://127.0.0.1:{port}",))
-    station = Station(bench.chain, bench.directory, serial=settings)
-    async with station:
-        task = asyncio.create_task(sealing(station))
-        await all_done([board])
-        await check(bench, station)
-        task.cancel()
-    server.close()
+    async with Listener(serve) as listener:
+        settings = SerialSettings((f"socket://127.0.0.1:{listener.port}",))
+        async with Station(bench.chain, bench.directory, serial=settings) as station:
+            task = asyncio.create_task(sealing(station))
+            await all_done([board])
+            await check(bench, station)
+            task.cancel()
 
 
 async def test_ctrl_c_ends_the_program_and_nothing_else_does(bench):

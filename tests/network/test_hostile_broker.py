@@ -12,6 +12,7 @@ import pytest
 from fog_node.gateway import mqtt
 from fog_node.gateway.mqtt import Broker, MqttLine
 from fog_node.gateway.topics import Topics
+from tools.listener import Listener
 
 HOST = "127.0.0.1"
 DEADLINE_S = 30.0
@@ -65,45 +66,17 @@ async def broker(says: bytes):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
         served += 1
-        with contextlib.suppress(OSError, EOFError):
-            await reader.read(4096)
-            writer.write(CONNACK)
-            subscribe = await reader.read(4096)
-            writer.write(SUBACK[:2] + subscribe[2:4] + SUBACK[4:])
-            writer.write(says)
-            await writer.drain()
-            await asyncio.sleep(0.1)
+        await reader.read(4096)
+        writer.write(CONNACK)
+        subscribe = await reader.read(4096)
+        writer.write(SUBACK[:2] + subscribe[2:4] + SUBACK[4:])
+        writer.write(says)
+        await writer.drain()
+        await asyncio.sleep(0.1)
         writer.transport.abort()
 
-    async with listening(serve) as port:
-        yield port, lambda: served
-
-
-@contextlib.asynccontextmanager
-async def listening(serve):
-    """A server whose conversations are over when the test is."""
-    tasks: set[asyncio.Task] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def conversation() -> None:
-            try:
-                await serve(reader, writer)
-            finally:
-                writer.transport.abort()
-
-        task = asyncio.create_task(conversation())
-        tasks.add(task)
-
-    server = await asyncio.start_server(accept, HOST, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
-        await asyncio.sleep(0)
+    async with Listener(serve) as listener:
+        yield listener.port, lambda: served
 
 
 async def meet(says: bytes) -> None:
@@ -144,13 +117,12 @@ async def test_who_is_no_broker_is_tried_again() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
         served += 1
-        with contextlib.suppress(OSError):
-            writer.write(os.urandom(2000))
-            await writer.drain()
+        writer.write(os.urandom(2000))
+        await writer.drain()
         writer.transport.abort()
 
-    async with listening(serve) as port:
-        line = MqttLine(Broker(HOST, port), Topics("seoul"), "seoul", Silent())
+    async with Listener(serve) as listener:
+        line = MqttLine(Broker(HOST, listener.port), Topics("seoul"), "seoul", Silent())
         running = asyncio.create_task(line.run())
         try:
             await until(lambda: running.done() or served >= 3)

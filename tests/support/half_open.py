@@ -1,7 +1,8 @@
 """A way to a TCP service that can go dead without a word: no FIN, no RST, and nothing passes."""
 
 import asyncio
-import contextlib
+
+from tools.listener import Listener
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 4096
@@ -12,41 +13,32 @@ class HalfOpenWay:
 
     def __init__(self, port):
         self._target = port
-        self._tasks = set()
+        self._listener = Listener(self._carry)
         self._dead = set()
         self.connections = 0
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.open()
+        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *_):
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
 
     def go_dead(self):
         """Nothing passes any more on the connections that there are; new ones are good."""
-        self._dead |= self._tasks
+        self._dead |= self._listener.conversations
 
-    async def _accept(self, reader, writer):
+    async def _carry(self, reader, writer):
         task = asyncio.current_task()
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
-            ways = (
-                self._pass(task, reader, far_writer),
-                self._pass(task, far_reader, writer),
+        far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
+        try:
+            await asyncio.gather(
+                self._pass(task, reader, far_writer), self._pass(task, far_reader, writer)
             )
-            try:
-                await asyncio.gather(*ways)
-            finally:
-                far_writer.transport.abort()
-        writer.transport.abort()
+        finally:
+            far_writer.transport.abort()
 
     async def _pass(self, connection, reader, writer):
         while data := await reader.read(CHUNK_BYTES):

@@ -9,11 +9,12 @@ connection that is given up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import socket
 from collections.abc import Sequence
 
 from tools.demo.processes import free_port
+from tools.listener import Listener
 
 from .links import DESK, Link, Links
 
@@ -39,21 +40,18 @@ class Proxy:
         self._links = links
         self._ports: dict[tuple[str, str], int] = {}
         self._doors: dict[tuple[str, str, str], socket.socket] = {}
-        self._servers: list[asyncio.Server] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
 
     async def start(self) -> None:
         """Accept on all ports that were asked for."""
         for (who, place, service), door in self._doors.items():
-            await self._open(who, place, service, door)
+            listener = Listener(functools.partial(self._carry, (who, place), service))
+            await listener.open(door=door)
+            self._listeners.append(listener)
 
     async def stop(self) -> None:
         """End every connection."""
-        for server in self._servers:
-            server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
 
     def listen(self, place: str, service: str) -> str:
         """A port that was free a moment ago."""
@@ -82,19 +80,6 @@ class Proxy:
     def hosts(self) -> list[str]:
         """None but loopback's."""
         return []
-
-    async def _open(self, who: str, place: str, service: str, door: socket.socket) -> None:
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            # Cancelled only by stop(); asyncio would report it.
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._carry((who, place), service, reader, writer)
-            writer.transport.abort()
-
-        self._servers.append(await asyncio.start_server(accept, sock=door))
 
     async def _carry(
         self,

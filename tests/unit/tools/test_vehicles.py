@@ -15,6 +15,7 @@ from tools.demo.vehicles.gate import Gate
 from tools.demo.vehicles.parts import COMPONENTS
 from tools.demo.vehicles.plan import make_plan
 from tools.errors import ToolError, UsageError
+from tools.listener import Listener
 
 COLUMNS = (
     "ENGINE_RUN_TINE",
@@ -141,11 +142,9 @@ async def test_the_gate_lets_cars_through_only_while_it_is_open():
     async def echo(reader, writer):
         while data := await reader.read(100):
             writer.write(data)
-        writer.close()
 
-    broker = await asyncio.start_server(echo, "127.0.0.1", 0)
-    gate = Gate(free_port(), "127.0.0.1", broker.sockets[0].getsockname()[1])
-    try:
+    async with Listener(echo) as broker:
+        gate = Gate(free_port(), "127.0.0.1", broker.port)
         with pytest.raises(OSError):  # noqa: PT011 - as the system words it
             await asyncio.open_connection("127.0.0.1", gate.port)
         for _ in range(2):
@@ -159,6 +158,3 @@ async def test_the_gate_lets_cars_through_only_while_it_is_open():
             with pytest.raises(OSError):  # noqa: PT011
                 await asyncio.open_connection("127.0.0.1", gate.port)
         assert gate.passed == 12
-    finally:
-        await gate.shut()
-        broker.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from tools.listener import Listener
+
 CHUNK_BYTES = 16 * 1024
 
 
@@ -20,37 +22,16 @@ class Gate:
         self.port = port
         self.passed = 0
         self._broker = (broker_host, broker_port)
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._pass)
 
     async def open(self) -> None:
         """Let cars through."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        if not self._listener.is_open:
+            await self._listener.open(self.port)
 
     async def shut(self) -> None:
         """Cut every connection, and take no other."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.close()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            await self._pass(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # the other end has gone, or the gate is shut: the car will come again
-        finally:
-            self._connections.discard(task)
-            writer.close()
+        await self._listener.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_broker, to_broker = await asyncio.open_connection(*self._broker)
