@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, FogNodeError, StoreError
+from .errors import ConfigurationError, FogNodeError
 from .ledger.files import sync_directory, sync_file
 from .ledger.proofs import Located, ProofMaker
 from .ledger.pruning import DROPPED_KINDS, ArchivedBlock
@@ -29,7 +29,7 @@ COMPRESSION = "zstd"
 
 
 class ArchiveError(FogNodeError):
-    """An archive does not hold what is asked for, or cannot be read."""
+    """An archive does not hold what is asked for, or cannot be read or written."""
 
 
 def check_archiving() -> None:
@@ -56,7 +56,7 @@ class ArchiveWriter:
             ) from error
 
     def add(self, blocks: Sequence[ArchivedBlock]) -> None:
-        """Keep consecutive blocks; on disk when this returns. Raises StoreError."""
+        """Keep consecutive blocks; on disk when this returns. Raises ArchiveError."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -75,15 +75,25 @@ class ArchiveWriter:
             columns[name] = pa.array(values, pa.list_(kind))
         path = self._directory / _name(blocks[0].height, blocks[-1].height)
         fresh = path.with_suffix(".new")
+        self._check_unused(path, [block.hash for block in blocks])
         try:
             parquet.write_table(pa.table(columns), fresh, compression=COMPRESSION)
             sync_file(fresh)
             fresh.replace(path)
-        except OSError as error:
-            raise StoreError(
-                f"{path}: {error.strerror or error}; make room there, or choose another archive"
+            sync_directory(self._directory)
+        except (OSError, pa.ArrowException) as error:
+            said = getattr(error, "strerror", None) or error
+            raise ArchiveError(
+                f"{path}: cannot be written: {said}; mount it, make room there, or choose another "
+                "archive"
             ) from error
-        sync_directory(self._directory)
+
+    def _check_unused(self, path: Path, hashes: list[bytes]) -> None:
+        """Raise ArchiveError where a file holds other blocks: another ledger's, say."""
+        if path.exists() and _read(path, ["hash"]).column("hash").to_pylist() != hashes:
+            raise ArchiveError(
+                f"{path}: holds blocks of another ledger; give each ledger an archive of its own"
+            )
 
 
 class ArchiveReader:
@@ -135,7 +145,7 @@ class ArchiveReader:
         for file in self._files:
             first, last = _heights(file)
             if first <= height <= last:
-                for row in self._read(file, ["block", "certificate"], height).to_pylist():
+                for row in _read(file, ["block", "certificate"], height).to_pylist():
                     try:
                         return StoredBlock(row["block"], row["certificate"])
                     except ProtocolError as error:
@@ -189,17 +199,18 @@ class ArchiveReader:
 
     def _tables(self, columns: list[str]) -> Iterator[Any]:
         for file in self._files:
-            yield self._read(file, columns)
+            yield _read(file, columns)
 
-    def _read(self, file: Path, columns: list[str], height: int | None = None) -> Any:
-        import pyarrow as pa
-        from pyarrow import parquet
 
-        filters = None if height is None else [("height", "==", height)]
-        try:
-            return parquet.read_table(file, columns=columns, filters=filters)
-        except (OSError, pa.ArrowException) as error:
-            raise ArchiveError(f"{file}: cannot be read: {error}") from error
+def _read(file: Path, columns: list[str], height: int | None = None) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    filters = None if height is None else [("height", "==", height)]
+    try:
+        return parquet.read_table(file, columns=columns, filters=filters)
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(f"{file}: cannot be read: {error}; move it away") from error
 
 
 def _name(first: int, last: int) -> str:

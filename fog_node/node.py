@@ -21,7 +21,7 @@ from fog_node.api.access import CHAIN_ROLES
 from fog_node.api.feed import BlockFeed
 from fog_node.api.server import ApiServer
 from fog_node.api.services import BannedCondition, Condition, PeerCondition, Services
-from fog_node.archive import ArchiveWriter
+from fog_node.archive import ArchiveError, ArchiveWriter
 from fog_node.blob_fetcher import BlobFetcher
 from fog_node.blobs import BlobStore
 from fog_node.config import Config, MqttSection, split_address
@@ -370,7 +370,7 @@ class Node:
             before_ms = time.time_ns() // 1_000_000 - storage.keep_days * DAY_MS
             try:
                 done = await asyncio.to_thread(self.ledger.prune, before_ms, self._archive)
-            except DiskFullError as error:
+            except (DiskFullError, ArchiveError) as error:
                 log.error("pruning: put off: %s", error)  # noqa: TRY400 - expected
             else:
                 if done.blocks:

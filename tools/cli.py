@@ -71,6 +71,7 @@ _EXTRAS = {
 def main() -> None:
     """Entry point: 0 done, 1 refused with a reason, 2 wrong usage."""
     try:
+        _check_text(sys.argv[1:])
         app()
     except UsageError as error:
         errors.print(f"usage: {error}", highlight=False, soft_wrap=True, markup=False)
@@ -85,6 +86,21 @@ def main() -> None:
         said = f"{error.name} is not installed; pip install '.[{extra}]' in Fogline's folder"
         errors.print(f"refused: {said}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(EXIT_REFUSED)
+    except OSError as error:  # of this machine: its disk, a file, a port
+        where = f"{error.filename}: " if error.filename else ""
+        said = f"{where}{error.strerror or error}"
+        errors.print(f"refused: {said}", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(EXIT_REFUSED)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuse bytes that no terminal, report or record could show; raises UsageError."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            said = f"{argument!a}: is not UTF-8; type it anew, or rename the file"
+            raise UsageError(said) from error
 
 
 if __name__ == "__main__":

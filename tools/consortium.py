@@ -248,10 +248,14 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise ToolError(f"{path}: exists; move it away first, nothing is overwritten") from error
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a key is none
+        raise ToolError(f"{path}: {error.strerror}; make room, and do it again") from error
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

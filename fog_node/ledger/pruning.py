@@ -61,7 +61,7 @@ class Archive(Protocol):
     """Where bodies go before they are dropped."""
 
     def add(self, blocks: Sequence[ArchivedBlock]) -> None:
-        """Keep consecutive blocks; on disk when this returns."""
+        """Keep consecutive blocks; on disk when this returns. What it raises stops the pruning."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def prune(
 
     Raises:
         StoreError: the disk is full, say.
+        Exception: of the archive; what it has not taken is still here.
     """
     first = max(1, store.meta.pruned)
     below = _first_since(store, first, before_ms)

@@ -297,7 +297,7 @@ def test_a_running_pico_becomes_a_drive_by_itself(tmp_path, image, micropython) 
                 made_drive.append(stack.enter_context(FakeDrive(tmp_path / "drives" / "mine")))
             return find_drives((tmp_path / "drives").iterdir)
 
-        bootsel = pico.Bootsel(drives=now, timeout_s=10)
+        bootsel = pico.Bootsel(drives=now, timeout_s=60)
         flash_it = work.flashing([made], BOARDS, "pico", [], erase=False, bootsel=bootsel)
         done = flash_it(board.port, 0, whisper)
         assert (done["board"], done["by"]) == ("pico", "drive")

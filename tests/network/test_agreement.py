@@ -20,10 +20,9 @@ async def test_what_one_node_admits_becomes_final_on_all(tmp_path: Path) -> None
         for number in range(1, 6):
             await nodes[number % 5].admit(enrolment(consortium, number))
             await until(lambda n=number: all(final(node, n) for node in nodes), nodes)
-        height = max(node.ledger.height for node in nodes)
-        await until(lambda: all(node.ledger.height == height for node in nodes), nodes)
-        assert len({node.ledger.head.hash for node in nodes}) == 1
-        assert len({node.ledger.state.root() for node in nodes}) == 1
+        # Counts come from the disk, which is a moment ahead of the state.
+        await until(lambda: len({node.ledger.head.hash for node in nodes}) == 1, nodes)
+        await until(lambda: len({node.ledger.state.root() for node in nodes}) == 1, nodes)
     finally:
         for node in nodes:
             await node.stop()

@@ -15,7 +15,7 @@ from fog_node.gateway.topics import Topics
 from tools.listener import Listener
 
 HOST = "127.0.0.1"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 CONNACK = bytes((0x20, 2, 0, 0))
 SUBACK = bytes((0x90, 5, 0, 1, 1, 1, 1))
 MAX_TOPIC = b"\xff\xff" + b"/" * 0xFFFF

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemons import Daemon, found, make_daemons, stop_all, until
+from support.daemons import Daemon, found, level, make_daemons, stop_all, until
 from typer.testing import CliRunner
 
 from cloud.collect import catch_up
@@ -51,13 +51,14 @@ async def running(tmp_path):
     daemons = make_daemons(consortium, tmp_path)
     try:
         await asyncio.gather(*(daemon.start() for daemon in daemons))
-        await _send_readings(consortium, daemons[0])
+        await _send_readings(consortium, daemons)
         yield consortium, daemons
     finally:
         await stop_all(daemons)
 
 
-async def _send_readings(consortium: Consortium, daemon: Daemon) -> None:
+async def _send_readings(consortium: Consortium, daemons: list[Daemon]) -> None:
+    daemon = daemons[0]
     key = load_key(consortium.member_directory("operator") / "signing.key")
     channels = (Channel("current", "A", -5, 5),)
     for board in BOARDS:
@@ -75,6 +76,7 @@ async def _send_readings(consortium: Consortium, daemon: Daemon) -> None:
             sent.append(pack)
     for pack in sent:
         await wait_final(daemon.client, pack)
+    await level(*daemons)
 
 
 def _labels(tmp_path: Path) -> Path:
@@ -119,6 +121,7 @@ async def test_labels_are_given_listed_disputed_and_followed(running, tmp_path: 
         ("operator", "valve closed", "stands"),
         ("operator", "anomaly", "disputed"),
     ]
+    await level(seoul, busan)
     shown = await done("label", "show", listed[0]["transaction"], "--api", seoul.url, report=out)
     assert shown["labels"] == [
         {

@@ -14,6 +14,7 @@ from support.daemons import (
     ROOT,
     Daemon,
     found,
+    level,
     make_daemons,
     stop_all,
     until,
@@ -74,6 +75,7 @@ class World:
             await until(lambda n=name: self.knows(n, proposal), f"{name} knows the proposal")
             result = await governance.approve(nodes[name], known, keys[name], proposal[:16])
         assert result["outcome"] == "applied"
+        await level(*(self.daemons[name] for name in by))
 
     async def decide_by_command(self, *options: object) -> None:
         """Do the same as people do it."""
@@ -91,6 +93,7 @@ class World:
                 "--key", self.keys[name], "--api", self.daemons[name].url, "--json", result,
             )  # fmt: skip
         assert json.loads(result.read_text())["outcome"] == "applied"
+        await level(self.daemons[first], *(self.daemons[name] for name in others))
 
     async def knows(self, name: str, proposal: str) -> bool:
         listed = await self.daemons[name].client.proposals()

@@ -23,7 +23,7 @@ from tools.consortium import Consortium, issue_certificate, load_key
 from tools.demo.processes import free_port
 
 HOST = "127.0.0.1"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 NAMES = ("seoul", "busan", "daegu")
 MIB = 1024 * 1024
 
@@ -32,7 +32,6 @@ MIB = 1024 * 1024
 def _quick(monkeypatch):
     monkeypatch.setattr(peers, "STATUS_INTERVAL_S", 0.05)
     monkeypatch.setattr(peers, "DIAL_BACKOFF_S", (0.02, 0.1))
-    monkeypatch.setattr(peers, "HANDSHAKE_TIMEOUT_S", 2.0)
 
 
 class Endpoint:
@@ -267,10 +266,12 @@ async def test_a_port_in_use_is_named(consortium) -> None:
 @pytest.mark.parametrize(
     "data", [random.Random(1).randbytes(4096), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b""]
 )
-async def test_what_is_no_tls_is_refused(target, data) -> None:
-    reader, writer = await asyncio.open_connection(HOST, target.port)
-    writer.write(data)
-    await Intruder(reader, writer).closed()  # what says nothing: after HANDSHAKE_TIMEOUT_S
+async def test_what_is_no_tls_is_refused(target, data, monkeypatch) -> None:
+    with monkeypatch.context() as quick:
+        quick.setattr(peers, "HANDSHAKE_TIMEOUT_S", 0.5)  # what says nothing is closed after it
+        reader, writer = await asyncio.open_connection(HOST, target.port)
+        writer.write(data)
+        await Intruder(reader, writer).closed()
     assert target.joined == []
 
 
@@ -465,12 +466,13 @@ async def test_who_takes_nothing_is_cut_off_before_much_waits_for_it(
 async def test_who_falls_silent_is_dropped_but_may_come_again(
     target, consortium, monkeypatch
 ) -> None:
-    monkeypatch.setattr(peers, "IDLE_TIMEOUT_S", 0.3)
-    intruder = await Intruder.member(target, consortium, "busan")
-    await until(lambda: target.joined == ["busan"], "it is connected")
-    intruder.writer.write(wire.LENGTH.pack(100))  # announces, and sends no more
-    await intruder.closed()
-    await until(lambda: target.left == ["busan"], "it is gone")
+    with monkeypatch.context() as quick:
+        quick.setattr(peers, "IDLE_TIMEOUT_S", 0.3)
+        intruder = await Intruder.member(target, consortium, "busan")
+        await until(lambda: target.joined == ["busan"], "it is connected")
+        intruder.writer.write(wire.LENGTH.pack(100))  # announces, and sends no more
+        await intruder.closed()
+        await until(lambda: target.left == ["busan"], "it is gone")
     again = await Intruder.member(target, consortium, "busan")
     await until(lambda: target.joined == ["busan", "busan"], "it is in again")
     again.writer.transport.abort()

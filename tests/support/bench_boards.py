@@ -196,7 +196,7 @@ class MockEsp:
         command = [sys.executable, "-m", "esp32_mock_bootloader.cli", "run", "--pty"]
         command += ["--chip", self.chip, "--port-file", self._file, "--timeout", "120"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (self._file.exists() and self._file.read_text().strip()):
             assert self._process.poll() is None, "the mock boot loader ended"
             assert time.monotonic() < deadline, "the mock boot loader does not start"

@@ -134,7 +134,7 @@ def stranger_enrolment(consortium: Consortium, key: SigningKey, number: int) -> 
     return sign_transaction(key, body, consortium.founding.chain_id, number)
 
 
-async def until(condition: object, nodes: list[Node], timeout_s: float = 30.0) -> None:
+async def until(condition: object, nodes: list[Node], timeout_s: float = 60.0) -> None:
     """Wait for a condition, looking after the nodes meanwhile."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # type: ignore[operator]

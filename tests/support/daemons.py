@@ -140,6 +140,16 @@ async def stop_all(daemons: Sequence[Process]) -> None:
     await asyncio.gather(*(daemon.client.__aexit__(None, None, None) for daemon in daemons))
 
 
+async def level(*daemons: Process) -> None:
+    """Wait until all have the same latest block: what one has said of it, all say."""
+
+    async def agree() -> bool:
+        statuses = await asyncio.gather(*(daemon.client.status() for daemon in daemons))
+        return len({status.head for status in statuses}) == 1
+
+    await until(agree, "all have the same latest block")
+
+
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Wait for a condition, DEADLINE_S at most."""
     try:

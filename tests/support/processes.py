@@ -55,6 +55,8 @@ class Process:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
+        while await self._process.stdout.readline():  # to its end, or the pipe stays open
+            pass
 
     async def wait(self):
         """Return the exit code once it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -148,6 +149,31 @@ def test_a_damaged_archive_says_so(consortium, grown, packs, tmp_path):
         ArchiveReader(archive, consortium.founding).prove(packs[0].id)
     with pytest.raises(ArchiveError, match="holds no"):
         ArchiveReader(tmp_path, consortium.founding)
+
+
+def test_an_archive_that_does_not_take_a_block_costs_none(grown, tmp_path):
+    class Twice(ArchiveWriter):
+        """Writes each group, then one of as many blocks of another ledger."""
+
+        def add(self, blocks):
+            super().add(blocks)
+            super().add(blocks)  # as after a crash before they were dropped
+            super().add([replace(block, hash=bytes(32)) for block in blocks])
+
+    archive = tmp_path / "archive"
+    with pytest.raises(ArchiveError, match="holds blocks of another ledger"):
+        prune_all(grown, Twice(archive))
+    (file,) = archive.iterdir()
+    file.write_bytes(b"")
+    with pytest.raises(ArchiveError, match=r"cannot be read: .*; move it away"):
+        prune_all(grown, ArchiveWriter(archive))
+    writer = ArchiveWriter(archive)
+    archive.rename(tmp_path / "unmounted")
+    with pytest.raises(ArchiveError, match=r"cannot be written: .*; mount it"):
+        prune_all(grown, writer)
+    assert grown.block(1) is not None
+    archive.mkdir()
+    assert prune_all(grown, writer).blocks == BLOCKS + 1 - KEPT
 
 
 def test_only_what_is_old_goes_and_nothing_twice(consortium, grown, tmp_path):

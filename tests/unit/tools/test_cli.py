@@ -147,6 +147,9 @@ def test_what_cannot_be_done_ends_with_1_and_the_reason(fogline, founded, tmp_pa
     assert "is not empty" in refused(
         fogline("consortium", "create", founded, "--validator", "seoul")
     )
+    assert f"{founding}: Not a directory" in refused(
+        fogline("consortium", "create", founding, "--validator", "seoul")
+    )
     assert "'king' is not a role" in refused(
         fogline("consortium", "create", nothing, "--validator", "a", "--member", "b=king")
     )
@@ -190,6 +193,7 @@ WRONG = {
         "--member b: is not NAME=ROLE[,ROLE]",
     ),
     "no address": (("demo", "--broker", "here"), "--broker 'here' is not HOST:PORT"),
+    "no text": (("consortium", "show", "a\udcff"), r"'a\udcff': is not UTF-8"),
     "broker left out": (("demo", "--broker-username", "me"), "need --broker"),
 }
 

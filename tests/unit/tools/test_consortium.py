@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 
 import pytest
 from cryptography import x509
@@ -98,6 +99,16 @@ def test_what_makes_no_consortium_is_refused_and_leaves_nothing(
     with pytest.raises(ToolError, match=why):
         consortium.create(tmp_path / "c", "ours", members, quorum_rule=rule)
     assert not (tmp_path / "c").exists()
+
+
+def test_half_a_key_is_not_left(tmp_path, monkeypatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(consortium.os, "fsync", full)
+    with pytest.raises(ToolError, match="No space left on device; make room"):
+        consortium.write_secret(tmp_path / "key", b"secret")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_certificate_is_renewed_for_the_same_member(founded, tmp_path) -> None:
