@@ -91,6 +91,7 @@ def create(
 
     Raises:
         ToolError: the directory is not empty, or the members make no consortium.
+        ConfigurationError: a host is none.
     """
     if directory.exists() and any(directory.iterdir()):
         raise ToolError(f"{directory}: is not empty; name a new directory, keys are never replaced")
@@ -113,23 +114,26 @@ def create(
     except ProtocolError as error:
         raise ToolError(f"consortium {name}: {error}") from error
     consortium = Consortium(directory, parse_founding(founding.raw))
-    write_secret(directory / "authority" / "ca.key", authority_key.to_pem())
-    write_file(consortium.authority_certificate, _pem(authority))
-    for member, key in keys.items():
-        own = consortium.member_directory(member)
-        tls_key = SigningKey.generate()
-        certificate = certificates.issue(
+    tls_keys = {member: SigningKey.generate() for member in members}
+    issued = {
+        member: certificates.issue(
             authority,
             authority_key,
-            tls_key,
+            tls_keys[member],
             member,
             now,
             member=key.kid,
             hosts=(*LOCAL_HOSTS, *hosts),
         )
+        for member, key in keys.items()
+    }
+    write_secret(directory / "authority" / "ca.key", authority_key.to_pem())
+    write_file(consortium.authority_certificate, _pem(authority))
+    for member, key in keys.items():
+        own = consortium.member_directory(member)
         write_secret(own / "signing.key", key.to_pem())
-        write_secret(own / "tls.key", tls_key.to_pem())
-        write_file(own / "tls.crt", _pem(certificate))
+        write_secret(own / "tls.key", tls_keys[member].to_pem())
+        write_file(own / "tls.crt", _pem(issued[member]))
     write_file(consortium.founding_file, founding.raw)
     return consortium
 
@@ -162,6 +166,8 @@ def issue_certificate(
         hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, *hosts))),
         days=days,
     )
+    if (out / "tls.crt").exists():  # before there is a key that does not go with it
+        raise ToolError(f"{out / 'tls.crt'}: exists; move it away first, nothing is overwritten")
     write_secret(out / "tls.key", tls_key.to_pem())
     write_file(out / "tls.crt", _pem(certificate))
     return out / "tls.crt"

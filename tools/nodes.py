@@ -60,7 +60,7 @@ def credentials_in(member: Path) -> Credentials:
     The founding file lies in it too, or where `consortium create` put it; raises ToolError.
     """
     own = member / FOUNDING_FILE
-    founding = own if own.exists() else member.resolve().parents[1] / FOUNDING_FILE
+    founding = own if own.exists() else member.resolve().parent.parent / FOUNDING_FILE
     if not founding.exists():
         raise UsageError(f"--as {member}: holds no {FOUNDING_FILE}; put a copy of it there")
     authority = load_founding(founding).authority

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ BACKDATE = dt.timedelta(hours=1)
 AUTHORITY_DAYS = 3650
 MEMBER_DAYS = 825
 SERVER_NAME = "fogline"
+# X.520's bound on a common name.
+MAX_NAME_CHARS = 64
+# RFC 1123 section 2.1, with a `*` for the first label where a certificate is for many.
+_HOST = re.compile(r"(?=.{1,253}\Z)(\*\.)?(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _REMEDY = "have the authority issue one: fogline consortium issue-certificate"
 
 
@@ -95,17 +100,18 @@ def issue(
         member: key id of the member; None for a server that is none (the broker).
         hosts: DNS names and IP addresses that it may serve under.
         days: how long it is valid.
+
+    Raises:
+        ConfigurationError: a name or a host is none.
     """
     public_key = tls_key.private_key.public_key() if isinstance(tls_key, SigningKey) else tls_key
     names: list[x509.GeneralName] = []
     if member is not None:
         names.append(x509.UniformResourceIdentifier(MEMBER_URI + kid_hex(member)))
         names.append(x509.DNSName(SERVER_NAME))
-    for host in hosts:
-        try:
-            names.append(x509.IPAddress(ipaddress.ip_address(host)))
-        except ValueError:
-            names.append(x509.DNSName(host))
+    names.extend(map(_host, hosts))
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise ConfigurationError(f"name {name!r}: has not 1 to {MAX_NAME_CHARS} characters")
     usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
         x509.CertificateBuilder()
@@ -126,6 +132,17 @@ def issue(
         )
         .sign(authority_key.private_key, hashes.SHA256())
     )
+
+
+def _host(text: str) -> x509.GeneralName:
+    """A name or an address under which a server is reached; raises ConfigurationError."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        if not _HOST.fullmatch(text):
+            said = f"host {text!r}: is neither a host name (a-z, 0-9, '-' and dots) nor an address"
+            raise ConfigurationError(said) from None
+        return x509.DNSName(text)
 
 
 def check_certificate(

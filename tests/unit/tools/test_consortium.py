@@ -8,6 +8,7 @@ import errno
 import pytest
 from cryptography import x509
 
+from fog_node.errors import ConfigurationError
 from fog_node.network import certificates
 from fog_node.protocol.founding import parse_founding
 from tools import consortium
@@ -101,6 +102,20 @@ def test_what_makes_no_consortium_is_refused_and_leaves_nothing(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("host", ["", "two words", "bücher.example", "-x", "a" * 300, "http://x"])
+def test_what_is_no_host_gets_no_certificate(founded, tmp_path, host) -> None:
+    with pytest.raises(ConfigurationError, match="is neither a host name"):
+        consortium.issue_certificate(founded, "broker", tmp_path / "b", hosts=(host,))
+    with pytest.raises(ConfigurationError, match="is neither a host name"):
+        consortium.create(tmp_path / "d", "ours", MEMBERS, hosts=(host,))
+    assert not list(tmp_path.glob("[bd]"))
+
+
+def test_a_name_too_long_for_a_certificate_is_refused(founded, tmp_path) -> None:
+    with pytest.raises(ConfigurationError, match="has not 1 to 64 characters"):
+        consortium.issue_certificate(founded, "x" * 65, tmp_path)
+
+
 def test_half_a_key_is_not_left(tmp_path, monkeypatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -118,8 +133,10 @@ def test_a_certificate_is_renewed_for_the_same_member(founded, tmp_path) -> None
     renewed = certificates.check_certificate(path, founded.founding.authority, kid, now)
     left = renewed.not_valid_after_utc - now
     assert dt.timedelta(days=2) < left <= dt.timedelta(days=3)
-    with pytest.raises(ToolError, match=r"tls\.key: exists; move it away first"):
-        consortium.issue_certificate(founded, "seoul", tmp_path / "new")
+    for name in ("tls.crt", "tls.key"):
+        with pytest.raises(ToolError, match=rf"{name}: exists; move it away first"):
+            consortium.issue_certificate(founded, "seoul", tmp_path / "new")
+        (tmp_path / "new" / name).unlink()
 
 
 def test_a_server_gets_a_certificate_that_names_no_member(founded, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,8 @@ def test_a_directory_that_was_handed_over_holds_the_founding_file(founded, tmp_p
     shutil.copytree(founded.member_directory("buyer"), own)
     with pytest.raises(UsageError, match=r"holds no founding\.cbor"):
         Nodes.of([SECURE], own)
+    with pytest.raises(UsageError, match=r"--as /: holds no founding\.cbor"):
+        Nodes.of([SECURE], Path("/"))
     shutil.copy(founded.founding_file, own)
     assert Nodes.of([SECURE], own).credentials.certificate == own / "tls.crt"
 
