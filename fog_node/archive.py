@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, FogNodeError
+from .errors import ConfigurationError, FogNodeError, StoreError
 from .ledger.files import sync_directory, sync_file
 from .ledger.proofs import Located, ProofMaker
 from .ledger.pruning import DROPPED_KINDS, ArchivedBlock
@@ -81,7 +81,7 @@ class ArchiveWriter:
             sync_file(fresh)
             fresh.replace(path)
             sync_directory(self._directory)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, StoreError, pa.ArrowException) as error:
             said = getattr(error, "strerror", None) or error
             raise ArchiveError(
                 f"{path}: cannot be written: {said}; mount it, make room there, or choose another "

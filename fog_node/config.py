@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from . import pow as proof_of_work
 from .errors import ConfigurationError
 from .gateway.serial_line import UsbId
+from .small_files import read_small
 
 MAX_CONFIG_BYTES = 256 * 1024
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -233,12 +234,7 @@ def load(path: Path) -> Config:
         ConfigurationError: names the file, the section and key, and the remedy.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigurationError(
-                f"{path}: is larger than {MAX_CONFIG_BYTES} bytes; give a configuration as "
-                "fogline fog init writes it"
-            )
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
+        value = tomllib.loads(read_small(path, MAX_CONFIG_BYTES).decode())
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}; write one with: fogline fog init"

@@ -7,8 +7,9 @@ from pathlib import Path
 from fog_node.errors import ConfigurationError
 from fog_node.ledger import State
 from fog_node.protocol.errors import ProtocolError
-from fog_node.protocol.founding import Founding, parse_founding
+from fog_node.protocol.founding import MAX_FOUNDING_BYTES, Founding, parse_founding
 from fog_node.protocol.keys import SigningKey
+from fog_node.small_files import read_small
 
 # Permissions on a key file that others than its owner must not have.
 OTHERS = 0o077
@@ -17,7 +18,7 @@ OTHERS = 0o077
 def load_founding(path: Path) -> Founding:
     """Read the founding file; raises ConfigurationError."""
     try:
-        return parse_founding(path.read_bytes())
+        return parse_founding(read_small(path, MAX_FOUNDING_BYTES))
     except OSError as error:
         raise ConfigurationError(
             f"[node] founding {path}: {error.strerror}; give the consortium's founding.cbor"
@@ -34,7 +35,7 @@ def load_key(path: Path) -> SigningKey:
     where = f"[node] key {path}"
     check_secret(path, where)
     try:
-        return SigningKey.from_pem(path.read_bytes())
+        return SigningKey.from_pem(read_small(path))
     except OSError as error:
         raise ConfigurationError(f"{where}: {error.strerror}") from error
     except ProtocolError as error:

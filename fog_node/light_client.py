@@ -23,6 +23,7 @@ from .protocol.proof import Proof, parse_proof
 from .protocol.sealed_header import MAX_SEALED_HEADER_BYTES, LightChain, SealedHeader
 from .protocol.validate import array
 from .protocol.validators import MAX_SET_BYTES
+from .small_files import read_small
 
 MAX_FILE_BYTES = MAX_SEALED_HEADER_BYTES + MAX_SET_BYTES + 1024
 FORMAT = "fogline-light-chain-1"
@@ -149,8 +150,9 @@ class LightClient:
 
     def _load(self, path: Path) -> None:
         try:
+            kept = read_small(path, MAX_FILE_BYTES)
             name, below, head = array(
-                decode(path.read_bytes(), MAX_FILE_BYTES, "light chain"), "light chain", length=3
+                decode(kept, MAX_FILE_BYTES, "light chain"), "light chain", length=3
             )
             if name != FORMAT:
                 raise FormatError("light chain", f"is not {FORMAT}")

@@ -44,6 +44,7 @@ from fog_node.protocol.merkle import leaf_hash
 from fog_node.protocol.transactions import Body, Clone, Transaction
 from fog_node.protocol.votes import Certificate
 from fog_node.retelling import AGAIN_S, Retelling
+from fog_node.small_files import read_small
 from fog_node.submissions import Submissions
 
 log = logging.getLogger(__name__)
@@ -413,7 +414,7 @@ class Node:
         password = None
         if section.password_file is not None:
             try:
-                password = section.password_file.read_text(encoding="utf-8").strip()
+                password = read_small(section.password_file).decode().strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigurationError(
                     f"[mqtt] password_file {section.password_file}: cannot be read ({error})"

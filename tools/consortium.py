@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from fog_node.network import certificates
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import (
+    MAX_FOUNDING_BYTES,
     Founding,
     Member,
     Parameters,
@@ -28,6 +29,7 @@ from fog_node.protocol.founding import (
     validate_founding,
 )
 from fog_node.protocol.keys import SigningKey
+from fog_node.small_files import read_small
 
 from .errors import ToolError
 
@@ -219,7 +221,7 @@ def describe(founding: Founding) -> dict[str, Any]:
 def load_founding(path: Path) -> Founding:
     """Read and check a founding file; raises ToolError."""
     try:
-        return parse_founding(path.read_bytes())
+        return parse_founding(read_small(path, MAX_FOUNDING_BYTES))
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; give the consortium's founding file") from error
     except ProtocolError as error:
@@ -229,7 +231,7 @@ def load_founding(path: Path) -> Founding:
 def load_key(path: Path) -> SigningKey:
     """Read a private key, PEM; raises ToolError."""
     try:
-        return SigningKey.from_pem(path.read_bytes(), str(path))
+        return SigningKey.from_pem(read_small(path), str(path))
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; give the path of a private key") from error
     except ProtocolError as error:

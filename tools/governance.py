@@ -34,6 +34,7 @@ from fog_node.protocol.keys import KID_BYTES, SigningKey
 from fog_node.protocol.members import parse_roles
 from fog_node.protocol.merkle import HASH_BYTES, leaf_hash
 from fog_node.protocol.transactions import parse_transaction
+from fog_node.small_files import read_small
 
 from .errors import ToolError, UsageError
 from .membership_request import MembershipRequest, load_request
@@ -265,7 +266,7 @@ def _serial(text: str) -> bytes:
     path = Path(text)
     if path.exists():
         try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            certificate = x509.load_pem_x509_certificate(read_small(path))
         except (OSError, ValueError) as error:
             raise ToolError(f"{path}: is no certificate, PEM: {error}") from error
         return serial_bytes(certificate.serial_number)

@@ -28,6 +28,7 @@ from fog_node.protocol.block import hash_hex
 from fog_node.protocol.checkpoint import MAX_CHECKPOINT_BYTES, Checkpoint, parse_checkpoint
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
+from fog_node.small_files import read_small
 
 from .errors import ToolError, UsageError
 
@@ -236,9 +237,7 @@ def _checkpoint(source: str, nodes: OtherNodes) -> Checkpoint:
 
 def _read_checkpoint(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_CHECKPOINT_BYTES:
-            raise ToolError(f"{path}: is larger than {MAX_CHECKPOINT_BYTES} bytes; no checkpoint")
-        return path.read_bytes()
+        return read_small(path, MAX_CHECKPOINT_BYTES)
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; give a checkpoint file") from error
 

@@ -26,6 +26,7 @@ from fog_node.protocol.founding import Founding
 from fog_node.protocol.governance import parse_key_proof, prove_key
 from fog_node.protocol.keys import PublicKey, SigningKey
 from fog_node.protocol.members import check_name
+from fog_node.small_files import read_small
 
 from .consortium import FOUNDING_FILE, write_file, write_secret
 from .errors import ToolError, UsageError
@@ -97,12 +98,10 @@ def make_request(founding: Founding, name: str, out: Path, hosts: Sequence[str] 
 def load_request(path: Path, founding: Founding) -> MembershipRequest:
     """Read a request and check both signatures; raises ToolError."""
     try:
-        data = path.read_bytes()
+        data = read_small(path, MAX_REQUEST_BYTES)
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; give a {REQUEST_FILE}") from error
     remedy = "have it made anew: fogline consortium request-membership"
-    if len(data) > MAX_REQUEST_BYTES:
-        raise ToolError(f"{path}: has {len(data)} bytes, a request has {MAX_REQUEST_BYTES} at most")
     try:
         return _read(json.loads(data), founding)
     except (ProtocolError, *_UNREADABLE) as error:

@@ -20,6 +20,7 @@ from fog_node.protocol.proof import (
 from fog_node.protocol.rig_reports import RESULTS
 from fog_node.protocol.senml import Pack
 from fog_node.protocol.transactions import Enrol, PackBody, TestReport, TrainingRound
+from fog_node.small_files import read_small
 
 from .consortium import load_founding
 from .errors import ToolError
@@ -30,9 +31,7 @@ def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
     """Check a proof and say what it shows; raises ToolError naming what does not hold."""
     founding = load_founding(founding_file)
     try:
-        if proof_file.stat().st_size > MAX_PROOF_BYTES:
-            raise ToolError(f"{proof_file}: is larger than {MAX_PROOF_BYTES} bytes; not a proof")
-        data = proof_file.read_bytes()
+        data = read_small(proof_file, MAX_PROOF_BYTES)
     except OSError as error:
         raise ToolError(f"{proof_file}: {error.strerror}; give a proof file") from error
     try:

@@ -17,6 +17,7 @@ from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
 from fog_node.protocol.merkle import HASH_BYTES
 from fog_node.protocol.requests import MAX_CONTENT_BYTES, Content, Request, Response
+from fog_node.small_files import read_small
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
 from tools.submit import submit, wait_final
@@ -38,10 +39,7 @@ class Sender:
 def read_content(path: Path) -> bytes:
     """Read what a request or response is to carry; raises ToolError."""
     try:
-        size = path.stat().st_size
-        if size > MAX_CONTENT_BYTES:
-            raise ToolError(f"{path}: has {size} bytes, at most {MAX_CONTENT_BYTES} can be sent")
-        return path.read_bytes()
+        return read_small(path, MAX_CONTENT_BYTES)
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -31,7 +31,7 @@ async def submit(
         wait: until it is final, FINAL_TIMEOUT_S at most; else it has been admitted.
 
     Raises:
-        ToolError: it is not final in time.
+        ToolError: it is not final in time, or the node keeps another ledger.
         ClientError: no node answers, or it refuses.
     """
     for attempt in range(MAX_TRIES):
@@ -42,10 +42,21 @@ async def submit(
             break
         except RefusedError as error:
             if error.status != HTTPStatus.CONFLICT or attempt == MAX_TRIES - 1:
+                await _check_ledger(client, founding)
                 raise
     if wait:
         await wait_final(client, transaction)
     return transaction
+
+
+async def _check_ledger(client: Client, founding: Founding) -> None:
+    """Raise ToolError where the node keeps another ledger than this founding file's."""
+    status = await client.status()
+    if status.chain_id != founding.chain_id.hex():
+        raise ToolError(
+            f"the founding file is that of chain {founding.chain_id.hex()}, the node keeps "
+            f"{status.chain_id} ({status.consortium}): give --founding of that, or --api of another"
+        )
 
 
 async def wait_final(client: Client, transaction: Transaction) -> None:

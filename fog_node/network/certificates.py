@@ -25,6 +25,7 @@ from fog_node.errors import ConfigurationError, NetworkError
 from fog_node.protocol.errors import FormatError
 from fog_node.protocol.governance import serial_bytes
 from fog_node.protocol.keys import SigningKey, kid_hex, parse_kid
+from fog_node.small_files import read_small
 
 MEMBER_URI = "urn:fogline:member:"
 # What `cryptography` raises on certificates that OpenSSL may have let through.
@@ -170,7 +171,7 @@ def check_issued(
         ConfigurationError: it is not so; the message begins with `where`.
     """
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(read_small(path))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{where}: cannot be read ({error}); give a PEM file") from error
     authority = x509.load_der_x509_certificate(authority_der)
@@ -225,7 +226,7 @@ class PeerCertificate:
 def name_in(path: Path) -> str | None:
     """Name that the certificate in a PEM file was issued to; None where there is none."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(read_small(path))
     except (OSError, ValueError):
         return None
     return _name_of(certificate)

@@ -246,5 +246,5 @@ def test_what_is_not_toml_is_named(write, data) -> None:
 
 def test_a_file_that_is_too_large_is_not_read(write) -> None:
     path = write(MINIMAL + "#" * config.MAX_CONFIG_BYTES)
-    with pytest.raises(ConfigurationError, match=r"is larger than 262144 bytes; give"):
+    with pytest.raises(ConfigurationError, match=r"is larger than 262144 bytes; write one with"):
         config.load(path)

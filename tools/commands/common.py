@@ -14,13 +14,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from tools.errors import ToolError, UsageError
 from tools.nodes import DEFAULT_API
 
 # Where no terminal shows a bar, a line in so long.
 PROGRESS_EVERY_S = 5.0
+# No terminal is wider.
+MAX_TABLE_CHARS = 10_000
 
 console = Console()
 errors = Console(stderr=True)
@@ -154,13 +156,31 @@ def _show(result: Any) -> None:
     for key, value in result.items():
         label = key.replace("_", " ")
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            table = Table(*(str(column) for column in value[0]), title=label, title_justify="left")
-            for row in value:
-                table.add_row(*(escape(_cell(cell)) for cell in row.values()))
-            console.print(table)
+            _show_rows(label, value)
         else:
-            shown = escape(_cell(value))  # a unit may be "[g]"
-            console.print(f"{label}: [bold]{shown}[/]", highlight=False, soft_wrap=True)
+            _show_value(label, value)
+
+
+def _show_rows(label: str, rows: list[dict[str, Any]]) -> None:
+    """A table; where its words do not fit beside each other, a paragraph for each row."""
+    columns = [Column(str(column), overflow="fold") for column in rows[0]]
+    table = Table(*columns, title=label, title_justify="left")
+    for row in rows:
+        table.add_row(*(escape(_cell(cell)) for cell in row.values()))
+    wide = console.options.update(width=MAX_TABLE_CHARS)
+    if console.measure(table, options=wide).minimum <= console.width:
+        console.print(table)
+        return
+    console.print(f"{label}:", highlight=False)
+    for row in rows:
+        for column, cell in row.items():
+            _show_value(f"  {column}", cell)
+        console.print()
+
+
+def _show_value(label: str, value: Any) -> None:
+    shown = escape(_cell(value))  # a unit may be "[g]"
+    console.print(f"{label}: [bold]{shown}[/]", highlight=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

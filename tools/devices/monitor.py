@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fog_node.gateway import topics
+from fog_node.small_files import read_small
 from tools.devices.errors import CableError, DeviceError, PortError
 from tools.devices.line import Line, open_line
 from tools.devices.listening import Heard, Listener
@@ -58,9 +59,9 @@ def parse_broker(
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UsageError(f"--broker {text}: give HOST:PORT")
     try:
-        password = password_file.read_text().strip() if password_file else None
-    except OSError as error:
-        raise ToolError(f"{password_file}: cannot be read: {error.strerror}") from error
+        password = read_small(password_file).decode().strip() if password_file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{password_file}: cannot be read: {error}") from error
     return Broker(host.strip("[]"), int(port), ca, username, password)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fog_node.small_files import read_small
 from tools.boards import Board, load_board
 from tools.devices.compiler import check_compiler
 from tools.devices.errors import BoardError, DeviceError, PortError
@@ -36,6 +37,8 @@ __all__ = ["choose", "flashing", "load_records", "look", "provisioning"]
 
 # A board tests itself at each start, which takes a Pico some seconds, before it says `boot`.
 START_TIMEOUT_S = 40.0
+# Of some thousand boards.
+MAX_REPORT_BYTES = 16 * 1024 * 1024
 
 Open = Callable[[str], Line]
 
@@ -230,7 +233,7 @@ def _summary(done: Mapping[str, Any]) -> str:
 def load_records(path: Path) -> list[dict[str, Any]]:
     """The boards of a report that `device provision --json` wrote; raises UsageError."""
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))["boards"]
+        records = json.loads(read_small(path, MAX_REPORT_BYTES))["boards"]
         good = [record for record in records if record["ok"] and record["kid"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

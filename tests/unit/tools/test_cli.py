@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import typer
+from rich.console import Console
 
 from tools import cli
 from tools.commands import common
@@ -126,6 +127,17 @@ def test_what_looks_like_markup_is_shown_as_it_is(capsys) -> None:
     out = capsys.readouterr().out
     assert out.count("[g]") == 2
     assert "[/]" in out
+
+
+@pytest.mark.parametrize("columns", [1, 40, 80, 200])
+def test_an_id_is_shown_whole_however_narrow_the_terminal(capsys, monkeypatch, columns) -> None:
+    monkeypatch.setattr(common, "console", Console(width=columns))
+    rows = [{"board": "ab" * 8, "transaction": each * 64} for each in "cd"]
+    common.report({"boards": rows, "of many words": [{"a": "b " * 200, "c": "d"}]}, None)
+    out = capsys.readouterr().out
+    assert all(row["transaction"] in out for row in rows)
+    assert out.count("b ") + out.count("b\n") >= 200
+    assert "…" not in out
 
 
 def one_line(err: str, prefix: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -142,6 +143,11 @@ class TestProposing:
             await governance.propose(
                 APIS, chain.founding, chain.operator, Wishes(remove_member=["trainer"]), "", 1
             )
+
+    async def test_the_founding_file_of_another_consortium(self, chain, node):
+        other, wishes = replace(chain.founding, name="other"), Wishes(remove_member=["trainer"])
+        with pytest.raises(ToolError, match=f"the node keeps {chain.founding.chain_id.hex()}"):
+            await governance.propose(APIS, other, chain.validators[0], wishes, "", 1)
 
     @pytest.mark.parametrize(
         ("wishes", "word"),

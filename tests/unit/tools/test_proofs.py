@@ -138,5 +138,5 @@ def test_files_that_are_none_are_named(proof, founding, tmp_path) -> None:
     with pytest.raises(ToolError, match=f"{proof}: is not a founding file"):
         proofs.verify(proof, proof)
     nothing.write_bytes(bytes(MAX_PROOF_BYTES + 1))
-    with pytest.raises(ToolError, match=f"is larger than {MAX_PROOF_BYTES} bytes; not a proof"):
+    with pytest.raises(ToolError, match=rf"larger than {MAX_PROOF_BYTES} bytes; give a proof"):
         proofs.verify(nothing, founding)

@@ -134,7 +134,7 @@ async def test_what_cannot_be_asked_is_refused_before_it_is_sent(chain, sender, 
         await requests.answer(sender("buyer"), await ask(sender, provider=None), "done", None)
     large = tmp_path / "large"
     large.write_bytes(bytes(2**20 + 1))
-    with pytest.raises(ToolError, match="at most 1048576"):
+    with pytest.raises(ToolError, match="is larger than 1048576 bytes"):
         requests.read_content(large)
     with pytest.raises(ToolError, match="cannot be read"):
         requests.read_content(tmp_path / "absent")
