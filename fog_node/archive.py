@@ -16,11 +16,11 @@ from typing import Any
 from .errors import ConfigurationError, FogNodeError, StoreError
 from .ledger.files import sync_directory, sync_file
 from .ledger.proofs import Located, ProofMaker
-from .ledger.pruning import DROPPED_KINDS, ArchivedBlock
+from .ledger.pruning import ArchivedBlock
 from .ledger.stored_block import StoredBlock
 from .protocol.errors import ProtocolError
 from .protocol.founding import Founding
-from .protocol.proof import MAX_SUBJECTS, Proof, introduced
+from .protocol.proof import INTRODUCING, MAX_SUBJECTS, Proof, introduced
 from .protocol.transactions import parse_transaction
 from .protocol.validators import ValidatorSet
 
@@ -185,9 +185,7 @@ class ArchiveReader:
             for row in table.to_pylist():
                 height = row["height"]
                 indexes = [
-                    index
-                    for index, kind in enumerate(row["kinds"], start=1)
-                    if kind not in DROPPED_KINDS
+                    index for index, kind in enumerate(row["kinds"], start=1) if kind in INTRODUCING
                 ]
                 stored = self.stored_block(height) if indexes else None
                 for index in indexes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fog_node.light_client import LightClient
 from fog_node.protocol import Founding, hash_hex, parse_proof
@@ -26,6 +27,9 @@ from .consortium import load_founding
 from .errors import ToolError
 from .nodes import Nodes
 
+if TYPE_CHECKING:
+    from fog_node.archive import ArchiveReader
+
 
 def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
     """Check a proof and say what it shows; raises ToolError naming what does not hold."""
@@ -40,6 +44,24 @@ def verify(proof_file: Path, founding_file: Path) -> dict[str, Any]:
     except ProtocolError as error:
         raise ToolError(f"{proof_file}: does not hold: {error}") from error
     return {"holds": True, "consortium": founding.name, **_shown(proof, founding)}
+
+
+def from_archive(
+    archive: Path, founding_file: Path, make: Callable[[ArchiveReader], Proof]
+) -> bytes:
+    """Make a proof from an archive, and check it; raises ToolError, ArchiveError."""
+    from fog_node.archive import ArchiveReader
+
+    founding = load_founding(founding_file)
+    proof = make(ArchiveReader(archive, founding))
+    try:
+        proof.verify(founding)
+    except ProtocolError as error:
+        raise ToolError(
+            f"{archive}: a proof from it does not hold: {error}; put the files of all blocks from "
+            "the first one into it, and give the founding file of their ledger"
+        ) from error
+    return proof.encode()
 
 
 async def follow(nodes: Nodes, founding_file: Path, kept: Path) -> dict[str, Any]:

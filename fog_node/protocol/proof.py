@@ -367,6 +367,10 @@ def _verify_signed(inclusion: Inclusion, keys: Keys, founding: Founding, where: 
         raise type(error)(f"{where}.{error.field}", error.problem, error.remedy) from error
 
 
+# Kinds whose transactions bring keys in.
+INTRODUCING = frozenset({Enrol.kind, Propose.kind})
+
+
 def introduced(transaction: Transaction, where: str) -> Iterator[PublicKey]:
     """Keys that a transaction brings in; that it was in order, the block's voters have checked."""
     body = transaction.body

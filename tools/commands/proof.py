@@ -159,11 +159,10 @@ def _write(out: Path, nodes: Nodes, ask: Callable[[Client], Awaitable[bytes]]) -
 def _write_archived(
     out: Path, archive: Path, founding: Path | None, make: Callable[[ArchiveReader], Proof]
 ) -> None:
-    from fog_node.archive import ArchiveReader
-    from tools.consortium import load_founding
+    from tools import proofs
 
     if founding is None:
         raise UsageError("--archive: give --founding FILE too")
-    data = make(ArchiveReader(archive, load_founding(founding))).encode()
+    data = proofs.from_archive(archive, founding, make)
     write_out(out, data)
     report({"proof": str(out), "bytes": len(data)}, None)

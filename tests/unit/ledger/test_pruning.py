@@ -13,13 +13,16 @@ from fog_node.ledger import Ledger, pruning
 from fog_node.ledger.repair import NoSource, repair_store
 from fog_node.ledger.schema import DATABASE
 from fog_node.ledger.verification import verify_store
-from fog_node.protocol.errors import ProofError
 from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.proof import parse_proof
+from tools import proofs
+from tools.errors import ToolError
 
 BLOCKS = 30
 PACKS = 10
 KEPT = 5
+# A member who is added, and the board that it enrols.
+NEWCOMER, LATER = "ulsan", SigningKey.from_secret(7001)
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +38,20 @@ def packs():
 
 @pytest.fixture
 def grown(consortium, ledger, device, packs):
-    """A ledger of an enrolment, many packs, an incident and a second enrolment."""
+    """A ledger of an enrolment, many packs, an incident, and an operator added by vote."""
     consortium.seal(ledger, consortium.enrol(device))
+    proposal, *approvals = consortium.decision(consortium.adding(NEWCOMER, "operator"))
+    others = {
+        3: [consortium.incident(consortium.validators[-1])],
+        4: [proposal],
+        5: approvals,
+        6: [consortium.enrol(LATER, by=consortium.member_key(NEWCOMER))],
+        7: [consortium.pack(LATER)],
+    }
     for number in range(BLOCKS):
         batch = [consortium.pack(device, rows=20) for _ in range(PACKS)]
         packs += batch
-        extra = [consortium.incident(consortium.validators[0])] if number == 3 else []
-        consortium.seal(ledger, *batch, *extra)
+        consortium.seal(ledger, *batch, *others.get(number, ()))
     return ledger
 
 
@@ -74,7 +84,7 @@ def test_what_goes_and_what_stays(consortium, grown, device, packs, tmp_path):
         assert (grown.state.root(), grown.head, grown.counts()) == (states, head, counts)
         # The enrolment stays; the incident goes, and a list ends there.
         assert grown.find(grown.state.devices[device.kid].enrolment_id).kind == "enrol"
-        assert [place.kind for place in grown.list_kind("enrol")] == ["enrol"]
+        assert [place.kind for place in grown.list_kind("enrol")] == ["enrol", "enrol"]
         assert grown.list_kind("incident") == []
         assert len(grown.list_signer(device.kid, limit=1000)) == KEPT * PACKS
     assert not verify_store(tmp_path / "data", consortium.founding).damages
@@ -113,16 +123,19 @@ def test_proofs(consortium, grown, device, packs, tmp_path):
 def test_proofs_from_an_archive_are_the_same(consortium, grown, device, packs, tmp_path):
     chance = random.Random(5)
     chosen = [packs[0], *chance.sample(packs[: (BLOCKS - KEPT) * PACKS], 5)]
-    proofs = {pack.id: grown.prove(pack.id).encode() for pack in chosen}
+    made = {pack.id: grown.prove(pack.id).encode() for pack in chosen}
     span = grown.prove_range(device.kid, 8, 33).encode()
+    later = grown.prove_range(LATER.kid, 1, 1).encode()
     archive = tmp_path / "archive"
     prune_all(grown, ArchiveWriter(archive))
     assert len(list(archive.iterdir())) == 4
     reader = ArchiveReader(archive, consortium.founding)
-    for id_, proof in proofs.items():
+    for id_, proof in made.items():
         assert reader.prove(id_).encode() == proof
         parse_proof(proof).verify(consortium.founding)
     assert reader.prove_range(device.kid, 8, 33).encode() == span
+    assert reader.prove_range(LATER.kid, 1, 1).encode() == later
+    parse_proof(later).verify(consortium.founding)
     with pytest.raises(ArchiveError, match="does not hold"):
         reader.prove(bytes(32))
     with pytest.raises(ArchiveError, match="does not hold all"):
@@ -134,10 +147,13 @@ def test_an_archive_that_lacks_the_enrolment_says_so(consortium, grown, packs, t
     prune_all(grown, ArchiveWriter(archive))
     first, *_ = sorted(archive.iterdir())
     first.unlink()
-    reader = ArchiveReader(archive, consortium.founding)
-    proof = reader.prove(packs[100].id)
-    with pytest.raises(ProofError, match="introduc"):
-        proof.verify(consortium.founding)
+    founding = tmp_path / "founding.cbor"
+    founding.write_bytes(consortium.founding.raw)
+    with pytest.raises(ToolError, match=r"archive: a proof from it does not hold: .*introduc"):
+        proofs.from_archive(archive, founding, lambda reader: reader.prove(packs[100].id))
+    founding.write_bytes(replace(consortium.founding, name="other").raw)
+    with pytest.raises(ToolError, match="give the founding file of their ledger"):
+        proofs.from_archive(archive, founding, lambda reader: reader.prove(packs[100].id))
 
 
 def test_a_damaged_archive_says_so(consortium, grown, packs, tmp_path):
