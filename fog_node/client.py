@@ -60,6 +60,7 @@ MAX_SEALED_BYTES = max(MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES)
 # Pauses between rounds of asking grow up to this, and a node may ask for so long a one.
 MAX_BACKOFF_S = 8.0
 MAX_RETRY_AFTER_S = 60.0
+MAX_PORT = 65_535
 # Whatever their addresses are, nodes show a certificate for this name.
 _EXTENSIONS = {"sni_hostname": SERVER_NAME}
 # What OpenSSL's words mean here.
@@ -562,7 +563,8 @@ def _check_url(url: str, has_credentials: bool) -> None:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    is_there = parsed.host and (parsed.port is None or 0 < parsed.port <= MAX_PORT)
+    if parsed.scheme not in ("http", "https") or not is_there:
         raise ClientError(f"fog node {url!r}: is no address; give http://HOST:PORT")
     if parsed.scheme == "https" and not has_credentials:
         raise ClientError(

@@ -282,7 +282,18 @@ class Node:
             if (payload := payload_of(transaction)) is not None:
                 self._want(payload)
         self._network.drop_unauthorised()
+        self._look_at_standing()
         self._feed.announce(block.height)
+
+    def _look_at_standing(self) -> None:
+        """Say in the log where a vote has changed whether this node is a member's."""
+        try:
+            standing = check_member(self.ledger.state, self.name, self.key)
+        except ConfigurationError as error:  # its key was replaced
+            standing = str(error)
+        if standing is not None and standing != self._standing:
+            log.warning("%s: only follows the chain from now on: %s", self.name, standing)
+        self._standing = standing
 
     def _admitted(self, transactions: Sequence[Transaction]) -> None:
         """Pass on what was admitted here."""

@@ -130,15 +130,17 @@ def init(
     """
     if founding.is_dir():
         founding = founding / FOUNDING_FILE
-    names = [m.name for m in load_founding(founding).members]
+    roles = {m.name: m.roles for m in load_founding(founding).members}
     # Who was added by vote later is not in it, but has a certificate of the authority.
-    if member not in names and certificates.name_in(keys / "tls.crt") != member:
+    if member not in roles and certificates.name_in(keys / "tls.crt") != member:
         raise UsageError(
-            f"--member {member}: is not in {founding}, which lists {', '.join(names)}, and "
+            f"--member {member}: is not in {founding}, which lists {', '.join(roles)}, and "
             f"{keys / 'tls.crt'} is no certificate for it"
         )
     values = {**(overrides or {})}
     data_dir = data_dir.resolve()  # systemd takes no relative paths
+    if "gateway" not in roles.get(member, {"gateway"}):  # it takes in no packs
+        values["mqtt"] = {"enabled": False, **values.get("mqtt", {})}
     values["node"] = {"data_dir": data_dir, **values.get("node", {})}
     configuration = out / CONFIG_FILE
     unit = out / UNIT_FILE

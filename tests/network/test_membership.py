@@ -206,6 +206,11 @@ async def test_a_consortium_changes_itself_and_goes_on(world, tmp_path) -> None:
     await world.decide(Wishes(rotate_key=(f"busan={request}",)), everyone)
     old = world.daemons["busan"]
     assert old.process.running  # it has no vote any more, and has not crashed
+
+    async def says_so() -> bool:
+        return "only follows the chain from now on: [node] key: is" in old.log
+
+    await until(says_so, "busan says that its key was replaced")
     await stop_all([old])
     del world.daemons["busan"]
     home = world.consortium.member_directory("busan")

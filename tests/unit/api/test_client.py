@@ -230,7 +230,10 @@ class TestFailOver:
         async with _fake({"/v1/status": httpx.Response(503)}, url) as client:
             assert (await client.status()).height == 1
 
-    @pytest.mark.parametrize("addresses", [[], ["node:7480"], ["ftp://node"], ["http://"], [""]])
+    @pytest.mark.parametrize(
+        "addresses",
+        [[], ["node:7480"], ["ftp://node"], ["http://"], [""], ["http://n:65536"], ["http://n:0"]],
+    )
     async def test_what_is_no_address_is_refused_at_once(self, addresses):
         with pytest.raises(ClientError, match="give"):
             Client(addresses)

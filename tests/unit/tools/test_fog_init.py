@@ -53,6 +53,15 @@ def test_the_configuration_loads_and_names_the_members_files(founded, written) -
         assert path.is_file()
 
 
+def test_who_is_no_gateway_asks_for_no_broker(tmp_path) -> None:
+    members = {"seoul": consortium.VALIDATOR_ROLES, "law": frozenset({"regulator"})}
+    founded = consortium.create(tmp_path / "c", "ours", members)
+    for name in members:
+        keys = founded.member_directory(name)
+        path, _ = fog.init(tmp_path / name, name, founded.founding_file, keys)
+        assert config.load(path).mqtt.enabled is (name == "seoul")
+
+
 def test_the_configuration_holds_every_key_with_its_meaning(written) -> None:
     lines = written[0].read_text().splitlines()
     for name, section in config.Config.model_fields.items():
