@@ -12,7 +12,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from tools import cli
+from tools import cli, entry
 from tools.commands import common
 from tools.demo.processes import free_port
 
@@ -179,6 +179,20 @@ def test_a_result_that_cannot_be_written_is_named(fogline, founded, tmp_path) ->
     file = tmp_path / "no" / "such" / "directory.json"
     result = fogline("consortium", "show", founded / "founding.cbor", "--json", file)
     assert f"{file}: cannot be written: No such file or directory" in refused(result)
+
+
+def test_ctrl_c_while_it_is_read_in_ends_it_with_a_word(monkeypatch, capsys) -> None:
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "tools.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "tools.cli")
+    monkeypatch.delattr("tools.cli")
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert (ended.value.code, capsys.readouterr().err) == (cli.EXIT_REFUSED, "Aborted.\n")
 
 
 USAGE = {
