@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -33,8 +35,23 @@ def new_app(help_: str) -> typer.Typer:
     return typer.Typer(help=help_, no_args_is_help=True, rich_markup_mode="rich")
 
 
+def _check_place(path: Path | None) -> Path | None:
+    """Refuse where nothing can be written before anything is done; raises ToolError."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
+        number = errno.EISDIR if path.is_dir() else errno.EACCES
+        number = number if path.parent.is_dir() else errno.ENOENT
+        raise ToolError(f"{path}: cannot be written: {os.strerror(number)}")
+    return path
+
+
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, as JSON.")
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the result here, as JSON.",
+        callback=_check_place,
+    ),
 ]
 FoundingFile = Annotated[
     Path, typer.Option("--founding", metavar="FILE", help="The consortium's founding file.")
@@ -128,10 +145,10 @@ def numbers(option: str, text: str) -> list[int]:
 
 def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
     """Print a result for people and, where asked for, write it as JSON."""
+    if show:  # first: what was done is known then, though the disk be full
+        _show(result)
     if json_file is not None:
         write_out(json_file, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    if show:
-        _show(result)
 
 
 def say(line: str) -> None:

@@ -177,8 +177,14 @@ def test_a_node_that_does_not_answer_is_named(fogline, command) -> None:
 
 def test_a_result_that_cannot_be_written_is_named(fogline, founded, tmp_path) -> None:
     file = tmp_path / "no" / "such" / "directory.json"
-    result = fogline("consortium", "show", founded / "founding.cbor", "--json", file)
-    assert f"{file}: cannot be written: No such file or directory" in refused(result)
+    show = ("consortium", "show", founded / "founding.cbor", "--json")
+    said = f"{file}: cannot be written: No such file or directory"
+    assert said in refused(fogline(*show, file))
+    assert f"{tmp_path}: cannot be written: Is a directory" in refused(fogline(*show, tmp_path))
+    # What was done is shown where only the writing fails.
+    code, out, err = fogline(*show, "/dev/full")
+    assert (code, "chain id: " in out) == (cli.EXIT_REFUSED, True)
+    assert "/dev/full: cannot be written: No space left on device" in err
 
 
 def test_ctrl_c_while_it_is_read_in_ends_it_with_a_word(monkeypatch, capsys) -> None:
