@@ -16,6 +16,8 @@ CloudError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CloudError(Exception):
     """Base of everything that the cloud side raises by itself.
@@ -29,6 +31,10 @@ class CloudError(Exception):
         super().__init__(f"{problem}; {remedy}")
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come from workers as they were, whatever their `__init__` asks for."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class ChainError(CloudError):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import RecordingError
+from .scale_out import HERE, File, Pool
 
 FORMATS = {
     ".bmp": "BMP",
@@ -98,12 +99,8 @@ def open_grey(path: Path) -> Any:
             f"{path}: is no image by its suffix",
             f"save it as one of {', '.join(sorted(FORMATS))}",
         )
+    _check_size(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_IMAGE_BYTES:
-            raise RecordingError(
-                f"{path}: has {size} bytes, at most {MAX_IMAGE_BYTES} are read", "make it smaller"
-            )
         with Image.open(path, formats=[kind]) as image:
             _check(path, image)
             image.load()
@@ -114,9 +111,7 @@ def open_grey(path: Path) -> Any:
         ) from error
     except OSError as error:
         if error.strerror:
-            raise RecordingError(
-                f"{path}: cannot be read ({error.strerror})", "check its path and permissions"
-            ) from error
+            raise _unreadable(path, error) from error
         raise _damaged(path, error) from error
     # Whatever a damaged file leads Pillow's decoders to.
     except (SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError) as error:
@@ -125,6 +120,23 @@ def open_grey(path: Path) -> Any:
         raise RecordingError(
             f"{path}: has too many pixels, at most {MAX_PIXELS} are read", "make it smaller"
         ) from error
+
+
+def _check_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if size > MAX_IMAGE_BYTES:
+        raise RecordingError(
+            f"{path}: has {size} bytes, at most {MAX_IMAGE_BYTES} are read", "make it smaller"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> RecordingError:
+    return RecordingError(
+        f"{path}: cannot be read ({error.strerror})", "check its path and permissions"
+    )
 
 
 def _damaged(path: Path, error: Exception) -> RecordingError:
@@ -162,7 +174,10 @@ def _say_nothing(done: int, of: int) -> None:
 
 
 def read_all(
-    paths: Sequence[Path], sizes: Sequence[int], told: Callable[[int, int], None] = _say_nothing
+    paths: Sequence[Path],
+    sizes: Sequence[int],
+    told: Callable[[int, int], None] = _say_nothing,
+    pool: Pool = HERE,
 ) -> tuple[Grey, ...]:
     """Read images, each once; see `read_grey`.
 
@@ -170,19 +185,36 @@ def read_all(
         paths: of the files.
         sizes: pixels a side of each square wanted.
         told: how many are read, and of how many.
+        pool: reads them, a part of them at a time, where it is.
 
     Returns:
         uint8 [n, size, size] for each size.
 
     Raises:
         RecordingError: names the first file that cannot be read.
+        TrainingError: names the first file, and the machine, that is another one there.
     """
+    files = []
+    for path in paths:
+        _check_size(path)
+        files.append(File.of(path))
+    parts = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     found = tuple(np.zeros((len(paths), size, size), np.uint8) for size in sizes)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(paths), _CHUNK):
-            chunk = paths[start : start + _CHUNK]
-            for at, squares in enumerate(pool.map(lambda path: read_grey(path, sizes), chunk)):
-                for kept, square in zip(found, squares, strict=True):
-                    kept[start + at] = square
-            told(min(start + _CHUNK, len(paths)), len(paths))
+    done = 0
+    for squares in pool.map(_read, parts, tuple(sizes)):
+        start, done = done, done + len(squares[0])
+        for kept, read in zip(found, squares, strict=True):
+            kept[start:done] = read
+        told(done, len(paths))
     return found
+
+
+def _read(files: Sequence[File], sizes: Sequence[int]) -> tuple[Grey, ...]:
+    """Read some of the images."""
+
+    def read(file: File) -> tuple[Grey, ...]:
+        file.check()
+        return read_grey(file.path, sizes)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return tuple(np.stack(of) for of in zip(*threads.map(read, files), strict=True))

@@ -1,8 +1,8 @@
 """Where the parts of a training are done: here one after the other, or by Ray's workers.
 
 Parts say nothing to one another and are put together in their order, so a model is the same
-wherever they were done. What all of them read is sent to each machine once. A part whose worker is
-killed is done again by another one.
+wherever they were done. What all of them read is sent to each machine once; files that a part loads
+it reads where it is done. A part whose worker is killed is done again by another one.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from .errors import MissingExtraError, TrainingError
+from .digests import file_sha256
+from .errors import DatasetError, MissingExtraError, TrainingError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,6 +32,39 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 # What keeps Ray on the loopback interface where it runs on this machine alone; else its servers
 # listen on all addresses. Named for the systems on which that is Ray's default.
 ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# TensorFlow adds up in an order that depends on its threads, which are as many as processors.
+THREADS = "TF_NUM_INTRAOP_THREADS"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that parts read: each machine has it, under the same path.
+
+    Attributes:
+        path: absolute.
+        sha256: of the file that the training is to learn from.
+    """
+
+    path: Path
+    sha256: bytes
+
+    @classmethod
+    def of(cls, path: Path) -> File:
+        """The file of this machine; raises DatasetError where it cannot be read."""
+        return cls(path.absolute(), file_sha256(path))
+
+    def check(self) -> None:
+        """Raise TrainingError where this machine has none, or another one."""
+        try:
+            if file_sha256(self.path) == self.sha256:
+                return
+            problem = "is another file"
+        except DatasetError as error:
+            problem = error.problem.removeprefix(f"{self.path}: ")
+        raise TrainingError(
+            f"{self.path}: {problem} on {socket.gethostname()}, unlike where the training began",
+            "give each machine the same files, under the same path",
+        )
 
 
 class Pool(Protocol):
@@ -70,8 +107,8 @@ class _Ray:
         for number, reference in enumerate(references, start=1):
             try:
                 yield self._ray.get(reference)
-            except RayTaskError:  # what the part itself raised
-                raise
+            except RayTaskError as error:
+                raise error.cause from error  # what the part itself raised
             except RayError as error:
                 raise TrainingError(
                     f"part {number} of {len(items)}: lost its worker, and {RETRIES} others after "
@@ -119,11 +156,17 @@ def workers(where: str | None) -> Iterator[Pool]:
             )
         else:
             try:
-                ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(
+                    address=where,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": {THREADS: _threads()}},
+                )
             except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
                 raise TrainingError(
                     f"--workers {where}: no cluster answers ({error})",
-                    "see `ray status` on its head, and whether its port is open from here",
+                    "see `ray status` on its head, whether its port is open from here, and whether "
+                    "it asks for a token, which is given by RAY_AUTH_MODE=token",
                 ) from error
         yield _Ray(ray)
     finally:
@@ -148,3 +191,8 @@ def _count(where: str) -> int:
             "give --workers 2, or --workers ray://HOST:10001",
         )
     return 0
+
+
+def _threads() -> str:
+    """How many threads TensorFlow takes here."""
+    return os.environ.get(THREADS) or str(len(os.sched_getaffinity(0)))

@@ -37,7 +37,7 @@ class RecordedTask:
         shares: what of it can be sealed; None: nothing, and `unshared` says why.
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
         takes_labels: whether its training takes such.
-        spreads: whether its training has parts that workers can do.
+        spreads: whether it has parts that workers can do.
         home: its module in `cloud.train`; None: is named like the task.
     """
 
@@ -59,7 +59,7 @@ class RecordedTask:
         """Raise UsageError where workers are asked for, and the task has nothing for them."""
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
-            raise UsageError(f"--workers {where}: {self.name} trains in one piece; {names} spreads")
+            raise UsageError(f"--workers {where}: {self.name} trains in one piece, not so {names}")
 
     def check_shares(self) -> None:
         """Raise UsageError where nothing that it predicts can be sealed."""
@@ -131,6 +131,7 @@ TASKS = (
         shares=Shares("unit", "left"),
         labels="unit, and in value the cycle at which it failed, or running",
         takes_labels=True,
+        spreads=True,
     ),
     RecordedTask(
         "quality",
@@ -147,6 +148,7 @@ TASKS = (
         },
         unshared="`fogline fog infer` seals what a model says of images",
         labels="an image's label is the folder it lies in; `fogline data images` puts it there",
+        spreads=True,
     ),
     RecordedTask(
         "demand",
@@ -161,6 +163,7 @@ TASKS = (
         source="demand_data:source",
         shares=Shares("part", "mean", adds=True),
         labels="demand is counted, not judged; what was counted wrongly is corrected in the table",
+        spreads=True,
     ),
 )
 

@@ -76,9 +76,9 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     _check_enough(rows, MIN_TRAINING_MONTHS)
     shape = _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    step = _Steps(job, "train", shape.epochs * shape.members)
+    step = _Steps(job, "train", shape.members)
     with experiment_log(job.out) as note:
-        network = fit_network(rows, shape, job.seed, step, note)
+        network = fit_network(rows, shape, job.seed, step, note, job.pool)
     network.save(job.out)
     plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
     report = {
@@ -175,10 +175,10 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
     past = rows.until(origin)
     shape = _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    fits = shape.epochs * shape.members
-    step = _Steps(job, "evaluate", fits + demand_baselines.steps(past.demand) + HORIZON)
+    steps = shape.members + demand_baselines.steps(past.demand) + HORIZON
+    step = _Steps(job, "evaluate", steps)
     with experiment_log(job.out) as note:
-        network = fit_network(past, shape, job.seed, step, note)
+        network = fit_network(past, shape, job.seed, step, note, job.pool)
     points = demand_baselines.point_forecasts(past.demand, HORIZON, step)
     judged = _Judged(rows, origin, job)
     distribution = network.forecast(past.demand).take(0)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cloud.errors import ModelError
 from cloud.model_files import check_size
+from cloud.scale_out import HERE, Pool
 
 from .demand_data import MONTHS_A_YEAR, DemandData
 from .demand_distribution import CountDistribution
@@ -203,6 +204,7 @@ def fit_network(
     seed: int,
     step: Callable[[], None] = lambda: None,
     note: Scalar = _note_nothing,
+    pool: Pool = HERE,
 ) -> DemandNetwork:
     """Train on everything in `data`.
 
@@ -210,36 +212,41 @@ def fit_network(
         data: with more than MIN_HISTORY months.
         shape: of the network.
         seed: of starts and order.
-        step: is called after each epoch.
+        step: is called after each member.
         note: is told the loss of each epoch.
+        pool: trains the members.
     """
-    import keras
-
     inputs, starts, targets, masks = examples(data)
     mean, deviation = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), _LEAST_DEVIATION)
     scaled = _scaled(inputs, mean, deviation)
     told = np.stack([starts, targets, masks], axis=-1).astype(np.float32)
+    seeds = [seed * shape.members + number for number in range(shape.members)]
     members, losses = [], []
-    for number in range(shape.members):
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(seed * shape.members + number)
-        model = _build(scaled.shape[1], shape)
-        steps = shape.epochs * -(-len(scaled) // shape.batch)
-        schedule = keras.optimizers.schedules.CosineDecay(shape.learning_rate, steps)
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=shape.decay, clipnorm=1.0)
-        model.compile(optimizer, _loss)
-
-        def after(epoch: int, logs: dict[str, float], number: int = number) -> None:
-            note(f"loss, network {number}", logs["loss"], epoch)
-            step()
-
-        history = model.fit(
-            scaled, told, batch_size=shape.batch, epochs=shape.epochs, verbose=0,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after)],
-        )  # fmt: skip
-        losses.append([float(value) for value in history.history["loss"]])
-        members.append([weights.value.numpy() for weights in model.trainable_variables])
+    fits = pool.map(_fit, seeds, (scaled, told, shape))
+    for number, (weights, lost) in enumerate(fits):
+        members.append(weights)
+        losses.append(lost)
+        for epoch, loss in enumerate(lost):
+            note(f"loss, network {number}", loss, epoch)
+        step()
     return DemandNetwork(members, mean, deviation, losses)
+
+
+def _fit(seed: int, shared: Any) -> tuple[list[npt.NDArray[np.float32]], list[float]]:
+    """Train a member: its weights, and the loss of each epoch."""
+    import keras
+
+    scaled, told, shape = shared
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = _build(scaled.shape[1], shape)
+    steps = shape.epochs * -(-len(scaled) // shape.batch)
+    schedule = keras.optimizers.schedules.CosineDecay(shape.learning_rate, steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=shape.decay, clipnorm=1.0)
+    model.compile(optimizer, _loss)
+    history = model.fit(scaled, told, batch_size=shape.batch, epochs=shape.epochs, verbose=0)
+    weights = [variable.value.numpy() for variable in model.trainable_variables]
+    return weights, [float(loss) for loss in history.history["loss"]]
 
 
 def _scaled(inputs: Floats, mean: Floats, deviation: Floats) -> npt.NDArray[np.float32]:

@@ -43,3 +43,8 @@ class Job:
     progress: Progress = say_nothing
     pool: Pool = HERE
     labels: LabelSheet | None = None
+
+    @property
+    def within_parts(self) -> Progress:
+        """Is told how far a part is, which only parts that are done here can tell."""
+        return self.progress if self.pool is HERE else say_nothing

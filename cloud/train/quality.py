@@ -25,7 +25,7 @@ from cloud.near_duplicates import PRINT_SIDE, Prints, alike, prints_of
 from cloud.plots import plot_heatmaps, plot_losses, plot_precision_recall
 
 from .experiment_log import experiment_log
-from .job import Job, Progress
+from .job import Job
 from .quality_baselines import MAJORITY, Method, fit_baselines
 from .quality_data import TEST, TRAIN, Pieces, find_images, has_split, joined, read_pieces
 from .quality_heatmap import write_heatmap
@@ -77,7 +77,7 @@ def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[
     """
     settings = settings or FolderSettings()
     where = data / TRAIN if has_split(data) else data
-    pieces = _read([where], settings, job.progress, quick=job.quick)
+    pieces = _read([where], settings, job, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     fitted = _fit(pieces, groups, np.ones(len(pieces.defective), np.bool_), where, job)
     variants = {}
@@ -159,7 +159,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
         return _measure(settings.model, data, job, settings)
     divided = has_split(data)
     parts = [data / TRAIN, data / TEST] if divided else [data]
-    pieces = _read(parts, settings, job.progress, quick=job.quick)
+    pieces = _read(parts, settings, job, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     if divided:
         judged = pieces.part == 1
@@ -310,13 +310,15 @@ def _fewer(pieces: Pieces) -> Pieces:
 
 
 def _read(
-    folders: Sequence[Path], settings: FolderSettings, progress: Progress, *, quick: bool = False
+    folders: Sequence[Path], settings: FolderSettings, job: Job, *, quick: bool = False
 ) -> _Pieces:
     each = [read_pieces(folder, settings.good) for folder in folders]
     if quick:
         each = [_fewer(part) for part in each]
     found = joined(each)
-    squares = read_all(found.paths, SIDES, lambda done, of: progress("reading images", done, of))
+    squares = read_all(
+        found.paths, SIDES, lambda done, of: job.progress("reading images", done, of), job.pool
+    )
     return _Pieces(
         found,
         np.repeat(np.arange(len(each)), [len(part.paths) for part in each]),
@@ -326,40 +328,70 @@ def _read(
 
 
 def _fit(pieces: _Pieces, groups: Groups, learned: Flags, where: Path, job: Job) -> _Fitted:
-    """Train both networks on some of the images, after a trial without a part of these."""
+    """Train both networks on some of the images, and a trial of each without a part of these."""
     check_enough(groups.number[learned], pieces.defective[learned], str(where))
     random = np.random.default_rng(job.seed + 1)
     validated = deal(groups.number, pieces.defective, learned, VALIDATION_SHARE, random)
     job.out.mkdir(parents=True, exist_ok=True)
-    networks, losses = {}, []
+    parts = []
+    for variant in VARIANTS:
+        epochs = variant.quick_epochs if job.quick else variant.epochs
+        short = max(1, round(epochs * TRIAL_SHARE))
+        parts.append(_Part(variant, learned, epochs))
+        parts.append(_Part(variant, learned & ~validated, short, trial=True))
+    shared = (pieces.squares, pieces.defective, groups.number, job.seed, job.within_parts)
+    fits, networks, losses = {}, {}, []
     with experiment_log(job.out) as note:
+        done = job.pool.map(_fit_part, parts, shared)
+        for part, (network, noted) in zip(parts, done, strict=True):
+            fits[part.variant.name, part.trial] = network
+            losses.append(noted)
+            for epoch, loss in enumerate(noted, start=1):
+                note(f"{part.name}/loss", loss, epoch)
+            job.progress("networks", len(fits), len(parts))
         for variant in VARIANTS:
-            epochs = variant.quick_epochs if job.quick else variant.epochs
-
-            def fit(what: str, chosen: Flags, epochs: int, variant: Variant = variant) -> Network:
-                noted: list[float] = []
-                losses.append(noted)
-                job.progress(what, 0, epochs)
-
-                def told(epoch: int, loss: float) -> None:
-                    noted.append(loss)
-                    note(f"{what}/loss", loss, epoch)
-                    job.progress(what, epoch, epochs)
-
-                return fit_network(
-                    variant, pieces.of(variant)[chosen], pieces.defective[chosen],
-                    groups.number[chosen], epochs=epochs, seed=job.seed, told=told,
-                )  # fmt: skip
-
-            what = f"{variant.name} network"
-            short = max(1, round(epochs * TRIAL_SHARE))
-            trial = fit(f"{what}, trial", learned & ~validated, short)
-            threshold, found = _validate(trial, pieces, validated)
+            threshold, found = _validate(fits[variant.name, True], pieces, validated)
             for name, value in found.items():
-                note(f"{what}, trial/{name}", value, short)
-            networks[variant.name] = _Trained(fit(what, learned, epochs), threshold, found)
+                note(f"{variant.name} network, trial/{name}", value, 0)
+            networks[variant.name] = _Trained(fits[variant.name, False], threshold, found)
     plot_losses(job.out / "loss.png", losses, "cross-entropy")
     return _Fitted(networks, learned, validated)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A network to train.
+
+    Attributes:
+        chosen: images that it learns from.
+        trial: whether a threshold is all that it is for.
+    """
+
+    variant: Variant
+    chosen: Flags = field(repr=False)
+    epochs: int
+    trial: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant.name} network{', trial' if self.trial else ''}"
+
+
+def _fit_part(part: _Part, shared: Any) -> tuple[Network, list[float]]:
+    """Train a network; the loss of each epoch."""
+    squares, defective, groups, seed, progress = shared
+    noted: list[float] = []
+    progress(part.name, 0, part.epochs)
+
+    def told(epoch: int, loss: float) -> None:
+        noted.append(loss)
+        progress(part.name, epoch, part.epochs)
+
+    network = fit_network(
+        part.variant, squares[part.variant.side][part.chosen], defective[part.chosen],
+        groups[part.chosen], epochs=part.epochs, seed=seed, told=told,
+    )  # fmt: skip
+    return network, noted
 
 
 def _judge(variant: Variant, data: bytes, pieces: _Pieces, chosen: Flags) -> Judged:
@@ -408,7 +440,7 @@ def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) 
     card = read_card(directory, TASK)
     seen = load_prints(directory / SEEN_FILE)
     models = {variant.name: QualityModel.load(directory, variant.name) for variant in VARIANTS}
-    pieces = _read([data], settings, job.progress)
+    pieces = _read([data], settings, job)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     near = alike(pieces.prints, seen, settings.alike)
     known = np.zeros(len(pieces.defective), np.bool_)

@@ -79,7 +79,7 @@ class Variant:
     @property
     def on_board(self) -> bool:
         """Whether a board runs it, whose bytes LiteRT's reference kernels give."""
-        return self.target is not FOG_NODE
+        return self.target != FOG_NODE
 
 
 FOG = Variant("fog", FOG_NODE, 128, (16, 24, 48), (0, 1, 1), MAX_VIEWS, 50, 5)

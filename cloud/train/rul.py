@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from .rul_features import Preparation, fit_preparation
 from .rul_network import (
     CAP,
     COVERAGE,
+    FULL,
     MAX_LEFT,
     MIN_SEEN,
+    QUICK,
     Ensemble,
     Estimate,
     Floats,
-    epochs_of,
     estimate,
     fit_ensemble,
     judged,
@@ -183,7 +185,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Counts epochs and whatever comes after, for whoever watches."""
+    """Counts networks and whatever comes after, for whoever watches."""
 
     job: Job
     of: int
@@ -221,19 +223,20 @@ def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
     preparation = fit_preparation(units)
     features = preparation.features(units)
     job.out.mkdir(parents=True, exist_ok=True)
-    epochs = epochs_of(job.quick)
-    step = _Steps(job, epochs + more)
+    shape = QUICK if job.quick else FULL
+    step = _Steps(job, shape.networks + more)
     step("networks", 0)
     with experiment_log(job.out) as note:
 
-        def told(epoch: int, loss: float) -> None:
-            note("loss", loss, epoch)
-            step("networks", epoch)
+        def told(number: int, losses: Sequence[float]) -> None:
+            for epoch, loss in enumerate(losses):
+                note(f"loss, network {number}", loss, epoch)
+            step("networks", number + 1)
 
         left = units.left()
         rows = judged(left, units.cycle)
         ensemble = fit_ensemble(
-            features, left, units.unit, rows, quick=job.quick, seed=job.seed, told=told
+            features, left, units.unit, rows, shape, seed=job.seed, told=told, pool=job.pool
         )
         found = _validation(units, ensemble.left_out, job.seed)
         for name in ("rmse", "held"):

@@ -8,7 +8,7 @@ good the networks are without a look at any test. All of them are one file, with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +17,10 @@ import numpy.typing as npt
 
 from cloud.errors import ModelError
 from cloud.export import FOG_NODE, Interpreter, TfliteModel, to_float_tflite, to_int8_tflite
+from cloud.scale_out import HERE, Pool
 
 # Cycles. What is further off than this shows in no sensor (Heimes 2008 and most since).
 CAP = 125.0
-PARTS = 5
-REPEATS = 2
-QUICK_REPEATS = 1
-HIDDEN = (128, 64)
-DROPOUT = 0.2
-EPOCHS = 40
-QUICK_EPOCHS = 20
-BATCH = 256
-LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 1e-3
 # The interval's two ends, as quantiles; its share of true values.
 QUANTILES = (0.05, 0.95)
 COVERAGE = 0.9
@@ -38,8 +29,41 @@ COVERAGE = 0.9
 MIN_SEEN = 30
 MAX_LEFT = 150.0
 
-Told = Callable[[int, float], None]
+# A network's number, and the loss of each of its epochs.
+Told = Callable[[int, Sequence[float]], None]
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the networks are like; chosen on training units.
+
+    Attributes:
+        parts, repeats: units are dealt into so many parts so many times, for a network each that
+            is trained without the part.
+        hidden: width of each hidden layer.
+        dropout: share of hidden values left out while training.
+        decay: of the weights.
+        epochs: passes over all rows that a network is shown.
+    """
+
+    parts: int = 5
+    repeats: int = 2
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.2
+    decay: float = 1e-3
+    epochs: int = 40
+    batch: int = 256
+    learning_rate: float = 2e-3
+
+    @property
+    def networks(self) -> int:
+        """How many there are."""
+        return self.parts * self.repeats
+
+
+FULL = Shape()
+QUICK = Shape(repeats=1, epochs=20)
 
 
 @dataclass(frozen=True)
@@ -98,15 +122,20 @@ def estimate(data: bytes, features: npt.NDArray[np.float32], margin: float) -> E
     return _combine(values.reshape(len(features), -1, heads).mean(axis=1) * CAP, margin)
 
 
+def _tell_nobody(number: int, losses: Sequence[float]) -> None:
+    """Take no note of a network."""
+
+
 def fit_ensemble(
     features: npt.NDArray[np.float32],
     left: Floats,
     unit: npt.NDArray[np.int64],
     rows: npt.NDArray[np.bool_],
+    shape: Shape,
     *,
-    quick: bool,
     seed: int,
-    told: Told,
+    told: Told = _tell_nobody,
+    pool: Pool = HERE,
 ) -> Ensemble:
     """Train, calibrate and quantize; raises ExportError.
 
@@ -115,24 +144,24 @@ def fit_ensemble(
         left: cycles left at each row, float64 [n].
         unit: that the row is of, int64 [n].
         rows: by which the interval is made to hold, bool [n].
-        quick: fewer networks and epochs.
+        shape: of the networks.
         seed: of the parts and of everything random in training.
-        told: epochs so far, and the loss.
+        told: called after each network.
+        pool: trains the networks.
     """
-    import keras
-
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
     target = np.minimum(left, CAP)
-    shown = _shown(unit, QUICK_REPEATS if quick else REPEATS, random)
-    networks = _build(features.shape[1], shown.shape[1])
-    _train(networks, features, target / CAP, shown, epochs_of(quick), told)
-    values = networks.predict(features, batch_size=4096, verbose=0).astype(np.float64) * CAP
-    hidden = ~shown[:, :, np.newaxis]
-    said = (values * hidden).sum(axis=1) / hidden.sum(axis=1)
+    shown = _shown(unit, shape, random)
+    seeds = random.integers(2**31, size=shape.networks).tolist()
+    members, sums = [], np.zeros((len(features), len(QUANTILES) + 1))
+    fits = pool.map(_fit, list(enumerate(seeds)), (features, target / CAP, shown, shape))
+    for number, (weights, said, losses) in enumerate(fits):
+        members.append(weights)
+        sums[~shown[:, number]] += said * CAP
+        told(number, losses)
+    said = sums / (~shown).sum(axis=1, keepdims=True)
     margin = margin_of(said[rows], target[rows])
-    whole = _branches(networks)
+    whole = _side_by_side(members, features.shape[1], shape)
     representative = features[random.permutation(len(features))]
     return Ensemble(
         to_float_tflite(whole),
@@ -140,11 +169,6 @@ def fit_ensemble(
         margin,
         _combine(said, margin),
     )
-
-
-def epochs_of(quick: bool) -> int:
-    """How many epochs there are."""
-    return QUICK_EPOCHS if quick else EPOCHS
 
 
 def judged(left: Floats, cycle: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -175,86 +199,70 @@ def _combine(values: Floats, margin: float) -> Estimate:
 
 
 def _shown(
-    unit: npt.NDArray[np.int64], repeats: int, random: np.random.Generator
+    unit: npt.NDArray[np.int64], shape: Shape, random: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """Which rows are shown to which networks, bool [n, networks]; a unit's rows go together."""
     numbers = np.unique(unit)
     parts = [
-        part for _ in range(repeats) for part in np.array_split(random.permutation(numbers), PARTS)
+        part
+        for _ in range(shape.repeats)
+        for part in np.array_split(random.permutation(numbers), shape.parts)
     ]
     return np.stack([~np.isin(unit, part) for part in parts], axis=1)
 
 
-def _build(channels: int, networks: int) -> Any:
-    """Networks side by side that share no weight, [n, networks, heads] out: trained in one go."""
+def _fit(part: tuple[int, int], shared: Any) -> tuple[list[Any], Floats, list[float]]:
+    """Train a network: its weights, what it says of rows that it was not shown, its losses."""
     import keras
 
-    layers = keras.layers
-    given = hidden = keras.Input((channels,))
-    before, sums = channels, "bi,mio->bmo"
-    for width in (*HIDDEN, len(QUANTILES) + 1):
-        limit = (6 / (before + width)) ** 0.5  # Glorot's, for each network by itself
-        hidden = layers.EinsumDense(
-            sums, (networks, width), bias_axes="mo",
-            activation="linear" if width == len(QUANTILES) + 1 else "relu",
-            kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
-        )(hidden)  # fmt: skip
-        if width != len(QUANTILES) + 1:
-            hidden = layers.Dropout(DROPOUT)(hidden)
-        before, sums = width, "bmi,mio->bmo"
-    return keras.Model(given, hidden)
-
-
-def _branches(networks: Any) -> Any:
-    """The same networks of plain layers, which every interpreter has; [1, networks * heads] out."""
-    import keras
-
-    layers = keras.layers
-    weights = [layer.get_weights() for layer in networks.layers if layer.weights]
-    given = keras.Input(networks.input_shape[1:])
-    outputs = []
-    for number in range(networks.output_shape[1]):
-        hidden = given
-        for at, (kernel, bias) in enumerate(weights):
-            last = at == len(weights) - 1
-            dense = layers.Dense(bias.shape[1], activation="linear" if last else "relu")
-            hidden = dense(hidden)
-            dense.set_weights([kernel[number], bias[number]])
-        outputs.append(hidden)
-    return keras.Model(given, layers.Concatenate()(outputs))
-
-
-def _train(
-    networks: Any,
-    features: npt.NDArray[np.float32],
-    target: Floats,
-    shown: npt.NDArray[np.bool_],
-    epochs: int,
-    told: Told,
-) -> None:
-    import keras
-
-    steps = epochs * -(-len(features) // BATCH)
-    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
-    networks.compile(keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY), _loss)
-    tell = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: told(epoch + 1, float(logs["loss"]))
-    )
-    # What a network is not shown it is given as well, but nothing that it says there counts.
-    wanted = np.stack([np.broadcast_to(target[:, np.newaxis], shown.shape), shown], axis=2)
-    networks.fit(
-        features, wanted.astype(np.float32), batch_size=BATCH, epochs=epochs, verbose=0,
-        callbacks=[tell],
+    number, seed = part
+    features, target, all_shown, shape = shared
+    shown = all_shown[:, number]
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    network = _build(keras.Input((features.shape[1],)), shape)
+    steps = shape.epochs * -(-int(shown.sum()) // shape.batch)
+    schedule = keras.optimizers.schedules.CosineDecay(shape.learning_rate, steps)
+    network.compile(keras.optimizers.AdamW(schedule, weight_decay=shape.decay), _loss)
+    history = network.fit(
+        features[shown], target[shown, np.newaxis].astype(np.float32), batch_size=shape.batch,
+        epochs=shape.epochs, verbose=0,
     )  # fmt: skip
+    said = np.asarray(network(features[~shown]), np.float64)
+    return network.get_weights(), said, [float(loss) for loss in history.history["loss"]]
 
 
-def _loss(wanted: Any, said: Any) -> Any:
-    """Squared error of the mean and pinball losses of the quantiles, summed over networks."""
+def _build(given: Any, shape: Shape) -> Any:
+    import keras
+
+    layers = keras.layers
+    hidden = given
+    for width in shape.hidden:
+        hidden = layers.Dropout(shape.dropout)(layers.Dense(width, activation="relu")(hidden))
+    return keras.Model(given, layers.Dense(len(QUANTILES) + 1)(hidden))
+
+
+def _side_by_side(members: Sequence[list[Any]], channels: int, shape: Shape) -> Any:
+    """All networks as one, with the same input; [1, networks * heads] out."""
+    import keras
+
+    # Layers are named by a count of the process, and the names are in the `.tflite`.
+    keras.utils.clear_session()
+    given = keras.Input((channels,))
+    outputs = []
+    for weights in members:
+        network = _build(given, shape)
+        network.set_weights(weights)
+        outputs.append(network.output)
+    return keras.Model(given, keras.layers.Concatenate()(outputs))
+
+
+def _loss(true: Any, said: Any) -> Any:
+    """Squared error of the mean and pinball losses of the quantiles."""
     from keras import ops
 
-    true, shown = wanted[:, :, 0], wanted[:, :, 1]
-    loss = ops.square(true - said[:, :, 0])
+    loss = ops.square(true[:, 0] - said[:, 0])
     for at, quantile in enumerate(QUANTILES, start=1):
-        error = true - said[:, :, at]
+        error = true[:, 0] - said[:, at]
         loss += ops.maximum(quantile * error, (quantile - 1) * error)
-    return ops.sum(shown * loss, axis=1)
+    return loss

@@ -1,15 +1,18 @@
-"""`fogline bench workers`: a training by one of Ray's workers, and by two.
+"""`fogline bench workers`: loading and training by one of Ray's workers, and by two.
 
-Data are made up, in the format of AI4I, and read and learned from as `fogline train failure
---quick` does. Loading is to read the file, which is done once, here, and to bring what is in it to
-the workers; training is the fits. Both clusters start before the clock does. In each round both are
-measured, so that a machine that slows down slows both.
+All data are made up. Loaded are images, as `fogline train quality` reads them; trained are the
+fits of `fogline train failure --quick` and the ten networks of `fogline train rul`, to the file
+that runs. Both clusters start, and load what they need, before the clock does. In each round both
+are measured, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations
 
-import csv
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib import import_module
 from json import dumps
 from pathlib import Path
 from statistics import median
@@ -18,56 +21,75 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from cloud.scale_out import Pool, workers
 from tools.bench import machine
 from tools.errors import ToolError
 
 COUNTS = (1, 2)
-_WHICH = ("one_worker_s", "two_workers_s")
+# Pixels a side of an image, as of the casting set; so many are different.
+SIDE, DIFFERENT = 512, 20
+# Rows of a machine that ran until it failed, and how many rows there are for each of `failure`.
+CYCLES, TIMES = 200, 5
+CHANNELS = 76
+EPOCHS = 20
 
 
-def run(rounds: int = 3, rows: int = 2000, json: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Made:
+    """What is loaded and learned from: files of images; features and labels of rows."""
+
+    images: list[Path] = field(repr=False)
+    features: npt.NDArray[np.float64] = field(repr=False)
+    failed: npt.NDArray[np.bool_] = field(repr=False)
+    lives: npt.NDArray[np.float32] = field(repr=False)
+
+
+def run(
+    rounds: int = 3, rows: int = 2000, images: int = 1000, json: Path | None = None
+) -> dict[str, Any]:
     """Measure, print, and give what was printed.
 
     Args:
         rounds: each measures one worker and two.
         rows: of the made-up data.
+        images: to load.
         json: where to write the result too.
 
     Raises:
-        MissingExtraError: Ray is not installed. ToolError: the file cannot be written.
+        MissingExtraError: Ray is not installed. ToolError: two workers gave something else than
+        one; the file cannot be written.
     """
-    loading: dict[int, list[float]] = {count: [] for count in COUNTS}
-    training: dict[int, list[float]] = {count: [] for count in COUNTS}
+    seconds: dict[str, dict[int, list[float]]] = {
+        name: {count: [] for count in COUNTS} for name in _WORK
+    }
     loads = []
     with TemporaryDirectory() as directory:
-        data = Path(directory) / "made-up.csv"
-        _write(data, rows)
+        made = _make(Path(directory), rows, images)
         for _ in range(rounds):
             loads.append(os.getloadavg()[0])
-            for count in COUNTS:
-                loaded, trained = _measured(count, data)
-                loading[count].append(loaded)
-                training[count].append(trained)
+            one, two = (_measure(count, made, seconds) for count in COUNTS)
+            for name in _WORK:
+                if one[name] != two[name]:
+                    raise ToolError(f"{name}: two workers gave something else than one; report it")
     cores = len(os.sched_getaffinity(0))
     result: dict[str, Any] = {
         "machine": machine.describe(),
         "cores": cores,
         "load_average": max(loads),
         "rows": rows,
+        "images": images,
         "limit": float(min(2, cores)),
     }
-    for name, of in (("loading", loading), ("training", training)):
-        one, two = (median(of[count]) for count in COUNTS)
-        result[name] = {"one_worker_s": one, "two_workers_s": two, "ratio": one / two}
-    one, two = (result["loading"][which] + result["training"][which] for which in _WHICH)
-    result["ratio"] = one / two
     print(", ".join(f"{name} {value}" for name, value in machine.describe().items()))
-    for name in ("loading", "training"):
-        print(f"{name}: " + _line(*(result[name][which] for which in _WHICH)))
+    for name, of in seconds.items():
+        one_s, two_s = (median(of[count]) for count in COUNTS)
+        result[name] = {"one_worker_s": one_s, "two_workers_s": two_s, "ratio": one_s / two_s}
+        print(f"{name}: one worker {one_s:.2f} s, two {two_s:.2f} s: {one_s / two_s:.2f} x")
     print(
-        f"together: {_line(one, two)}, at most {result['limit']:.0f} x on {cores} cores; load "
-        f"average up to {max(loads):.1f}"
+        f"at most {result['limit']:.0f} x on {cores} cores; load average up to {max(loads):.1f}; "
+        "the results of both are the same"
     )
     if max(loads) > cores - 1:
         print("others were at work on these cores: run it again in quiet")
@@ -79,57 +101,77 @@ def run(rounds: int = 3, rows: int = 2000, json: Path | None = None) -> dict[str
     return result
 
 
-def _line(one: float, two: float) -> str:
-    return f"one worker {one:.2f} s, two {two:.2f} s: {one / two:.2f} x"
+def _measure(count: int, made: _Made, seconds: dict[str, dict[int, list[float]]]) -> dict[str, Any]:
+    """Note how long each takes; what each gives, to compare."""
+    given = {}
+    with workers(str(count)) as pool:
+        list(pool.map(_prepare, range(count), None))
+        _prepare(0, None)
+        for name, work in _WORK.items():
+            start = perf_counter()
+            given[name] = work(pool, made)
+            seconds[name][count].append(perf_counter() - start)
+    return given
 
 
-def _write(path: Path, rows: int) -> None:
-    """Rows of the format, which fail by the strain and by chance."""
-    from cloud.train.failure_data import (
-        FAILURE_COLUMN,
-        ID_COLUMN,
-        MEASURED,
-        MODES,
-        TYPE_COLUMN,
-        TYPES,
-    )
-
-    random = np.random.default_rng(0)
-    means, deviations = (300, 310, 1540, 40, 110), (2, 1.5, 180, 10, 60)
-    measured = np.abs(random.normal(means, deviations, (rows, len(means))))
-    failed = measured[:, 3] * measured[:, 4] + random.normal(0, 1500, rows) > 8000
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow((ID_COLUMN, TYPE_COLUMN, *MEASURED, FAILURE_COLUMN, *MODES))
-        for number, (values, fails) in enumerate(zip(measured, failed, strict=True), start=1):
-            kind = list(TYPES)[number % len(TYPES)]
-            modes = [int(fails and mode == "OSF") for mode in MODES]
-            shown = [f"{value:.1f}" for value in values]
-            writer.writerow((number, kind, *shown, int(fails), *modes))
+def _prepare(_: int, __: Any) -> None:
+    """Load what a process loads once."""
+    for name in ("keras", "PIL.Image", "sklearn.ensemble", "sklearn.neural_network"):
+        import_module(name)
 
 
-def _measured(count: int, path: Path) -> tuple[float, float]:
-    """Seconds to load, and to train."""
-    from cloud.scale_out import workers
+def _load(pool: Pool, made: _Made) -> Any:
+    from cloud.images import read_all
+    from cloud.train.quality import SIDES
+
+    return [
+        sha256(squares.tobytes()).digest() for squares in read_all(made.images, SIDES, pool=pool)
+    ]
+
+
+def _train_failure(pool: Pool, made: _Made) -> Any:
     from cloud.train.failure import candidates
-    from cloud.train.failure_data import read_failures
     from cloud.train.job import Job
     from cloud.train.super_learner import fit_super_learner
 
     found = candidates(Job(Path(), quick=True))
-    with workers(str(count)) as pool:
-        # The first task of a worker loads scikit-learn.
-        few = np.random.default_rng(0).normal(size=(60, 8))
-        fit_super_learner(found, few, np.arange(60) % 2 == 0, 0, lambda: None, pool)
-        start = perf_counter()
-        data = read_failures(path, labelled=True)
-        assert data.failed is not None
-        if list(pool.map(_count, range(count), data.features)) != [len(data)] * count:
-            raise ToolError("workers: were not given all rows; run it again")
-        loaded = perf_counter()
-        fit_super_learner(found, data.features, data.failed, 0, lambda: None, pool)
-        return loaded - start, perf_counter() - loaded
+    return fit_super_learner(found, made.features, made.failed, 0, lambda: None, pool).weights
 
 
-def _count(_: int, features: Any) -> int:
-    return len(features)
+def _train_rul(pool: Pool, made: _Made) -> Any:
+    from cloud.train.rul_network import Shape, fit_ensemble, judged
+
+    rows = np.arange(len(made.lives))
+    unit, cycle = rows // CYCLES, rows % CYCLES + 1
+    left = (CYCLES - cycle).astype(np.float64)
+    return fit_ensemble(
+        made.lives, left, unit, judged(left, cycle), Shape(epochs=EPOCHS), seed=0, pool=pool
+    ).int8.data
+
+
+_WORK: dict[str, Callable[[Pool, _Made], Any]] = {
+    "loading images": _load,
+    "training failure": _train_failure,
+    "training rul": _train_rul,
+}
+
+
+def _make(directory: Path, rows: int, images: int) -> _Made:
+    """Write images of smooth noise; rows that fail by the strain and by chance, and that age."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    paths: list[Path] = []
+    for number in range(images):
+        path = directory / f"{number}.jpeg"
+        if number < DIFFERENT:
+            small = Image.fromarray(random.integers(0, 256, (SIDE // 8, SIDE // 8), np.uint8))
+            small.resize((SIDE, SIDE)).save(path, quality=90)
+        else:
+            path.write_bytes(paths[number % DIFFERENT].read_bytes())
+        paths.append(path)
+    features = random.normal(size=(rows, 8))
+    failed = features[:, 3] * features[:, 4] + random.normal(0, 0.5, rows) > 1.5
+    ages = np.arange(rows * TIMES) % CYCLES / CYCLES
+    lives = random.normal(size=(rows * TIMES, CHANNELS)) + ages[:, np.newaxis]
+    return _Made(paths, features, failed, lives.astype(np.float32))

@@ -277,13 +277,14 @@ def bench_explore_rounds(
 @app.command("workers")
 def bench_workers(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Each measures both.")] = 3,
-    rows: Annotated[int, typer.Option(min=200, max=1_000_000, help="Of made-up data.")] = 2000,
+    rows: Annotated[int, typer.Option(min=800, max=1_000_000, help="Of made-up data.")] = 2000,
+    images: Annotated[int, typer.Option(min=1, max=50_000, help="To load; made up.")] = 1000,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure a training by one of Ray's workers against two. Needs the extra `ray`.
+    """Measure loading and training by one of Ray's workers against two. Needs the extra `ray`.
 
     Example: fogline bench workers --json workers.json
     """
     from tools.bench import workers as bench
 
-    bench.run(rounds, rows, json_file)
+    bench.run(rounds, rows, images, json_file)

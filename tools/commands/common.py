@@ -116,8 +116,11 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N|ray://HOST:PORT",
-        help="Spread the training over N processes here, or a Ray cluster. Needs the extra `ray`.",
+        help="Spread what it does over N processes here, or a Ray cluster. Needs the extra `ray`.",
     ),
+]
+NoWorkers = Annotated[
+    str | None, typer.Option("--workers", hidden=True, help="Refused, with what takes it.")
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 FalseAlarms = Annotated[

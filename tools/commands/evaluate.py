@@ -17,6 +17,7 @@ from tools.commands.common import (
     JsonFile,
     MemberDirectory,
     NoLabels,
+    NoWorkers,
     Quick,
     Recordings,
     Seed,
@@ -65,10 +66,12 @@ def evaluate_anomaly(
     ] = None,
     quick: Quick = False,
     seed: Seed = 0,
+    workers: NoWorkers = None,
     json_file: JsonFile = None,
 ) -> None:
     from tools import training
 
+    recorded.ANOMALY.check_workers(workers)
     if training.is_recorded(
         founding, data, model=model, device_type=device_type, labels=labels, no_labels=no_labels,
         plots=plots, api=api,

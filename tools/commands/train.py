@@ -20,6 +20,7 @@ from tools.commands.common import (
     JsonFile,
     MemberDirectory,
     NoLabels,
+    NoWorkers,
     Quick,
     Recordings,
     Seed,
@@ -63,10 +64,12 @@ def train_anomaly(
     quick: Quick = False,
     seed: Seed = 0,
     false_alarms: FalseAlarms = None,
+    workers: NoWorkers = None,
     json_file: JsonFile = None,
 ) -> None:
     from tools import training
 
+    recorded.ANOMALY.check_workers(workers)
     if training.is_recorded(
         founding, data, device_type=device_type, device=device, since=since, until=until,
         no_labels=no_labels, api=api, false_alarms=false_alarms,

@@ -234,7 +234,7 @@ def test_plans_cover_the_months_until_the_next_arrival():
 
 def test_a_model_is_trained_and_predicts(tmp_path, trained):
     data, model, report, steps = trained
-    assert steps[-1] == (4, 4)
+    assert steps[-1] == (2, 2)
     assert report["sealed"] is False
     assert report["last_month"] == "2000-12"
     assert list((model / "log").glob("events.out.tfevents.*"))

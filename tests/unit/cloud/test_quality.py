@@ -30,7 +30,7 @@ from cloud.train import (
     quality_network,
     quality_split,
 )
-from cloud.train.job import Job, say_nothing
+from cloud.train.job import Job
 from cloud.train.quality_data import find_images, has_split, read_pieces
 from cloud.train.quality_settings import EvaluateSettings, FolderSettings, PredictSettings
 
@@ -418,8 +418,8 @@ def test_a_given_split_is_kept_and_what_it_divides_is_told(tmp_path, monkeypatch
 def test_a_quick_look_is_at_a_part_of_the_images(tmp_path, monkeypatch):
     data = write_pieces(tmp_path / "data", 30, 3, copies=1)
     monkeypatch.setattr(quality, "QUICK_IMAGES", 25)
-    whole = quality._read([data], FolderSettings(), say_nothing)
-    part = quality._read([data], FolderSettings(), say_nothing, quick=True)
+    whole = quality._read([data], FolderSettings(), Job(tmp_path))
+    part = quality._read([data], FolderSettings(), Job(tmp_path), quick=True)
     assert len(whole.found.paths) == 60
     assert part.found.paths == whole.found.paths[::3]
     assert part.found.counts() == {"def_front": 10, "ok_front": 10}

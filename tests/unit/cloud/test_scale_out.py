@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from cloud import scale_out
+from cloud import images, scale_out
 from cloud.errors import MissingExtraError, TrainingError
 from cloud.scale_out import HERE, workers
+from cloud.train import rul_network
 from cloud.train.super_learner import fit_super_learner
 
 LISTENING = "0A"  # in /proc/net/tcp
@@ -98,6 +102,57 @@ def test_two_workers_make_the_same_model_on_this_machine_alone(pool):
     assert told == pytest.approx(here.combined(here.predict(features)))
 
 
+def networks(pool):
+    random = np.random.default_rng(1)
+    unit = np.repeat(np.arange(4), 30)
+    features = random.normal(size=(len(unit), 3)).astype(np.float32)
+    shape = rul_network.Shape(parts=2, repeats=1, hidden=(8,), epochs=2, batch=64)
+    losses = []
+    found = rul_network.fit_ensemble(
+        features, np.tile(np.arange(30.0), 4), unit, unit < 4, shape, seed=3,
+        told=lambda number, of: losses.append((number, of)), pool=pool,
+    )  # fmt: skip
+    return found.int8.data, found.float_data, found.margin, losses
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_networks_are_the_same_bytes_wherever_they_were_trained(pool):
+    here, there = networks(HERE), networks(pool)
+    assert [number for number, _ in here[-1]] == [0, 1]
+    assert here == there
+
+
+class After:
+    """Workers whose files have become others."""
+
+    def __init__(self, pool, change):
+        self.pool, self.change = pool, change
+
+    def map(self, function, items, shared):
+        self.change()
+        return self.pool.map(function, items, shared)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_images_are_read_by_workers_that_have_the_same(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_CHUNK", 2)
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.full((20, 20), number, np.uint8)).save(path)
+    told = []
+    there = images.read_all(paths, [16, 18], lambda *done: told.append(done), pool)
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    for mine, theirs in zip(images.read_all(paths, [16, 18]), there, strict=True):
+        assert mine.tolist() == theirs.tolist()
+    machine = re.escape(socket.gethostname())
+    other = After(pool, lambda: paths[1].write_bytes(paths[0].read_bytes()))
+    with pytest.raises(TrainingError, match=rf"1\.png: is another file on {machine}, unlike "):
+        images.read_all(paths, [16], pool=other)
+    gone = After(pool, paths[4].unlink)
+    with pytest.raises(TrainingError, match=rf"4\.png: cannot be read \(.*\) on {machine}, "):
+        images.read_all(paths, [16], pool=gone)
+
+
 def twice(item, notes):
     """Note that it begins; a number from 10 on has its worker killed, the first time."""
     with (notes / str(item)).open("a") as file:
@@ -140,9 +195,9 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 
 def test_a_task_that_trains_in_one_piece_says_so(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "tools.cli", "train", "demand", "--data", tmp_path, "--out",
+        [sys.executable, "-m", "tools.cli", "train", "anomaly", "--data", tmp_path, "--out",
          tmp_path, "--workers", "2"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "demand trains in one piece; failure spreads" in done.stderr
+    assert "anomaly trains in one piece, not so failure, rul, quality, demand" in done.stderr
