@@ -8,9 +8,12 @@ FIRMWARE = Path(__file__).resolve().parents[1] / "firmware"
 
 # Written in assembler: for these of mpy-cross's architectures, and for no others. The rest of the
 # firmware is for all, and imports these only where `fogline.kernels.available` says so.
+_THUMB = ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")
 ASSEMBLER = {
     "kernels_rv32.py": ("rv32imc",),
-    "kernels_thumb.py": ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
+    "kernels_rv32_planes.py": ("rv32imc",),
+    "kernels_thumb.py": _THUMB,
+    "kernels_thumb_planes.py": _THUMB,
 }
 
 

@@ -79,13 +79,10 @@ def fast(name):
     kernel = tflite.kernel or use()
     if kernel == "viper":
         return None
-    if kernel == "rv32":
-        from . import kernels_rv32
-
-        return getattr(kernels_rv32, name)
-    from . import kernels_thumb
-
-    return getattr(kernels_thumb, name)
+    module = "kernels_rv32" if kernel == "rv32" else "kernels_thumb"
+    if name == "depthwise":
+        module += "_planes"
+    return getattr(getattr(__import__("fogline." + module), module), name)
 
 
 def windows_call(arena, weights, block, quick):

@@ -27,141 +27,162 @@ _ZO = const(15)
 _LOW = const(16)
 _HIGH = const(17)
 _WRAP = const(18)
+# Behind the block, where `depthwise` looks: see `ops_planes`.
+_PACE = const(19)
+_STEP = const(20)
+_STRIP = const(21)
+_SLOW = const(1 << 29)  # in a table's fourth word
 
 
 @micropython.viper
 def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     """Sum weighted windows channel by channel: DEPTHWISE_CONV_2D.
 
-    `p` is the arena, `w` the weights as words [kh][kw][cout], `acc` is not read. Every input
-    channel makes cout / cin outputs. Taps outside the input read a row of its zero point, whose
-    share of each sum is in the bias.
+    `p` is the arena, `w` the weights as words [cout][kw][kh], `acc` is not read. Every input
+    channel makes cout / cin outputs; the table is of `ops_planes.settle_table`. For each row of
+    the output, the columns that its windows read are laid into a strip of words, [column][kh],
+    of four channels (of one, where their number is odd) side by side; so taps stand at fixed
+    places, those outside the input too, with its zero point, whose share is off the bias.
     """
     arena = int(p)
     weights = int(w)
     source = arena + arg[_X]
     out = arena + arg[_OUT]
-    sums = arena + arg[_SUMS]
-    outside = arena + arg[_RUNS]
     ymap = arena + arg[_YMAP]
     kh = arg[_KH]
-    kw = arg[_KW]
+    taps = kh * arg[_KW]
+    nine = taps == 9
+    threes = taps // 3
     cin = arg[_CIN]
     cout = arg[_COUT]
     zo = arg[_ZO]
     wrap = arg[_WRAP]
-    fan = cout // cin
-    at = outside
-    n = cin
-    while n:
-        ptr8(at)[0] = arg[_ZX]
-        at += 1
-        n -= 1
+    pace = arg[_PACE]
+    step = arg[_STEP]
+    outputs = arg[_COLS] * cout
+    group = 1 if cin & 3 else 4
     rows = arg[_ROWS]
     while rows:
-        xmap = arena + arg[_XMAP]
-        cols = arg[_COLS]
-        while cols:
-            p = ptr32(sums)
-            acc = arena + arg[_TABLE]
-            n = cout >> 2
-            while n:
-                p[0] = ptr32(acc)[0]
-                p[1] = ptr32(acc)[4]
-                p[2] = ptr32(acc)[8]
-                p[3] = ptr32(acc)[12]
-                p = ptr32(int(p) + 16)
-                acc += 64
-                n -= 1
-            n = cout & 3
-            while n:
-                p[0] = ptr32(acc)[0]
-                p = ptr32(int(p) + 4)
-                acc += 16
-                n -= 1
-            tap = weights
+        row = weights
+        table = arena + arg[_TABLE]
+        to = out - cout
+        channel = 0
+        while channel < cin:
+            strip = arena + arg[_SUMS]
             yk = ymap
             ky = kh
             while ky:
-                iy = ptr16(yk)[0]
-                row = source + iy * arg[_WIDTH] * cin
-                xk = xmap
-                kx = kw
-                while kx:
-                    acc = ptr16(xk)[0]
-                    acc = outside if (iy | acc) & _NO_TAP else row + acc * cin
-                    p = ptr32(sums)
-                    w = ptr32(tap)
-                    n = cin
-                    if fan == 1:
-                        n = cin >> 3
+                p = ptr32(strip)
+                run = int(arg) + (_STRIP << 2)
+                while ptr32(run)[0]:
+                    n = ptr32(run)[0]
+                    if (ptr16(yk)[0] | ptr32(run)[1]) & _NO_TAP:
                         while n:
-                            p[0] = w[0] * ptr8(acc)[0] + p[0]
-                            p[1] = w[1] * ptr8(acc)[1] + p[1]
-                            p[2] = w[2] * ptr8(acc)[2] + p[2]
-                            p[3] = w[3] * ptr8(acc)[3] + p[3]
-                            p[4] = w[4] * ptr8(acc)[4] + p[4]
-                            p[5] = w[5] * ptr8(acc)[5] + p[5]
-                            p[6] = w[6] * ptr8(acc)[6] + p[6]
-                            p[7] = w[7] * ptr8(acc)[7] + p[7]
-                            p = ptr32(int(p) + 32)
-                            w = ptr32(int(w) + 32)
-                            acc += 8
+                            p[0] = arg[_ZX] * 0x1010101
+                            p = ptr32(int(p) + (kh << 2))
                             n -= 1
-                        n = cin & 7
-                        if n > 3:
-                            p[0] = w[0] * ptr8(acc)[0] + p[0]
-                            p[1] = w[1] * ptr8(acc)[1] + p[1]
-                            p[2] = w[2] * ptr8(acc)[2] + p[2]
-                            p[3] = w[3] * ptr8(acc)[3] + p[3]
-                            p = ptr32(int(p) + 16)
-                            w = ptr32(int(w) + 16)
-                            acc += 4
-                            n -= 4
+                    acc = source + (ptr16(yk)[0] * arg[_WIDTH] + ptr32(run)[1]) * cin + channel
+                    if group == 1:
+                        while n:
+                            ptr8(p)[0] = ptr8(acc)[0]
+                            p = ptr32(int(p) + (kh << 2))
+                            acc += pace
+                            n -= 1
                     while n:
-                        m = fan
-                        while m:
-                            p[0] = w[0] * ptr8(acc)[0] + p[0]
-                            p = ptr32(int(p) + 4)
-                            w = ptr32(int(w) + 4)
-                            m -= 1
-                        acc += 1
+                        p[0] = ptr32(acc)[0]
+                        p = ptr32(int(p) + (kh << 2))
+                        acc += pace
                         n -= 1
-                    tap += cout << 2
-                    xk += 2
-                    kx -= 1
+                    run += 8
+                strip += 4
                 yk += 2
                 ky -= 1
-            at = sums
-            p = ptr32(arena + arg[_TABLE])
-            m = cout
-            while m:
-                acc = ptr32(at)[0]
-                if wrap:
-                    acc = (acc << wrap) >> wrap
-                if not p[2]:
-                    acc = (acc << ((p[3] >> _LEFT_SHIFT) + wrap)) >> wrap
-                n = acc & 65535
-                acc >>= 16
-                t = int(uint(n * ptr16(p)[2]) >> 16) + acc * ptr16(p)[2]
-                n = n * ptr16(p)[3] + (t & 65535)
-                t = (t >> 16) + acc * ptr16(p)[3]
-                if p[2]:
-                    acc = (t + (n + ((acc >> 15 | 1) << 14) >> 16) + p[2] >> p[3]) + zo
-                else:
-                    acc = (t << 1) + (n + 16384 >> 15)
-                    if p[3] & 1:
-                        acc = (acc + (acc >> 31) + 1) >> 1
-                    acc += zo
-                if acc >> 8:
-                    acc = ~(acc >> 31)
-                ptr8(out)[0] = acc
-                out += 1
-                at += 4
-                p = ptr32(int(p) + 16)
-                m -= 1
-            xmap += kw << 1
-            cols -= 1
+            # From the last window to the first, which is the end of the loop, too.
+            strip = arena + arg[_SUMS] + (arg[_COLS] - 1) * step
+            lanes = group
+            while lanes:
+                fan = cout // cin
+                while fan:
+                    bias = ptr32(table)[0]
+                    high = ptr16(table)[2]
+                    middle = ptr16(table)[3]
+                    low = ptr16(table)[4]
+                    shift = ptr16(table)[5]
+                    half = ptr32(table)[3]
+                    slow = half & _SLOW
+                    if slow:
+                        low = ptr32(table)[2]
+                        shift = ptr16(table)[6]
+                    w = ptr32(row)
+                    p = ptr32(strip)
+                    n = outputs
+                    while n:
+                        acc = bias
+                        if nine:
+                            acc = w[0] * ptr8(p)[0] + acc
+                            acc = w[1] * ptr8(p)[4] + acc
+                            acc = w[2] * ptr8(p)[8] + acc
+                            acc = w[3] * ptr8(p)[12] + acc
+                            acc = w[4] * ptr8(p)[16] + acc
+                            acc = w[5] * ptr8(p)[20] + acc
+                            acc = w[6] * ptr8(p)[24] + acc
+                            acc = w[7] * ptr8(p)[28] + acc
+                            acc = w[8] * ptr8(p)[32] + acc
+                        else:
+                            k = threes
+                            while k:
+                                acc = w[0] * ptr8(p)[0] + acc
+                                acc = w[1] * ptr8(p)[4] + acc
+                                acc = w[2] * ptr8(p)[8] + acc
+                                p = ptr32(int(p) + 12)
+                                w = ptr32(int(w) + 12)
+                                k -= 1
+                            k = taps - threes * 3
+                            while k:
+                                acc = w[0] * ptr8(p)[0] + acc
+                                p = ptr32(int(p) + 4)
+                                w = ptr32(int(w) + 4)
+                                k -= 1
+                            p = ptr32(int(p) - (taps << 2))
+                            w = ptr32(row)
+                        p = ptr32(int(p) - step)
+                        if wrap:
+                            acc = (acc << wrap) >> wrap
+                        if slow:
+                            if not low:
+                                acc = (acc << ((shift >> _LEFT_SHIFT) + wrap)) >> wrap
+                            k = acc & 65535
+                            acc >>= 16
+                            t = int(uint(k * high) >> 16) + acc * high
+                            k = k * middle + (t & 65535)
+                            t = (t >> 16) + acc * middle
+                            if low:
+                                acc = t + (k + ((acc >> 15 | 1) << 14) >> 16) + low >> shift
+                            else:
+                                acc = (t << 1) + (k + 16384 >> 15)
+                                if shift & 1:
+                                    acc = (acc + (acc >> 31) + 1) >> 1
+                        else:
+                            acc = (
+                                acc * high
+                                + (acc * middle + (acc * low >> 10) >> 11)
+                                + ((acc >> 31) << 10)
+                                + half
+                                >> shift
+                            )
+                        acc += zo
+                        if acc >> 8:
+                            acc = ~(acc >> 31)
+                        ptr8(to)[n] = acc
+                        n -= cout
+                    to += 1
+                    table += 16
+                    row += taps << 2
+                    fan -= 1
+                strip += 1
+                lanes -= 1
+            channel += group
+        out += outputs
         ymap += kh << 1
         rows -= 1
 

@@ -140,14 +140,14 @@ def windows(acc: int, p: ptr32, w: ptr8, arg: ptr32):
                     w = ptr8(row + ptr32(at)[0])
                     n = ptr32(at)[1]
                     while n:
-                        acc += w[0] * p[0]
-                        acc += w[1] * p[1]
-                        acc += w[2] * p[2]
-                        acc += w[3] * p[3]
-                        acc += w[4] * p[4]
-                        acc += w[5] * p[5]
-                        acc += w[6] * p[6]
-                        acc += w[7] * p[7]
+                        acc = w[0] * p[0] + acc
+                        acc = w[1] * p[1] + acc
+                        acc = w[2] * p[2] + acc
+                        acc = w[3] * p[3] + acc
+                        acc = w[4] * p[4] + acc
+                        acc = w[5] * p[5] + acc
+                        acc = w[6] * p[6] + acc
+                        acc = w[7] * p[7] + acc
                         w = ptr8(int(w) + 8)
                         p = ptr32(int(p) + 32)
                         n -= 8

@@ -83,6 +83,12 @@ class Window:
         """Return how many windows there are."""
         return elements(self.y.shape[:3])
 
+    def columns(self, fresh):
+        """Yield the input columns of a row's windows, of each but the first the last `fresh`."""
+        for o in range(self.y.shape[2]):
+            for tap in range(self.taps[1] - fresh if o else 0, self.taps[1]):
+                yield self._column(o, tap)
+
     def fill(self, arena, at):
         """Write the maps to the arena; returns the offsets of both."""
         ymap = at
@@ -230,7 +236,7 @@ def conv_2d(op):
     return _weighted_step(window, w, bias, options.unsigned(3, 1), window.positions())
 
 
-class _Rows:
+class Rows:
     """A tensor seen as one plane: [1, 1, rows, channels]."""
 
     def __init__(self, tensor, channels):
@@ -256,7 +262,7 @@ def fully_connected(op):
         refuse(op, "from shape %s to %s" % (x.shape, y.shape))
     if x.size // w.shape[1] > _MAX_LENGTH:
         refuse(op, "more than %d rows" % _MAX_LENGTH)
-    x, y = _Rows(x, w.shape[1]), _Rows(y, w.shape[0])
+    x, y = Rows(x, w.shape[1]), Rows(y, w.shape[0])
     # A convolution with windows of one row. Unlike the convolutions, it multiplies the scales
     # in binary32, unless the weights have one for each channel.
     window = Window(op, x, y, (1, 1), lambda o, tap: o, lambda o, tap: o)

@@ -70,3 +70,8 @@ def test_signing_and_inference_stay_within_their_instructions(name, tmp_path):
     for kernel, inference in counted["inference"].items():
         assert inference["equal_to_litert"], kernel
         assert inference["ratio"] <= 1, kernel
+        layers = counted["small_layers"][kernel]
+        assert layers["equal_to_litert"], kernel
+        depthwise = layers["operators"][0]
+        assert depthwise["name"] == "DEPTHWISE_CONV_2D"
+        assert depthwise["per_mac"] <= inference["limit"], kernel

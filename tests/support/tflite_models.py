@@ -129,7 +129,7 @@ class RandomModel:
         dilation = tuple(self._number(1, 4) for _ in range(2)) if dilate else (1, 1)
         taps = []
         for axis in (0, 1):
-            taps.append(self._number(1, 6))
+            taps.append(self._pick(3, self._number(1, 6)))
             if padding == Padding.VALID:
                 while (taps[axis] - 1) * dilation[axis] >= x.shape[1 + axis]:
                     taps[axis] -= 1

@@ -215,7 +215,10 @@ def run(name: str, sensors: Sensors = BME280, heap_bytes: int = GIVEN_BYTES) -> 
     target = open_target(name, heap_bytes=heap_bytes)
     try:
         target.put(_files(target, sensors, model))
-        lines = list(target.start(sensors.wires + _LIFE).lines(TIMEOUT_S))
+        # From its first line on: the bytecode of a script that begins with an empty one has `01 20`
+        # in its first word, which the collector takes for an address in a heap at 0x2001....
+        script = (sensors.wires + _LIFE).lstrip()
+        lines = list(target.start(script).lines(TIMEOUT_S))
     finally:
         target.close()
     said = "\n".join(lines)
