@@ -1,8 +1,9 @@
 """Which inner loops of the int8 operators this board can run, and how they are called.
 
-They are in viper in `kernels_windows` and its like, which every board has; `kernels_thumb` and
-`kernels_rv32` have the most frequent ones in assembler, for boards whose MicroPython has one. All
-give the same bytes. Needed while a model is loaded, and not afterwards: see `tflite.unload`.
+They are in viper in `kernels_windows` and its like, which every board has; `kernels_thumb`,
+`kernels_rv32` and their `_planes` have the most frequent ones in assembler, for boards whose
+MicroPython has one. All give the same bytes. Needed while a model is loaded, and not afterwards:
+see `tflite.unload`.
 """
 
 import sys

@@ -27,7 +27,8 @@ _ZO = const(15)
 _LOW = const(16)
 _HIGH = const(17)
 _WRAP = const(18)
-# Behind the block, where `depthwise` looks: see `ops_planes`.
+# Behind the block of `depthwise`: bytes from column to column in the input, from window to window
+# in a strip, and the runs of columns that make one, (how many, the first or NO_TAP), to a 0.
 _PACE = const(19)
 _STEP = const(20)
 _STRIP = const(21)
@@ -39,10 +40,11 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     """Sum weighted windows channel by channel: DEPTHWISE_CONV_2D.
 
     `p` is the arena, `w` the weights as words [cout][kw][kh], `acc` is not read. Every input
-    channel makes cout / cin outputs; the table is of `ops_planes.settle_table`. For each row of
-    the output, the columns that its windows read are laid into a strip of words, [column][kh],
-    of four channels (of one, where their number is odd) side by side; so taps stand at fixed
-    places, those outside the input too, with its zero point, whose share is off the bias.
+    channel makes cout / cin outputs. The table and what stands behind the block are of
+    `ops_planes`. For each row of the output, the columns that its windows read are laid into a
+    strip of words [column][kh], each of four channels (of one, where there are not fours of
+    them). So the taps of a window stand at fixed places, those outside the input too: they hold
+    its zero point, whose share of each sum is in the bias.
     """
     arena = int(p)
     weights = int(w)

@@ -8,7 +8,9 @@ viper's integers are the machine's words: 32 bits on boards, 64 on a desktop, wh
 load is not sign-extended either. So sums are left to run over and cut to 32 bits with
 `<< wrap >> wrap`, wrap being the bits a word has beyond 32. Both give the same bytes.
 
-The first three locals live in registers, so each kernel's hottest ones come first.
+The first two locals live in registers, so each kernel's hottest ones come first. In an expression
+the right operand may be such a local as it is, a left one is moved first: `w[0] * p[0] + acc` takes
+two instructions less than `acc + w[0] * p[0]`.
 
 Requantizing a 32-bit sum by m * 2**(shift - 31) needs the top of a 64-bit product, which is put
 together of 16-bit halves. Rounding to nearest twice, halves away from zero in the second, is

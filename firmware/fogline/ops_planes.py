@@ -19,7 +19,7 @@ from .ops_windows import (
     window_step,
 )
 
-SLOW = const(1 << 29)  # in a table's fourth word, as in `kernels_planes`
+_SLOW = const(1 << 29)  # in a table's fourth word, as in `kernels_planes`
 _MOST_CODE = const(18)  # in a table, of a shift whose rounding leaves that bit alone
 _TABLE = const(4)  # word of a windowed kernel's block
 
@@ -101,7 +101,7 @@ def _settle(arena, table, w, zero_point, split):
     is put in three parts, m >> 21, m >> 10 & 2047 and m & 1023, where no sum comes to 2**20: so
     each part's product has 32 bits. Behind the parts, 16 bits each, stand the whole shift and, in
     a word, what rounds. Where sums may be larger, or shifts are out of the ordinary, the entry
-    stays as `kernels_ops.fill_table` made it and has SLOW in its last word.
+    stays as `kernels_ops.fill_table` made it and has _SLOW in its last word.
     """
     cout = w.shape[3]
     reach = (1 << 20) - (w.size // cout) * 255 * 128
@@ -115,7 +115,7 @@ def _settle(arena, table, w, zero_point, split):
                 m, half = m >> 21 | (m >> 10 & 2047) << 16, m & 1023 | code + 11 << 16
                 code = (1 << code + 10) + 512
             else:
-                code |= SLOW
+                code |= _SLOW
         bias = bias - total * zero_point & 0xFFFFFFFF
         struct.pack_into("<I3i", arena, table, bias, m, half, code)
         table += 4 * CHANNEL_WORDS
