@@ -31,6 +31,7 @@ from fog_node.protocol.founding import Founding
 from fog_node.small_files import read_small
 
 from .errors import ToolError, UsageError
+from .outputs import write_out
 
 LEDGER = "ledger"
 DAY_MS = 24 * 3600 * 1000
@@ -158,10 +159,7 @@ def checkpoint(config_file: Path, out: Path) -> dict[str, Any]:
     with inspect_store(config.node.data_dir / LEDGER) as reader, reader.snapshot():
         made = make_checkpoint(reader, founding)
     data = made.encode()
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise ToolError(f"{out}: {error.strerror}; name a file that can be written") from error
+    write_out(out, data)
     return {
         "checkpoint": str(out),
         "height": made.head.height,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -18,8 +16,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from tools.errors import ToolError, UsageError
+from tools.errors import UsageError
 from tools.nodes import DEFAULT_API
+from tools.outputs import check_output, write_out
 
 # Where no terminal shows a bar, a line in so long.
 PROGRESS_EVERY_S = 5.0
@@ -36,11 +35,9 @@ def new_app(help_: str) -> typer.Typer:
 
 
 def _check_place(path: Path | None) -> Path | None:
-    """Refuse where nothing can be written before anything is done; raises ToolError."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
-        number = errno.EISDIR if path.is_dir() else errno.EACCES
-        number = number if path.parent.is_dir() else errno.ENOENT
-        raise ToolError(f"{path}: cannot be written: {os.strerror(number)}")
+    """Refuse before anything is done; raises ToolError."""
+    if path is not None:
+        check_output(path)
     return path
 
 
@@ -157,14 +154,6 @@ def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
 def say(line: str) -> None:
     """Show a line as it is."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def write_out(path: Path, data: bytes) -> None:
-    """Write what a command was asked to write; raises ToolError."""
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _show(result: Any) -> None:

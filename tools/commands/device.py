@@ -19,10 +19,10 @@ from tools.commands.common import (
     new_app,
     report,
     run,
-    write_out,
 )
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
+from tools.outputs import write_out
 
 app = new_app("Flash, provision, enrol, label and watch boards.")
 

@@ -24,10 +24,10 @@ from tools.commands.common import (
     new_app,
     report,
     run,
-    write_out,
 )
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
+from tools.outputs import write_out
 
 if TYPE_CHECKING:
     from tools.hil.suite import Result

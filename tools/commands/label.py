@@ -22,9 +22,9 @@ from tools.commands.common import (
     new_app,
     report,
     run,
-    write_out,
 )
 from tools.nodes import Nodes
+from tools.outputs import write_out
 
 app = new_app("Label readings and images: signed, on the chain.")
 

@@ -19,10 +19,10 @@ from tools.commands.common import (
     numbers,
     report,
     run,
-    write_out,
 )
 from tools.errors import ToolError
 from tools.nodes import Nodes
+from tools.outputs import write_out
 from tools.rollout_wishes import Wishes
 
 app = new_app("Release models to boards, and see what they were trained on.")

@@ -17,10 +17,10 @@ from tools.commands.common import (
     new_app,
     report,
     run,
-    write_out,
 )
 from tools.errors import UsageError
 from tools.nodes import Nodes
+from tools.outputs import write_out
 
 if TYPE_CHECKING:
     from fog_node.archive import ArchiveReader

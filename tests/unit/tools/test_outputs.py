@@ -1,0 +1,37 @@
+"""What a command is asked to write: over an older report, never over a key."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools import consortium
+from tools.errors import ToolError
+from tools.outputs import write_out
+
+
+def test_a_report_takes_the_place_of_an_older_one(tmp_path) -> None:
+    path = tmp_path / "report.json"
+    for data in (b"{}", b"[]"):
+        write_out(path, data)
+        assert path.read_bytes() == data
+
+
+def test_nothing_is_written_over_what_cannot_be_had_again(tmp_path) -> None:
+    ours = consortium.create(tmp_path / "c", "ours", {"seoul": consortium.VALIDATOR_ROLES})
+    own = ours.member_directory("seoul")
+    ledger = tmp_path / "ledger.sqlite3"
+    ledger.write_bytes(b"SQLite format 3\0" + bytes(84))
+    for path in (ours.founding_file, own / "signing.key", own / "tls.crt", ledger):
+        before = path.read_bytes()
+        with pytest.raises(ToolError, match="is a key, a founding file or a ledger"):
+            write_out(path, b"a report")
+        assert path.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_named(tmp_path) -> None:
+    for path, why in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "no" / "such", "No such file or directory"),
+    ):
+        with pytest.raises(ToolError, match=f"{path}: cannot be written: {why}; name a file"):
+            write_out(path, b"")

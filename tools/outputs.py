@@ -1,0 +1,56 @@
+"""Files that a command is asked to write: whole, and never over what cannot be had again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.founding import MAX_FOUNDING_BYTES, parse_founding
+from fog_node.small_files import read_small
+
+from .errors import ToolError
+
+__all__ = ["check_output", "write_out"]
+
+# What keys, certificates and ledgers begin with.
+_HEADS = (b"-----BEGIN ", b"SQLite format 3\0")
+
+
+def check_output(path: Path) -> None:
+    """Raise ToolError where nothing can be written, or nothing may be."""
+    if path.is_dir():
+        raise _cannot(path, errno.EISDIR)
+    if not path.parent.is_dir():
+        raise _cannot(path, errno.ENOENT)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise _cannot(path, errno.EACCES)
+    if path.is_file() and _is_irreplaceable(path):
+        raise ToolError(f"{path}: is a key, a founding file or a ledger; name another file")
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Write what a command was asked to write; raises ToolError."""
+    check_output(path)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ToolError(
+            f"{path}: cannot be written: {error.strerror}; name a file that can be"
+        ) from error
+
+
+def _cannot(path: Path, number: int) -> ToolError:
+    return ToolError(f"{path}: cannot be written: {os.strerror(number)}; name a file that can be")
+
+
+def _is_irreplaceable(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            if file.read(max(map(len, _HEADS))).startswith(_HEADS):
+                return True
+        parse_founding(read_small(path, MAX_FOUNDING_BYTES))
+    except (OSError, ProtocolError):
+        return False
+    return True
