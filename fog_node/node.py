@@ -56,6 +56,8 @@ MAX_OWN_WAITING = 1024
 FETCH_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 6 * 3600.0
 DAY_MS = 24 * 3600 * 1000
+# How long before its end a certificate is spoken of.
+CERTIFICATE_WARNING = dt.timedelta(days=30)
 # Pairs of messages of cloned keys that were reported once.
 MAX_CLONES_SAID = 1024
 # Waiting transactions that a node gets when it connects. The others are here, and are sealed from
@@ -80,7 +82,8 @@ class Node:
         peer = config.peer
         now = dt.datetime.now(dt.UTC)
         authority = self.founding.authority
-        certificates.check_certificate(peer.certificate, authority, self.key.kid, now)
+        certificate = certificates.check_certificate(peer.certificate, authority, self.key.kid, now)
+        self._certificate_until = certificate.not_valid_after_utc
         check_secret(peer.tls_key, f"[peer] tls_key {peer.tls_key}")
         files = (peer.certificate, peer.tls_key)
         self._server_context = certificates.server_context(authority, *files)
@@ -163,6 +166,7 @@ class Node:
             self._submissions.run(),
             self._fetch_bundles(),
             self._prune(),
+            self._watch_certificate(),
             api.run(),
         ]
         if self._gateway is not None:
@@ -390,6 +394,20 @@ class Node:
             await asyncio.sleep(PRUNE_INTERVAL_S)
         await asyncio.Event().wait()
 
+    async def _watch_certificate(self) -> None:
+        """Say in the log, each day, that this node needs another certificate before long."""
+        while True:
+            left = self._certificate_until - dt.datetime.now(dt.UTC)
+            if left < CERTIFICATE_WARNING:
+                log.warning(
+                    "[peer] certificate %s: ends at %s, and nobody connects then; have the "
+                    "authority issue another one (fogline consortium issue-certificate), and "
+                    "restart this node with it",
+                    self.config.peer.certificate,
+                    self._certificate_until.isoformat(),
+                )
+            await asyncio.sleep(dt.timedelta(days=1).total_seconds())
+
     def _stored(self) -> None:
         if self._gateway is not None:
             self._gateway.bundle_arrived()
@@ -466,7 +484,8 @@ class Node:
         )
         counts = dataclasses.asdict(self._gateway.counts()) if self._gateway else None
         refused = self._network.refused
-        return Condition(self._agreement.round, connected, counts, banned, refused)
+        ends = round(self._certificate_until.timestamp() * 1000)
+        return Condition(self._agreement.round, connected, counts, banned, refused, ends)
 
 
 def _batches(items: Iterable[bytes]) -> Iterator[list[bytes]]:

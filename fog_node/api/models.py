@@ -86,6 +86,9 @@ class Status(Model):
         description="whether this validator's ledger is new, and it does not vote before others "
         "have said how far they are",
     )
+    certificate_until: str | None = Field(
+        None, description="when this node's TLS certificate ends; it needs another one before"
+    )
 
 
 class BlockSummary(Model):

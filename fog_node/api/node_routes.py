@@ -26,7 +26,7 @@ def status(node: Node, reader: AnyReader) -> Status:
     founding = ledger.founding
     condition = node.condition()
     fork = ledger.fork
-    counts = condition.gateway
+    counts, ends = condition.gateway, condition.certificate_until
     gateway = dict(counts) if counts is not None and reader.reads_chain else None
     return Status(
         node=node.member,
@@ -75,6 +75,7 @@ def status(node: Node, reader: AnyReader) -> Status:
         abstains_until=ledger.abstain if ledger.abstain > snapshot.head.height else None,
         asks_before_voting=ledger.asking
         and any(validator.name == node.member for validator in snapshot.state.validators),
+        certificate_until=None if ends is None else iso(ends),
     )
 
 

@@ -53,6 +53,7 @@ class Condition:
         refused_connections: of peers, since the start.
         gateway: counters of the gateway (`dataclasses.asdict` of its GatewayCounts); None
             where this node has none.
+        certificate_until: when this node's TLS certificate ends, ms since 1970.
     """
 
     round: int
@@ -60,6 +61,7 @@ class Condition:
     gateway: Mapping[str, Any] | None = None
     banned: tuple[BannedCondition, ...] = ()
     refused_connections: int = 0
+    certificate_until: int | None = None
 
 
 @dataclass(frozen=True)

@@ -227,8 +227,9 @@ async def test_a_member_that_is_removed_loses_its_connections(three) -> None:
 # What stops a start
 
 
-def expired(consortium: Consortium, now: dt.datetime) -> bytes:
-    """A certificate of the member seoul that ended a day ago, PEM."""
+def ending(consortium: Consortium, days: int) -> bytes:
+    """A certificate of the member seoul that ends so many days from now, PEM."""
+    now = dt.datetime.now(dt.UTC)
     authority = x509.load_der_x509_certificate(consortium.founding.authority)
     certificate = certificates.issue(
         authority,
@@ -237,7 +238,7 @@ def expired(consortium: Consortium, now: dt.datetime) -> bytes:
         "seoul",
         now - dt.timedelta(days=3),
         member=consortium.signing_key("seoul").kid,
-        days=2,
+        days=3 + days,
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -271,10 +272,26 @@ async def test_the_data_directory_of_another_chain_stops_the_start(lone, tmp_pat
 async def test_an_expired_certificate_stops_the_start(lone) -> None:
     consortium, daemon = lone
     path = consortium.member_directory("seoul") / "tls.crt"
-    path.write_bytes(expired(consortium, dt.datetime.now(dt.UTC)))
+    path.write_bytes(ending(consortium, -1))
     line = await refusal(daemon)
     assert f"[peer] certificate {path}: expired at" in line
     assert "fogline consortium issue-certificate" in line
+
+
+async def test_a_certificate_that_ends_soon_is_spoken_of(lone) -> None:
+    consortium, daemon = lone
+    path = consortium.member_directory("seoul") / "tls.crt"
+    path.write_bytes(ending(consortium, 29))
+    await daemon.start()
+
+    async def says_so() -> bool:
+        return f"WARNING fog_node.node: [peer] certificate {path}: ends at" in daemon.log
+
+    await until(says_so, "the log says that the certificate ends")
+    status = await daemon.client.status()
+    assert status.certificate_until is not None
+    left = dt.datetime.fromisoformat(status.certificate_until) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=28) < left <= dt.timedelta(days=29)
 
 
 @pytest.mark.parametrize(("file", "key"), [("signing.key", "[node] key"), ("tls.key", "[peer]")])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 import pytest
-from support.small_chain import GATEWAY_NAME, SmallChain
+from support.small_chain import GATEWAY_NAME, START_MS, SmallChain
 
 from fog_node.api.app import create_app
 from fog_node.api.feed import BlockFeed
@@ -54,7 +54,7 @@ class World:
             submit=submit,
             stored=stored,
             want=self.wanted.append,
-            condition=lambda: Condition(3, peers, {"boards": 4}, banned, 5),
+            condition=lambda: Condition(3, peers, {"boards": 4}, banned, 5, START_MS),
         )
 
     def seal(self, *transactions):

@@ -8,6 +8,7 @@ from support.rig_reports import rig_report
 from support.small_chain import DEVICE_TYPE, GATEWAY_NAME, START_MS
 from support.training_rounds import training_round
 
+from fog_node.api import times
 from fog_node.protocol.block import hash_hex, parse_block
 from fog_node.protocol.founding import parse_founding
 from fog_node.protocol.governance import (
@@ -57,6 +58,7 @@ class TestNode:
         assert banned["reason"] == "sends junk"
         assert banned["until"] > status["head_time"]
         assert status["refused_connections"] == 5
+        assert status["certificate_until"] == times.iso(START_MS)
         assert status["waiting"] == 1
         assert status["final"] == {"enrol": 1, "incident": 1, "all": 2}
         assert status["gateway"] == {"boards": 4}
