@@ -42,9 +42,9 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     `p` is the arena, `w` the weights as words [cout][kw][kh], `acc` is not read. Every input
     channel makes cout / cin outputs. The table and what stands behind the block are of
     `ops_planes`. For each row of the output, the columns that its windows read are laid into a
-    strip of words [column][kh], each of four channels (of one, where there are not fours of
-    them). So the taps of a window stand at fixed places, those outside the input too: they hold
-    its zero point, whose share of each sum is in the bias.
+    strip of words [column][kh], each of four channels (of one, where there are less than four).
+    So the taps of a window stand at fixed places, those outside the input too: they hold its zero
+    point, whose share of each sum is in the bias.
     """
     arena = int(p)
     weights = int(w)
@@ -52,6 +52,7 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     out = arena + arg[_OUT]
     ymap = arena + arg[_YMAP]
     kh = arg[_KH]
+    column = kh << 2  # bytes of a strip's
     taps = kh * arg[_KW]
     nine = taps == 9
     threes = taps // 3
@@ -62,7 +63,7 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
     pace = arg[_PACE]
     step = arg[_STEP]
     outputs = arg[_COLS] * cout
-    group = 1 if cin & 3 else 4
+    group = 4 if cin > 3 else 1
     rows = arg[_ROWS]
     while rows:
         row = weights
@@ -70,6 +71,9 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
         to = out - cout
         channel = 0
         while channel < cin:
+            done = 0  # of a group, by the one before
+            if channel + group > cin:
+                done = channel + group - cin
             strip = arena + arg[_SUMS]
             yk = ymap
             ky = kh
@@ -81,27 +85,32 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
                     if (ptr16(yk)[0] | ptr32(run)[1]) & _NO_TAP:
                         while n:
                             p[0] = arg[_ZX] * 0x1010101
-                            p = ptr32(int(p) + (kh << 2))
+                            p = ptr32(int(p) + column)
                             n -= 1
-                    acc = source + (ptr16(yk)[0] * arg[_WIDTH] + ptr32(run)[1]) * cin + channel
-                    if group == 1:
+                    acc = source + (ptr16(yk)[0] * arg[_WIDTH] + ptr32(run)[1]) * cin
+                    acc += channel - done
+                    if cin & 3:  # else words are where words may be
                         while n:
                             ptr8(p)[0] = ptr8(acc)[0]
-                            p = ptr32(int(p) + (kh << 2))
+                            if group == 4:
+                                ptr8(p)[1] = ptr8(acc)[1]
+                                ptr8(p)[2] = ptr8(acc)[2]
+                                ptr8(p)[3] = ptr8(acc)[3]
+                            p = ptr32(int(p) + column)
                             acc += pace
                             n -= 1
                     while n:
                         p[0] = ptr32(acc)[0]
-                        p = ptr32(int(p) + (kh << 2))
+                        p = ptr32(int(p) + column)
                         acc += pace
                         n -= 1
                     run += 8
                 strip += 4
                 yk += 2
                 ky -= 1
-            # From the last window to the first, which is the end of the loop, too.
-            strip = arena + arg[_SUMS] + (arg[_COLS] - 1) * step
-            lanes = group
+            # From the last window to the first: one number counts them and places their outputs.
+            strip = arena + arg[_SUMS] + (arg[_COLS] - 1) * step + done
+            lanes = group - done
             while lanes:
                 fan = cout // cin
                 while fan:
@@ -183,7 +192,7 @@ def depthwise(acc: int, p: ptr32, w: ptr32, arg: ptr32):
                     fan -= 1
                 strip += 1
                 lanes -= 1
-            channel += group
+            channel += group - done
         out += outputs
         ymap += kh << 1
         rows -= 1
