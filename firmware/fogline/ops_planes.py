@@ -53,7 +53,7 @@ def depthwise_conv_2d(op):
             weights = _by_channel(w) if tflite.kernel == "rv32" else copied(w)
             return machine_call("depthwise", arena, weights, block)
         block.extend(array("i", (dilations[1] * x.shape[3], 4 * fresh * height)))
-        for run in _runs(window.columns(fresh), dilations[1]):
+        for run in _runs(window.input_columns(fresh), dilations[1]):
             block.extend(array("i", run))
         block.append(0)
         words = array("i", bytes(4 * w.size))

@@ -83,7 +83,7 @@ class Window:
         """Return how many windows there are."""
         return elements(self.y.shape[:3])
 
-    def columns(self, fresh):
+    def input_columns(self, fresh):
         """Yield the input columns of a row's windows, of each but the first the last `fresh`."""
         for o in range(self.y.shape[2]):
             for tap in range(self.taps[1] - fresh if o else 0, self.taps[1]):
