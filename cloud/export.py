@@ -176,6 +176,8 @@ def _converter(model: Any) -> Any:
     import keras
     import tensorflow as tf
 
+    # Else Keras lists what it has converted on standard output, where the report goes.
+    keras.config.disable_interactive_logging()
     given = keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = keras.models.clone_model(model, input_tensors=given)
     fixed.set_weights(model.get_weights())
