@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import struct
 import subprocess
@@ -460,6 +461,11 @@ def test_the_same_seed_gives_the_same_network():
         for seed in (1, 1, 2)
     ]  # fmt: skip
     assert files[0] == files[1] != files[2]
+
+
+def test_a_variant_that_was_sent_to_a_worker_still_has_its_target():
+    for variant in (quality_network.FOG, quality_network.BOARD):
+        assert pickle.loads(pickle.dumps(variant)).on_board == variant.on_board
 
 
 def test_an_image_is_seen_in_eight_ways():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from cloud import images, scale_out
-from cloud.errors import MissingExtraError, TrainingError
+from cloud.errors import ChainError, MissingExtraError, TrainingError
 from cloud.scale_out import HERE, workers
 from cloud.train import rul_network
 from cloud.train.super_learner import fit_super_learner
@@ -179,6 +180,12 @@ def test_a_part_whose_worker_is_killed_is_done_again(pool, tmp_path, monkeypatch
     assert begun(tmp_path, 20) == 2
     with pytest.raises(TypeError):
         list(pool.map(twice, ["no number"], tmp_path))
+
+
+def test_errors_come_back_as_they_were():
+    for error in (ChainError(3, "is empty"), MissingExtraError("Ray", "ray")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
 @pytest.mark.parametrize("where", ["0", "65", "two", "http://127.0.0.1:1", "-1"])
