@@ -204,10 +204,10 @@ class Gateway:
         """Let all below number `limit` become final."""
         self.limit = limit
         for kid in self.messages:
-            await self.receipt(kid)
+            await self.receipt(kid, DEADLINE_S)
 
-    async def receipt(self, kid):
-        """Send a receipt."""
+    async def receipt(self, kid, patience_s=None):
+        """Send a receipt; by a broker that nobody kills meanwhile, with patience."""
         if self.mute or kid not in self.enrolled:
             return
         own = kid_of(xy_of(self.key))
@@ -223,7 +223,8 @@ class Gateway:
         structure = cbor2.dumps(["MAC0", protected, CHAIN_ID, payload])
         tag = hmac.new(mac_key, structure, hashlib.sha256).digest()
         data = cbor2.dumps(cbor2.CBORTag(17, [protected, {}, payload, tag]))
-        await self._client.publish(f"fogline/{self.name}/receipt/{kid.hex()}", data, qos=1)
+        topic = f"fogline/{self.name}/receipt/{kid.hex()}"
+        await self._client.publish(topic, data, qos=1, timeout=patience_s)
 
     async def announce(self, bundle, version=1, device_type=DEVICE_TYPE):
         """Offer a release bundle."""
@@ -231,7 +232,8 @@ class Gateway:
         self.blobs[digest] = bundle
         message = {"bundle": digest, "size": len(bundle), "name": "probe", "version": version}
         topic = f"fogline/{self.name}/release/{device_type}"
-        await self._client.publish(topic, cbor2.dumps(message, canonical=True), qos=1, retain=True)
+        data = cbor2.dumps(message, canonical=True)
+        await self._client.publish(topic, data, qos=1, retain=True, timeout=DEADLINE_S)
 
     async def _take(self, message):
         _, _, kind, last = message.topic.value.split("/", 3)

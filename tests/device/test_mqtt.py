@@ -134,7 +134,7 @@ async def test_refuses_a_broker_it_cannot_trust(
 
 
 async def test_the_will_is_published_when_the_board_dies_and_only_then(probe, tmp_path):
-    async with mosquitto(tmp_path) as broker, broker.client("watcher") as watcher:
+    async with mosquitto(tmp_path) as broker, broker.client("watcher", DEADLINE_S) as watcher:
         await watcher.subscribe("probe/#", qos=1)
         async with probe(broker.port, messages=1) as board:
             await board.wait_event("closed")
@@ -149,7 +149,7 @@ async def test_the_will_is_published_when_the_board_dies_and_only_then(probe, tm
 async def test_receives_with_qos_0_and_1(probe, tmp_path):
     async with (
         mosquitto(tmp_path) as broker,
-        broker.client("sender") as sender,
+        broker.client("sender", DEADLINE_S) as sender,
         probe(broker.port, filters=[["in/+", 1]]) as board,
     ):
         await board.wait_event("connected")

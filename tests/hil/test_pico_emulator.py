@@ -141,9 +141,9 @@ async def serve(device, guest):
     serving = asyncio.create_task(pico_process.serve(device, 1, ports.set_result))
     playing = asyncio.create_task(play())
     try:
-        yield await asyncio.wait_for(ports, 10)
+        yield await asyncio.wait_for(ports, 60)
         device.simulator.shutdown_request.request(0)
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 60)
     finally:
         playing.cancel()
         serving.cancel()

@@ -140,7 +140,7 @@ async def test_sigterm_is_an_orderly_end_and_a_restart_goes_on_at_the_same_heigh
 
 def raw_exchange(port: int, data: bytes) -> bytes:
     """Send bytes and return what comes until the other side closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer = b""

@@ -62,7 +62,7 @@ class PtyBoard:
 
     def close(self):
         self._stopping = True
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
         with self._lock:
             self._cut_power()
             self._unplug()

@@ -71,7 +71,7 @@ class FakeDrive:
 
     def close(self):
         self._stop.set()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
 
     def __enter__(self):
         return self

@@ -127,8 +127,11 @@ class Mosquitto:
         self._process.terminate()
         await self._process.wait()
 
-    def client(self, identifier):
-        """Make a hub-side client whose session outlives its connection."""
+    def client(self, identifier, patience_s=2):
+        """Make a hub-side client whose session outlives its connection.
+
+        Where the broker may be killed, `patience_s` bounds how long an answer is waited for.
+        """
         context = None
         if self.tls is not None:
             context = ssl.create_default_context(cafile=self.tls.ca_pem)
@@ -139,7 +142,7 @@ class Mosquitto:
             identifier=identifier,
             clean_session=False,
             tls_context=context,
-            timeout=2,
+            timeout=patience_s,
         )
 
 

@@ -162,7 +162,7 @@ async def test_it_says_what_it_waits_for_and_works_once_it_may(world, caplog, mo
     await world.says(world.second)
     await world.says(world.third)
     run = asyncio.create_task(world.agreement.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await done.wait()
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)

@@ -36,7 +36,7 @@ async def test_who_fills_its_share_waits_and_others_do_not() -> None:
     flooding = asyncio.create_task(flood())
     await asyncio.sleep(0)
     assert inbox.waiting(FLOODER) == 4
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         await inbox.put(HONEST, -1, 1)
     taken = [await inbox.get(), await inbox.get()]
     assert -1 in taken

@@ -91,7 +91,7 @@ async def test_blocks_are_not_held_back_when_no_other_follows(pumps, tmp_path, m
 
     async with aclosing(endless()) as source:
         task = asyncio.create_task(collect(source, pumps.founding, dataset, progress=note))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await written.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -61,7 +61,7 @@ class World:
             self.intake.offer(Message(item, None))
 
     async def until_settled(self, last):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while last not in self.settled:
                 self._changed.clear()
                 await self._changed.wait()
@@ -108,7 +108,7 @@ async def test_while_a_group_is_written_the_next_one_is_judged(world):
         assert await asyncio.to_thread(world.admission.writing.wait, 20)
         for item in (b"2", b"3"):
             world.offer(item)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while [item] not in world.admission.groups:  # noqa: ASYNC110 - a thread changes it
                     await asyncio.sleep(0.001)
         assert world.settled == []

@@ -42,7 +42,7 @@ class World:
         self.releases.requested(board.kid, encode([sha256, offset, length]))
 
     async def answer(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.chunks.get()
 
 

@@ -80,7 +80,7 @@ async def test_one_that_fails_is_told_once_and_tried_more_and_more_seldom(
     settings = SerialSettings((str(link), str(path), str(tmp_path / "absent")), baud=9600)
     line = SerialLine(settings, "seoul", None)
     task = asyncio.create_task(line.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await enough.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

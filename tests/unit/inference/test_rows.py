@@ -75,7 +75,7 @@ async def seal(journal, node, founding) -> Sealer:
     sealer = Sealer(journal, node, KEY, founding)
     blocks = asyncio.create_task(make_blocks(node))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await sealer.run(until_empty=True)
     finally:
         blocks.cancel()

@@ -49,7 +49,7 @@ class Bench:
         made = self.begin(*watches, heatmaps=heatmaps)
         blocks = asyncio.create_task(self.blocks())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await made.run(once=True)
         finally:
             blocks.cancel()
