@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from cloud.errors import CloudError
 from fog_node.errors import FogNodeError
@@ -70,6 +71,9 @@ _EXTRAS = {
 
 def main() -> None:
     """Entry point: 0 done, 1 refused with a reason, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal may lack what a note or a unit holds
+            stream.reconfigure(errors="backslashreplace")
     try:
         _check_text(sys.argv[1:])
         app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -185,6 +186,16 @@ def test_a_result_that_cannot_be_written_is_named(fogline, founded, tmp_path) ->
     code, out, err = fogline(*show, "/dev/full")
     assert (code, "chain id: " in out) == (cli.EXIT_REFUSED, True)
     assert "/dev/full: cannot be written: No space left on device" in err
+
+
+def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path) -> None:
+    typed = ["consortium", "create", tmp_path / "c", "--name", "prüfen", "--validator", "seoul"]
+    run = subprocess.run(
+        [sys.executable, "-m", "tools.cli", *typed], capture_output=True, check=False, text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"}, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert r"name: pr\xfcfen" in run.stdout
 
 
 def test_ctrl_c_while_it_is_read_in_ends_it_with_a_word(monkeypatch, capsys) -> None:
