@@ -52,12 +52,18 @@ async def collect(broker, topic, received, ready, enough):
     while not enough():
         with contextlib.suppress(aiomqtt.MqttError):
             async with broker.client("collector") as client:
-                await client.subscribe(topic, qos=1)
-                ready.set()
-                async for message in client.messages:
-                    received[message.payload] += 1
-                    if enough():
-                        return
+                try:
+                    await client.subscribe(topic, qos=1)
+                    ready.set()
+                    async for message in client.messages:
+                        received[message.payload] += 1
+                        if enough():
+                            return
+                finally:
+                    # What has come is acknowledged, though the connection or the answer to the
+                    # subscription be lost: the broker does not send it again.
+                    while len(client.messages):
+                        received[(await anext(client.messages)).payload] += 1
         await asyncio.sleep(0.05)
 
 
