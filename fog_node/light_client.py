@@ -121,9 +121,12 @@ class LightClient:
                 try:
                     after = self._chain.after(sealed)
                 except ProtocolError as error:
+                    height = self._chain.height + 1
+                    first = "give the founding file of its ledger; if this is it, "
                     raise LightClientError(
-                        f"height {self._chain.height + 1}: a node gives what does not hold: "
-                        f"{error}; ask another node, and tell this one's operator"
+                        f"height {height}: a node gives what does not hold: {error}; "
+                        f"{first if height == 1 else ''}ask another node, and tell this one's "
+                        "operator"
                     ) from error
                 self._below, self._head, self._chain = self._chain, sealed, after
             if progress is not None:
