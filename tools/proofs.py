@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fog_node.api.prediction_views import drift_body, prediction_body
 from fog_node.light_client import LightClient
 from fog_node.protocol import Founding, hash_hex, parse_proof
 from fog_node.protocol.errors import ProtocolError
@@ -20,7 +21,14 @@ from fog_node.protocol.proof import (
 )
 from fog_node.protocol.rig_reports import RESULTS
 from fog_node.protocol.senml import Pack
-from fog_node.protocol.transactions import Enrol, PackBody, TestReport, TrainingRound
+from fog_node.protocol.transactions import (
+    Drift,
+    Enrol,
+    PackBody,
+    Prediction,
+    TestReport,
+    TrainingRound,
+)
 from fog_node.small_files import read_small
 
 from .consortium import load_founding
@@ -118,6 +126,10 @@ def _shown_transaction(proof: Proof, founding: Founding) -> dict[str, Any]:
         shown |= _shown_report(transaction.body)
     if isinstance(transaction.body, Label):
         shown |= _shown_label(transaction.body)
+    if isinstance(transaction.body, Prediction):
+        shown |= prediction_body(transaction.body)
+    if isinstance(transaction.body, Drift):
+        shown |= drift_body(transaction.body)
     return shown
 
 
@@ -128,6 +140,7 @@ def _shown_pack(pack: Pack) -> dict[str, Any]:
         return {"time": _iso(seconds)} if pack.has_time else {"before_signature_s": -seconds}
 
     return {
+        "model": "none" if pack.model is None else pack.model.hex(),
         "readings": [
             {**when(r.time), "name": r.name, "value": r.value, "unit": r.unit}
             for r in pack.readings

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
 import pytest
-from support.small_chain import SmallChain
+from support.small_chain import START_MS, SmallChain
 
 from fog_node.protocol import senml
 from fog_node.protocol.keys import SigningKey
+from fog_node.protocol.labels import Image
+from fog_node.protocol.predictions import Thing, Verdict
 from fog_node.protocol.proof import MAX_PROOF_BYTES
-from fog_node.protocol.transactions import PackBody, sign_transaction
+from fog_node.protocol.transactions import PackBody, Prediction, sign_transaction
 from tools import proofs
+from tools.commands.common import report
 from tools.errors import ToolError
 
 FLIPS = 200
@@ -95,6 +99,25 @@ def test_a_members_transaction_is_proven_under_its_name(chain, founding, tmp_pat
     shown = proofs.verify(path, founding)
     assert (shown["kind"], shown["signer"]) == ("enrol", "operator")
     assert "readings" not in shown
+
+
+def test_what_a_model_said_is_read_from_its_proof_alone(chain, founding, tmp_path, capsys) -> None:
+    verdicts = (Verdict(Thing("lathe 7"), "TWF", 0.91), Verdict(Image(bytes(32)), None, 12.5))
+    body = Prediction("lathes", b"\x01" * 32, b"\x02" * 32, verdicts, START_MS)
+    sent = chain.sign(chain.trainer, body)
+    chain.seal(sent)
+    path, out = tmp_path / "said.proof", tmp_path / "said.json"
+    path.write_bytes(chain.ledger.prove(sent.id).encode())
+    report(proofs.verify(path, founding), out)
+    shown = json.loads(out.read_text())
+    assert (shown["kind"], shown["signer"], shown["name"]) == ("prediction", "trainer", "lathes")
+    assert (shown["model"], shown["source"]) == ("01" * 32, "02" * 32)
+    assert shown["verdicts"] == [
+        {"name": "lathe 7", "said": "TWF", "score": 0.91},
+        {"image": "00" * 32, "said": None, "score": 12.5},
+    ]
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("lathe 7", "TWF", "0.91", "holds"))
 
 
 def test_a_proof_with_a_flipped_bit_is_refused(proof, founding) -> None:
