@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from .digests import file_sha256
 from .errors import ModelError
 
 CARD_FILE = "card.json"
+# In a model's directory: what a training has written until it is whole.
+NEW = ".new"
 MAX_CARD_BYTES = 16 * 1024 * 1024
 MAX_MODEL_BYTES = 1024 * 1024 * 1024
 _WEIGHTS = frozenset({".npz", ".skops", ".tflite"})
@@ -22,6 +27,32 @@ _TRUSTED = frozenset(
         "sklearn.tree._tree.Tree",
     }
 )
+
+
+@contextmanager
+def written_whole(directory: Path, card: str = CARD_FILE) -> Iterator[Path]:
+    """Write a model into a directory where there may be one.
+
+    Until all of it is written the one before stands; then it goes and the new one comes, its card
+    last, so that there is a whole one or none that anything takes.
+
+    Args:
+        directory: made if it is not there.
+        card: name of the file without which there is no model.
+
+    Yields:
+        The folder to write the model's files to, card included.
+    """
+    new = directory / NEW
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        (directory / card).unlink(missing_ok=True)
+        for path in sorted(new.iterdir(), key=lambda path: path.name == card):
+            path.replace(directory / path.name)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_card(directory: Path, card: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""Reads CSV tables strictly: each error names the file, the line and the column."""
+"""Reads CSV tables strictly, each error naming file, line and column; writes them whole."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,6 +174,27 @@ def read_table(
             Table(path, (), (), ()).require(columns)
         raise RecordingError(f"{path}: has no rows", "give a recording with at least one")
     return Table(path, names, tuple(lines), tuple(rows))
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whole or not at all; raises RecordingError where that cannot be.
+
+    What is no file on a disk, as a pipe, is written to as it is.
+    """
+    special = path.exists() and not path.is_file()
+    part = path if special else path.with_name(path.name + ".part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(rows)
+        if not special:
+            part.replace(path)
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: cannot be written ({error.strerror})",
+            "check its path, its permissions and the room on the disk",
+        ) from error
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from rich.progress import Progress
 from cloud.inference.shares import Shares
 from cloud.scale_out import workers
 from cloud.train.job import Job, LabelSheet
-from tools.errors import UsageError
+from tools.errors import ToolError, UsageError
 from tools.options import with_fields
 
 
@@ -36,7 +37,7 @@ class RecordedTask:
         source: function that gives the file that `predict` reads, as "module:function".
         shares: what of it can be sealed; None: nothing, and `unshared` says why.
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
-        takes_labels: whether its training takes such.
+        takes_labels: whether its training and its evaluation take such.
         spreads: whether it has parts that workers can do.
         home: its module in `cloud.train`; None: is named like the task.
     """
@@ -66,10 +67,36 @@ class RecordedTask:
         if self.shares is None:
             raise UsageError(f"--seal: not for {self.name}: {self.unshared}")
 
-    def check_labels(self, sheet: Path | None) -> None:
-        """Raise UsageError where labels are given, and the task has no use for them."""
-        if sheet is not None and not self.takes_labels:
-            raise UsageError(f"--labels {sheet}: {self.name} takes none: {self.labels}")
+    @property
+    def labels_help(self) -> str:
+        """What `--labels` is, for the help."""
+        return f"{'columns ' if self.takes_labels else 'none; '}{self.labels}"
+
+    def sheet(self, labels: Path | None, dataset: Path | None) -> LabelSheet | None:
+        """The labels that are given, which members have to stand by in a data set if one is, too.
+
+        Raises:
+            UsageError: the task has no use for them, or there is a data set alone.
+            LabelError: nobody stands by them. DatasetError.
+        """
+        if labels is None:
+            if dataset is not None:
+                raise UsageError("--dataset: is for --labels; give these, too")
+            return None
+        if not self.takes_labels:
+            raise UsageError(f"--labels {labels}: {self.name} takes none: {self.labels}")
+        if dataset is None:
+            return LabelSheet(labels)
+        from cloud.dataset import Dataset
+        from cloud.train.table_labels import sealed_sheet
+
+        return sealed_sheet(labels, Dataset.open(dataset).labels())
+
+    def check_out(self, data: Path, out: Path) -> None:
+        """Raise UsageError where what `predict` writes would stand where it reads."""
+        read = (self.source_of(data) if self.source else data).resolve()
+        if out.resolve() == read or (read.is_dir() and out.resolve().is_relative_to(read)):
+            raise UsageError(f"--out {out}: is among what is read; name a file elsewhere")
 
     def source_of(self, data: Path) -> Path:
         """The file that `predict` reads; raises RecordingError."""
@@ -197,7 +224,13 @@ def job(
         out, quick, seed, labels: of the job.
         console: for the progress.
         where: workers, as `cloud.scale_out.workers` takes them.
+
+    Raises:
+        ToolError: nothing can be written to `out`, which is said before the work.
     """
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ToolError(f"--out {out}: is no directory that can be written to; name another")
     with Progress(console=console, transient=True) as bar, workers(where) as pool:
         task = bar.add_task("", total=None)
 

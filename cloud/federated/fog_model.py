@@ -16,7 +16,7 @@ import numpy as np
 from cloud.errors import ExportError, ModelError, TrainingError
 from cloud.export import FOG_NODE, to_float_tflite, to_int8_tflite
 from cloud.intervals import bootstrap
-from cloud.model_files import write_card
+from cloud.model_files import write_card, written_whole
 from cloud.train.rul import FLOAT_FILE, INT8_FILE, TASK, rmse
 from cloud.train.rul_features import Preparation
 from cloud.train.rul_network import CAP, estimate, judged, margin_of
@@ -82,9 +82,6 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
             f"{run}: int8 loses {loss:.2f} cycles, at most {MAX_LOSS_CYCLES:g} are allowed",
             "give more machines to measure the ranges by, or have somebody overrule it by name",
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / INT8_FILE).write_bytes(int8.data)
-    (out / FLOAT_FILE).write_bytes(float_data)
     last = records[-1]
     report = {
         "task": TASK,
@@ -122,7 +119,10 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
         "after": [record.after for record in records],
         "took_part": [[site.site for site in record.sites] for record in records],
     }
-    write_card(out, report | {"preparation": scales, "lineage": lineage})
+    with written_whole(out) as new:
+        (new / INT8_FILE).write_bytes(int8.data)
+        (new / FLOAT_FILE).write_bytes(float_data)
+        write_card(new, report | {"preparation": scales, "lineage": lineage})
     return report
 
 

@@ -29,7 +29,8 @@ from cloud.export import (
     to_float_tflite,
     to_int8_tflite,
 )
-from cloud.model_card import MODEL_FILE, ModelCard
+from cloud.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from cloud.model_files import written_whole
 from cloud.plots import plot_training
 from cloud.preprocess import score
 from cloud.readings import Readings
@@ -38,6 +39,7 @@ from fog_node.protocol.manifest import Manifest
 from fog_node.protocol.transactions import DatasetReference
 
 from . import architecture
+from .experiment_log import Scalar, experiment_log
 
 # Window, drift, offsets, quantiles and what the network is to learn were chosen on the development
 # half of SKAB (cloud/README.md).
@@ -151,7 +153,8 @@ def train(
     alarms = FALSE_ALARMS if false_alarms is None else false_alarms
     share = 1 - alarms
     scaling, normal, held, weights = _material(readings, cutting, most, random)
-    model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress)
+    with experiment_log(out) as note:
+        model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress, note)
     progress("quantize", 0, 1)
     float_data = to_float_tflite(model)
     int8 = to_int8_tflite(model, _representative(normal, random))
@@ -200,10 +203,10 @@ def train(
         "sealed": dataset is not None,
     }
     progress("plots", 0, 1)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MODEL_FILE).write_bytes(int8.data)
-    (out / FLOAT_MODEL_FILE).write_bytes(float_data)
-    card.save(out)
+    with written_whole(out, CARD_FILE) as new:
+        (new / MODEL_FILE).write_bytes(int8.data)
+        (new / FLOAT_MODEL_FILE).write_bytes(float_data)
+        card.save(new)
     (out / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
     plot_training(out, losses, int8_normal, threshold, float_normal, float_threshold)
     return TrainingResult(out, card, report)
@@ -337,7 +340,7 @@ def _thin(
 
 
 def _fit(
-    normal: npt.NDArray[np.float32], epochs: int, seed: int, progress: Progress
+    normal: npt.NDArray[np.float32], epochs: int, seed: int, progress: Progress, note: Scalar
 ) -> tuple[Any, list[float]]:
     progress("train", 0, epochs)
     import keras
@@ -358,6 +361,7 @@ def _fit(
         wanted = (drifted - _level(drifted))[:, :, np.newaxis, :]
         history = model.fit(spoilt, wanted, batch_size=BATCH, verbose=0)
         losses.append(float(history.history["loss"][-1]))
+        note("loss", losses[-1], epoch)
         progress("train", epoch + 1, epochs)
     return model, losses
 

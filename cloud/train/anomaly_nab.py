@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cloud.errors import RecordingError, TrainingError
 from cloud.export import Interpreter
+from cloud.intervals import bootstrap
 from cloud.model_card import MODEL_FILE
 from cloud.plots import plot_timeline
 from cloud.preprocess import quantize, score
@@ -29,7 +30,15 @@ from . import anomaly
 from .anomaly_baselines import trailing_mean
 from .anomaly_data import first_rows
 from .job import Job
-from .nab_score import PROFILES, STANDARD, Window, nab_score, normalised, probation
+from .nab_score import (
+    PROFILES,
+    STANDARD,
+    Window,
+    nab_score,
+    normalised,
+    probation,
+    window_scores,
+)
 
 WINDOWS_FILE = "combined_windows.json"
 MAX_WINDOWS_BYTES = 1024 * 1024
@@ -75,6 +84,10 @@ class NabFile:
     def values(self) -> Scores:
         """float64 [n]."""
         return self.readings.values[:, 0].astype(np.float64)
+
+    def scored(self, first: int) -> tuple[Window, ...]:
+        """The windows that are not over before this row."""
+        return tuple(window for window in self.windows if window[1] >= first)
 
 
 def is_nab(data: Path) -> bool:
@@ -161,8 +174,11 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     """
     file = read_nab(data)
     first = probation(len(file.readings))
-    if not file.windows:
-        raise TrainingError(f"{data}: has no labelled windows", "give a file with anomalies")
+    if not file.scored(first):
+        raise TrainingError(
+            f"{data}: has no labelled windows after its first {first} rows, which are learned from",
+            "give a file with anomalies there",
+        )
     job.out.mkdir(parents=True, exist_ok=True)
     scores = _network_scores(file, first, train(data, job, job.out / "model"))
     job.progress("baselines", 0, 1)
@@ -171,8 +187,10 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     judged = {name: (said, float(said[:first].max())) for name, said in scores.items()}
     judged["moving mean of an hour"] = (_moving(values), DEVIATIONS)
     judged["CUSUM"] = (_cusum(values, first), CUSUM_LIMIT)
-    results = [_row(name, said, limit, file, first) for name, (said, limit) in judged.items()]
-    results.append(_row("no alarm", np.zeros(len(values)), 1.0, file, first))
+    judged["no alarm"] = (np.zeros(len(values)), 1.0)
+    results = [
+        _row(name, said, limit, file, first, job.seed) for name, (said, limit) in judged.items()
+    ]
     results.sort(key=lambda row: -row["standard"])
     labels = np.zeros(len(values), np.bool_)
     for begin, end in file.windows:
@@ -190,7 +208,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         "protocol": f"NAB: the first {first} rows may be learned from and are not scored; an alarm "
         f"is told once, then none for {HOLD_OFF} rows; limits fixed beforehand; "
         "in_hindsight takes the limit that is best for the labels, as the benchmark does over "
-        "all of its files",
+        "all of its files; the interval draws windows, each with what follows it: of few windows "
+        "it tells little",
         "rows": len(values),
         "windows": len(file.windows),
         "seed": job.seed,
@@ -214,15 +233,18 @@ def held_off(over: npt.NDArray[np.bool_], rows: int = HOLD_OFF) -> npt.NDArray[n
     return alarms
 
 
-def _row(name: str, scores: Scores, limit: float, file: NabFile, first: int) -> dict[str, Any]:
+def _row(
+    name: str, scores: Scores, limit: float, file: NabFile, first: int, seed: int
+) -> dict[str, Any]:
     alarms = held_off((scores > limit) & (np.arange(len(scores)) >= first))
     inside = [bool(alarms[begin : end + 1].any()) for begin, end in file.windows]
     within = sum(int(alarms[begin : end + 1].sum()) for begin, end in file.windows)
     found: dict[str, Any] = {"model": name}
     for profile, weights in PROFILES.items():
-        found[profile] = nab_score(alarms, file.windows, first, weights)
+        each = window_scores(alarms, file.windows, first, weights)
+        found |= bootstrap(lambda drawn: float(drawn.sum()), each, seed=seed).row(profile)
     return found | {
-        "normalised": normalised(found["standard"], len(file.windows)),
+        "normalised": normalised(found["standard"], len(file.scored(first))),
         "windows_found": sum(inside),
         "false_alarms": int(alarms.sum()) - within,
         "in_hindsight": _best(scores, file.windows, first),

@@ -7,7 +7,6 @@ of each experiment that the protocol allows to fit to. See `anomaly` for what is
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
 from cloud.plots import plot_timeline
 from cloud.preprocess import quantize, score, verdicts
 from cloud.readings import Readings
+from cloud.tables import write_table
 from cloud.windows import Cutting
 from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest
 
@@ -74,22 +74,19 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     manifest, payload = _load(model)
     parts = _by_name(data)
     interpreter = Interpreter(payload)
-    windows = anomalies = 0
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_PREDICTED)
-        for name, readings in sorted(parts.items()):
-            if readings.channels != manifest.channels:
-                raise RecordingError(f"{name}: has other channels than the model", "train on these")
-            cut = quantize(readings.values, readings.times_ms, manifest)
-            scores = score(cut.values, interpreter.run(cut.values), manifest)
-            said = verdicts(scores, cut.segment, manifest)
-            for at, last in enumerate(cut.last):
-                line, time = int(readings.sequence[last]), f"{readings.times[last]:.3f}"
-                writer.writerow((name, line, time, int(scores[at]), int(said[at])))
-            windows += len(said)
-            anomalies += int(said.sum())
-    return {"files": len(parts), "windows": windows, "anomalies": anomalies, "out": str(out)}
+    rows = []
+    for name, readings in sorted(parts.items()):
+        if readings.channels != manifest.channels:
+            raise RecordingError(f"{name}: has other channels than the model", "train on these")
+        cut = quantize(readings.values, readings.times_ms, manifest)
+        scores = score(cut.values, interpreter.run(cut.values), manifest)
+        said = verdicts(scores, cut.segment, manifest)
+        for at, last in enumerate(cut.last):
+            line, time = int(readings.sequence[last]), f"{readings.times[last]:.3f}"
+            rows.append((name, line, time, int(scores[at]), int(said[at])))
+    write_table(out, _PREDICTED, rows)
+    anomalies = sum(row[-1] for row in rows)
+    return {"files": len(parts), "windows": len(rows), "anomalies": anomalies, "out": str(out)}
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:

@@ -6,7 +6,6 @@ that learn nothing. See `demand_network`, `demand_baselines`, `stock`.
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import numpy.typing as npt
 
 from cloud.errors import RecordingError, TrainingError
 from cloud.intervals import bootstrap
-from cloud.model_files import read_card, write_card
+from cloud.model_files import read_card, write_card, written_whole
 from cloud.plots import plot_calibration, plot_losses, plot_service
+from cloud.tables import write_table
 
 from . import demand_baselines, stock
 from .demand_data import DemandData, read_demand, read_stock
@@ -79,7 +79,6 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     step = _Steps(job, "train", shape.members)
     with experiment_log(job.out) as note:
         network = fit_network(rows, shape, job.seed, step, note, job.pool)
-    network.save(job.out)
     plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
     report = {
         "task": TASK,
@@ -94,7 +93,9 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "loss": [member[-1] for member in network.losses],
     }
     inputs = {"mean": network.mean.tolist(), "deviation": network.deviation.tolist()}
-    write_card(job.out, report | inputs)
+    with written_whole(job.out) as new:
+        network.save(new)
+        write_card(new, report | inputs)
     return report
 
 
@@ -126,20 +127,17 @@ def predict(
     runs_out = 1 - totals.below(held[:, np.newaxis])
     quantiles = [months.quantile(level) for level in LEVELS]
     means = months.expected
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ("part", "month", "mean", *(f"q{level:g}" for level in LEVELS),
-             "reorder_point", "order_quantity", "stock", "runs_out")
-        )  # fmt: skip
-        for at, part in enumerate(rows.parts):
-            for ahead in range(HORIZON):
-                writer.writerow(
-                    (part, rows.month(rows.months + ahead), f"{means[at, ahead]:.4f}",
-                     *(f"{quantile[at, ahead]:.0f}" for quantile in quantiles),
-                     f"{plan.reorder_point[at]:.0f}", f"{plan.order_quantity[at]:.0f}",
-                     f"{held[at]:.0f}", f"{runs_out[at, ahead]:.4f}")
-                )  # fmt: skip
+    header = (
+        "part", "month", "mean", *(f"q{level:g}" for level in LEVELS),
+        "reorder_point", "order_quantity", "stock", "runs_out",
+    )  # fmt: skip
+    write_table(out, header, (
+        (part, rows.month(rows.months + ahead), f"{means[at, ahead]:.4f}",
+         *(f"{quantile[at, ahead]:.0f}" for quantile in quantiles),
+         f"{plan.reorder_point[at]:.0f}", f"{plan.order_quantity[at]:.0f}",
+         f"{held[at]:.0f}", f"{runs_out[at, ahead]:.4f}")
+        for at, part in enumerate(rows.parts) for ahead in range(HORIZON)
+    ))  # fmt: skip
     lead = settings.lead_time
     order = np.lexsort((np.arange(len(rows)), -runs_out[:, lead]))
     return {
@@ -381,13 +379,12 @@ def _at_fill_rate(curve: list[tuple[float, float, float]], wanted: float) -> dic
 
 
 def _write_curves(path: Path, curves: dict[str, list[tuple[float, float, float]]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("policy", "setting", "stock", "fill_rate", "cost"))
-        for name, curve in curves.items():
-            settings = SWEEP_SAFETY if name == PRESENT else SWEEP_LEVELS
-            for at, (held, fill, cost) in zip(settings, curve, strict=True):
-                writer.writerow((name, f"{at:g}", f"{held:.2f}", f"{fill:.5f}", f"{cost:.2f}"))
+    rows = []
+    for name, curve in curves.items():
+        settings = SWEEP_SAFETY if name == PRESENT else SWEEP_LEVELS
+        for at, (held, fill, cost) in zip(settings, curve, strict=True):
+            rows.append((name, f"{at:g}", f"{held:.2f}", f"{fill:.5f}", f"{cost:.2f}"))
+    write_table(path, ("policy", "setting", "stock", "fill_rate", "cost"), rows)
 
 
 def _write_parts(
@@ -397,21 +394,18 @@ def _write_parts(
     outcomes: dict[str, stock.Outcome],
 ) -> None:
     """A row per part and policy: what it would have done in the months that were kept out."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ("part", "policy", "first_reorder_point", "first_order_quantity", "asked", "short",
-             "months_short", "mean_stock", "orders", "cost")
-        )  # fmt: skip
-        for at, part in enumerate(rows.parts):
-            for name, life in outcomes.items():
-                first = plans[name][0]
-                writer.writerow(
-                    (part, name, f"{first.reorder_point[at]:.0f}",
-                     f"{first.order_quantity[at]:.0f}", f"{life.asked[at]:.0f}",
-                     f"{life.short[at]:.0f}", f"{life.months_short[at]:.0f}",
-                     f"{life.stock[at]:.3f}", f"{life.orders[at]:.0f}", f"{life.cost[at]:.4f}")
-                )  # fmt: skip
+    header = (
+        "part", "policy", "first_reorder_point", "first_order_quantity", "asked", "short",
+        "months_short", "mean_stock", "orders", "cost",
+    )  # fmt: skip
+    first = {name: plan[0] for name, plan in plans.items()}
+    write_table(path, header, (
+        (part, name, f"{first[name].reorder_point[at]:.0f}",
+         f"{first[name].order_quantity[at]:.0f}", f"{life.asked[at]:.0f}",
+         f"{life.short[at]:.0f}", f"{life.months_short[at]:.0f}",
+         f"{life.stock[at]:.3f}", f"{life.orders[at]:.0f}", f"{life.cost[at]:.4f}")
+        for at, part in enumerate(rows.parts) for name, life in outcomes.items()
+    ))  # fmt: skip
 
 
 class _Steps:

@@ -7,7 +7,6 @@ boards. Failure modes are told by a random forest of several labels.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import TrainingError
+from cloud.errors import ModelError, TrainingError
 from cloud.intervals import bootstrap
-from cloud.model_files import load_sklearn, read_card, save_sklearn, write_card
-from cloud.plots import plot_precision_recall
+from cloud.model_files import load_sklearn, read_card, save_sklearn, write_card, written_whole
+from cloud.plots import plot_losses, plot_precision_recall
+from cloud.tables import write_table
 
+from .experiment_log import experiment_log
 from .failure_data import FEATURES, MODES, FailureData, labelled, read_failures, rule
 from .failure_network import FailureNetwork, fit_network
 from .job import Job
@@ -52,23 +53,18 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         The report, which is written as well.
 
     Raises:
-        RecordingError: the file is not of the format. TrainingError: too few failures.
+        RecordingError: the file is not of the format. TrainingError: too few failures. LabelError.
     """
-    said: dict[str, Any] | None = None
-    if job.labels is None:
-        rows = read_failures(data, labelled=True)
-    else:
-        labels = TableLabels.read(job.labels, "id")
-        rows = labelled(data, labels)
-        said = labels.card(0)
+    rows, said = _read(data, job)
     failed, modes = _labels(rows)
     fitted = _fit(rows.features, failed, modes, job, _Steps(job, "train", 1))
-    job.out.mkdir(parents=True, exist_ok=True)
-    for name, model in fitted.learner.models.items():
-        save_sklearn(job.out / _file(name), model)
-    save_sklearn(job.out / MODES_FILE, fitted.modes)
-    (job.out / INT8_FILE).write_bytes(fitted.network.int8.data)
-    (job.out / FLOAT_FILE).write_bytes(fitted.network.float_data)
+    with experiment_log(job.out) as note:
+        for epoch, loss in enumerate(fitted.network.losses):
+            note("int8 network/loss", loss, epoch)
+        for name, values in fitted.out_of_fold().items():
+            note(f"{name}/f1", f1(values >= fitted.thresholds[name], failed), 0)
+    plot_losses(job.out / "loss.png", [fitted.network.losses], "cross-entropy")
+    plot_precision_recall(job.out / "precision_recall.png", fitted.out_of_fold(), failed)
     int8 = fitted.network.int8
     card = {
         "task": TASK,
@@ -90,7 +86,13 @@ def train(data: Path, job: Job) -> dict[str, Any]:
             "deviation": fitted.network.deviation.tolist(),
         },
     }  # fmt: skip
-    write_card(job.out, card)
+    with written_whole(job.out) as new:
+        for name, model in fitted.learner.models.items():
+            save_sklearn(new / _file(name), model)
+        save_sklearn(new / MODES_FILE, fitted.modes)
+        (new / INT8_FILE).write_bytes(int8.data)
+        (new / FLOAT_FILE).write_bytes(fitted.network.float_data)
+        write_card(new, card)
     return {key: value for key, value in card.items() if key != "int8"} | {
         "int8_bytes": len(int8.data),
         "int8_arena": int8.arena,
@@ -104,31 +106,40 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
         RecordingError, ModelError.
     """
     card = read_card(model, TASK)
+    try:
+        weights = {name: float(share) for name, share in card["weights"].items()}
+        threshold = float(card["threshold"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{model}: card is damaged ({error!r})", "train again") from error
     rows = read_failures(data, labelled=False)
-    models = {name: load_sklearn(model / _file(name)) for name in card["weights"]}
-    learner = SuperLearner(models, card["weights"], {})
+    models = {name: load_sklearn(model / _file(name)) for name in weights}
+    learner = SuperLearner(models, weights, {})
     probability = learner.combined(learner.predict(rows.features))
-    decided = probability >= card["threshold"]
+    decided = probability >= threshold
     likely = np.argmax(_mode_probabilities(load_sklearn(model / MODES_FILE), rows.features), axis=1)
     names = list(MODES)
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_PREDICTED)
-        for at, id_ in enumerate(rows.ids):
-            mode = names[likely[at]] if decided[at] else ""
-            writer.writerow((id_, f"{probability[at]:.6f}", int(decided[at]), mode))
+    write_table(
+        out,
+        _PREDICTED,
+        (
+            (id_, f"{share:.6f}", int(fails), names[mode] if fails else "")
+            for id_, share, fails, mode in zip(rows.ids, probability, decided, likely, strict=True)
+        ),
+    )
     return {"rows": len(rows), "failures": int(decided.sum()), "out": str(out)}
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
     """Measure by cross-validation: all that is learned, and each threshold, of other rows alone.
 
+    What engineers' labels say counts as true, as it does in training.
+
     Raises:
-        RecordingError, TrainingError.
+        RecordingError, TrainingError, LabelError.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    rows = read_failures(data, labelled=True)
+    rows, said = _read(data, job)
     failed, modes = _labels(rows)
     count = QUICK_FOLDS if job.quick else FOLDS
     folds = StratifiedKFold(count, shuffle=True, random_state=job.seed)
@@ -136,13 +147,15 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     decided: dict[str, npt.NDArray[np.bool_]] = {}
     told = np.zeros_like(modes)
     steps = _Steps(job, "cross-validation", count)
-    for learn, judge in folds.split(rows.features, failed):
-        fitted = _fit(rows.features[learn], failed[learn], modes[learn], job, steps)
-        for name, values in fitted.scores(rows.features[judge]).items():
-            scores.setdefault(name, np.zeros(len(rows)))[judge] = values
-            flags = decided.setdefault(name, np.zeros(len(rows), np.bool_))
-            flags[judge] = values >= fitted.thresholds[name]
-        told[judge] = _mode_probabilities(fitted.modes, rows.features[judge]) >= 0.5
+    with experiment_log(job.out) as note:
+        for fold, (learn, judge) in enumerate(folds.split(rows.features, failed)):
+            fitted = _fit(rows.features[learn], failed[learn], modes[learn], job, steps)
+            for name, values in fitted.scores(rows.features[judge]).items():
+                scores.setdefault(name, np.zeros(len(rows)))[judge] = values
+                flags = decided.setdefault(name, np.zeros(len(rows), np.bool_))
+                flags[judge] = values >= fitted.thresholds[name]
+                note(f"{name}/f1", f1(flags[judge], failed[judge]), fold)
+            told[judge] = _mode_probabilities(fitted.modes, rows.features[judge]) >= 0.5
     decided[RULE] = rule(rows.features)
     decided[ALL] = np.ones(len(rows), np.bool_)
     results = [_row(name, flags, failed, job.seed) for name, flags in decided.items()]
@@ -154,6 +167,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         "protocol": f"{count} folds, stratified; models, weights and thresholds of the other folds",
         "rows": len(rows),
         "failures": int(failed.sum()),
+        "labels": said,
         "seed": job.seed,
         "quick": job.quick,
         "published": PUBLISHED,
@@ -174,6 +188,11 @@ class _Fitted:
     network: FailureNetwork
     modes: Any
     thresholds: Mapping[str, float]
+
+    def out_of_fold(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Probability of each row by candidates that had not seen it, by name."""
+        each = self.learner.out_of_fold
+        return {**each, SUPER: self.learner.combined(each)}
 
     def scores(self, features: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """What each of them says of rows, by name; held against its threshold."""
@@ -265,6 +284,14 @@ def _mode_probabilities(forest: Any, features: npt.NDArray[np.float64]) -> npt.N
         seen = list(classes)
         columns.append(values[:, seen.index(True)] if True in seen else np.zeros(len(features)))
     return np.stack(columns, axis=1)
+
+
+def _read(data: Path, job: Job) -> tuple[FailureData, dict[str, Any] | None]:
+    """Rows with their outcomes, and what the report says of the engineers' labels among these."""
+    if job.labels is None:
+        return read_failures(data, labelled=True), None
+    labels = TableLabels.read(job.labels, "id")
+    return labelled(data, labels), labels.card(0)
 
 
 def _labels(rows: FailureData) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -33,12 +33,14 @@ class FailureNetwork:
         mean, deviation: of each feature, float64 [features].
         float_data: the `.tflite` in floats.
         int8: the `.tflite` that runs.
+        losses: of each epoch.
     """
 
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
     float_data: bytes = field(repr=False)
     int8: TfliteModel = field(repr=False)
+    losses: tuple[float, ...] = field(repr=False)
 
     def float_scores(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Log odds by the network in floats, float64 [n]."""
@@ -96,10 +98,15 @@ def fit_network(
     )
     targets = labels.astype(np.float32).reshape(-1, 1, 1, 1)
     weights = np.where(labels, POSITIVE_WEIGHT, 1.0).astype(np.float32)
-    model.fit(scaled, targets, sample_weight=weights, batch_size=BATCH, epochs=epochs, verbose=0)
+    history = model.fit(
+        scaled, targets, sample_weight=weights, batch_size=BATCH, epochs=epochs, verbose=0
+    )
     # The rare rows set the ranges of the activations: without them they would saturate.
     shown = np.concatenate([scaled[labels], scaled[~labels][: int(labels.sum())]])
-    return FailureNetwork(mean, deviation, to_float_tflite(model), to_int8_tflite(model, shown))
+    return FailureNetwork(
+        mean, deviation, to_float_tflite(model), to_int8_tflite(model, shown),
+        tuple(float(value) for value in history.history["loss"]),
+    )  # fmt: skip
 
 
 def _build(features: int) -> Any:

@@ -34,7 +34,7 @@ class Job:
         seed: of everything random.
         progress: is told how far it is.
         pool: does the parts of a task that has such.
-        labels: of engineers, for a training; None: the recordings' own alone.
+        labels: of engineers; None: the recordings' own alone.
     """
 
     out: Path

@@ -56,7 +56,19 @@ def nab_score(
     first: int,
     profile: Profile = STANDARD,
 ) -> float:
-    """Score the alarms of one file.
+    """Score the alarms of one file; see `window_scores`, of which it is the sum."""
+    return float(window_scores(alarms, windows, first, profile).sum())
+
+
+def window_scores(
+    alarms: npt.NDArray[np.bool_],
+    windows: Sequence[Window],
+    first: int,
+    profile: Profile = STANDARD,
+) -> npt.NDArray[np.float64]:
+    """Score the alarms of one file, window by window, float64 [windows].
+
+    A false alarm is counted with the window before it, or with the first one.
 
     Args:
         alarms: bool [n], whether there is an alarm at a row.
@@ -64,24 +76,24 @@ def nab_score(
         first: the first row that is scored.
         profile: what alarms are worth.
     """
-    found = 0.0
+    found = np.zeros(len(windows))
     inside = np.zeros(len(alarms), np.bool_)
-    for begin, end in windows:
+    for at, (begin, end) in enumerate(windows):
         inside[begin : end + 1] = True
         if end < first:
             continue
         hits = np.flatnonzero(alarms[max(begin, first) : end + 1]) + max(begin, first)
         if len(hits):
             place = (int(hits[0]) - end - 1) / (end - begin + 1)
-            found += profile.hit * position_value(place) / position_value(-1.0)
+            found[at] += profile.hit * position_value(place) / position_value(-1.0)
         else:
-            found -= profile.missed
+            found[at] -= profile.missed
     for row in np.flatnonzero(alarms & ~inside):
         if row < first:
             continue
         ended = [window for window in windows if window[1] < row]
         place = (int(row) - ended[-1][1]) / (ended[-1][1] - ended[-1][0]) if ended else _FAR
-        found += profile.false * position_value(place)
+        found[max(0, len(ended) - 1)] += profile.false * position_value(place)
     return found
 
 

@@ -7,7 +7,6 @@ in `quality_network`, how they are run in `quality_model`, what they are held ag
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import ModelError
+from cloud.errors import ModelError, RecordingError
 from cloud.images import Grey, read_all
 from cloud.intervals import bootstrap
-from cloud.model_files import check_size, read_card, write_card
+from cloud.model_files import check_size, read_card, write_card, written_whole
 from cloud.near_duplicates import PRINT_SIDE, Prints, alike, prints_of
 from cloud.plots import plot_heatmaps, plot_losses, plot_precision_recall
+from cloud.tables import write_table
 
 from .experiment_log import experiment_log
 from .job import Job
@@ -76,16 +76,11 @@ def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[
         RecordingError: a folder or file is not as it must be. TrainingError: too little of a kind.
     """
     settings = settings or FolderSettings()
+    _check_apart(data, job.out)
     where = data / TRAIN if has_split(data) else data
     pieces = _read([where], settings, job, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     fitted = _fit(pieces, groups, np.ones(len(pieces.defective), np.bool_), where, job)
-    variants = {}
-    for name, trained in fitted.networks.items():
-        (job.out / _file(name)).write_bytes(trained.network.int8.data)
-        (job.out / _file(name, floats=True)).write_bytes(trained.network.float_data)
-        variants[name] = trained.card()
-    np.save(job.out / SEEN_FILE, pieces.prints)
     card = {
         "task": TASK,
         "classes": pieces.found.counts(),
@@ -97,9 +92,14 @@ def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[
         "near_duplicates": groups.report(pieces.defective, job.seed),
         "learned": int(fitted.learned.sum()),
         "validated": int(fitted.validated.sum()),
-        "variants": variants,
+        "variants": {name: trained.card() for name, trained in fitted.networks.items()},
     }
-    write_card(job.out, card)
+    with written_whole(job.out) as new:
+        for name, trained in fitted.networks.items():
+            (new / _file(name)).write_bytes(trained.network.int8.data)
+            (new / _file(name, floats=True)).write_bytes(trained.network.float_data)
+        np.save(new / SEEN_FILE, pieces.prints)
+        write_card(new, card)
     return card
 
 
@@ -113,6 +113,8 @@ def predict(
     """
     settings = settings or PredictSettings()
     judging = QualityModel.load(model, settings.variant)
+    if settings.heatmaps is not None:
+        _check_apart(data, settings.heatmaps)
     paths = find_images(data)
     root = data if data.is_dir() else data.parent
     rows, defects = [], 0
@@ -134,10 +136,7 @@ def predict(
             )
             if settings.heatmaps is not None:
                 write_heatmap(settings.heatmaps / f"{name}.png", path, grid, judging)
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_PREDICTED)
-        writer.writerows(rows)
+    write_table(out, _PREDICTED, rows)
     said_of = {"images": len(rows), "defects": defects, "out": str(out)}
     if settings.heatmaps is not None:
         said_of["heatmaps"] = str(settings.heatmaps)
@@ -155,6 +154,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
         RecordingError, TrainingError, ModelError.
     """
     settings = settings or EvaluateSettings()
+    _check_apart(data, job.out)
     if settings.model is not None:
         return _measure(settings.model, data, job, settings)
     divided = has_split(data)
@@ -301,6 +301,12 @@ class _Fitted:
     networks: Mapping[str, _Trained]
     learned: Flags
     validated: Flags
+
+
+def _check_apart(data: Path, out: Path) -> None:
+    """Raise RecordingError where a folder that is written would be taken for one of images."""
+    if out.resolve().is_relative_to(data.resolve()):
+        raise RecordingError(f"{out}: lies in {data}, among images", "name a folder elsewhere")
 
 
 def _fewer(pieces: Pieces) -> Pieces:

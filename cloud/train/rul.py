@@ -6,7 +6,6 @@ Networks learn it from units that ran until they failed. What they see of a unit
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy.typing as npt
 
 from cloud.errors import ModelError, TrainingError
 from cloud.intervals import bootstrap
-from cloud.model_files import load_tflite, read_card, write_card
+from cloud.model_files import load_tflite, read_card, write_card, written_whole
 from cloud.plots import plot_course, plot_left
+from cloud.tables import write_table
 
 from .experiment_log import experiment_log
 from .job import Job
@@ -68,18 +68,11 @@ def train(data: Path, job: Job) -> dict[str, Any]:
 
     Raises:
         RecordingError: a file is not of the format. TrainingError: too few units, or too short.
+        LabelError.
     """
-    units = read_units(find(data, TRAIN))
-    said: dict[str, Any] | None = None
-    if job.labels is not None:
-        labels, count = TableLabels.read(job.labels, "unit"), len(units.ends)
-        units = labelled(units, labels)
-        said = labels.card(count - len(np.unique(units.unit)))
-    _check_enough(units)
+    units, said = _to_learn(data, job)
     fitted = _fit(units, job, more=0)
     ensemble, preparation = fitted.ensemble, fitted.preparation
-    (job.out / INT8_FILE).write_bytes(ensemble.int8.data)
-    (job.out / FLOAT_FILE).write_bytes(ensemble.float_data)
     report = {
         "task": TASK,
         "trained_on": units.path.name,
@@ -98,7 +91,11 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "int8_ops": list(ensemble.int8.ops),
         "int8_arena": ensemble.int8.arena,
     }
-    write_card(job.out, report | {"preparation": preparation.card()})
+    _plot_a_course(job.out / "course.png", units, ensemble.left_out)
+    with written_whole(job.out) as new:
+        (new / INT8_FILE).write_bytes(ensemble.int8.data)
+        (new / FLOAT_FILE).write_bytes(ensemble.float_data)
+        write_card(new, report | {"preparation": preparation.card()})
     return report
 
 
@@ -125,25 +122,27 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     units = read_units(source(data))
     ends = units.ends
     said = estimate(file, preparation.features(units)[ends], margin)
-    with out.open("w", newline="", encoding="utf-8") as csv_file:
-        writer = csv.writer(csv_file)
-        writer.writerow(_PREDICTED)
-        for at, end in enumerate(ends):
-            cycles = (said.left[at], said.low[at], said.high[at])
-            writer.writerow(
-                (units.unit[end], units.cycle[end], *(f"{value:.1f}" for value in cycles))
-            )
+    cycles = zip(said.left, said.low, said.high, strict=True)
+    write_table(
+        out,
+        _PREDICTED,
+        (
+            (units.unit[end], units.cycle[end], *(f"{value:.1f}" for value in values))
+            for end, values in zip(ends, cycles, strict=True)
+        ),
+    )
     return {"data": str(units.path), "units": len(ends), "out": str(out)}
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
     """Train on the `train_` file; judge by the last row of each unit of the `test_` file.
 
+    Engineers' labels are of the units that are learned from.
+
     Raises:
-        RecordingError, TrainingError.
+        RecordingError, TrainingError, LabelError.
     """
-    units = read_units(find(data, TRAIN))
-    _check_enough(units)
+    units, engineers = _to_learn(data, job)
     judge = read_units(find(data, TEST))
     true = np.minimum(read_truth(find(data, TRUTH), judge), CAP)
     fitted = _fit(units, job, more=1)
@@ -169,6 +168,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         f"unit of {judge.path.name}, true and told cycles capped at {CAP:.0f}",
         "units_learned": len(units.ends),
         "units_judged": len(ends),
+        "labels": engineers,
         "conditions": len(fitted.preparation.centres),
         "seed": job.seed,
         "quick": job.quick,
@@ -200,6 +200,18 @@ class _Fitted:
     features: npt.NDArray[np.float32]
     ensemble: Ensemble
     step: _Steps
+
+
+def _to_learn(data: Path, job: Job) -> tuple[Units, dict[str, Any] | None]:
+    """Units that ran until they failed, and what the report says of the engineers' labels."""
+    units = read_units(find(data, TRAIN))
+    said: dict[str, Any] | None = None
+    if job.labels is not None:
+        labels, count = TableLabels.read(job.labels, "unit"), len(units.ends)
+        units = labelled(units, labels)
+        said = labels.card(count - len(np.unique(units.unit)))
+    _check_enough(units)
+    return units, said
 
 
 def _check_enough(units: Units) -> None:

@@ -144,6 +144,13 @@ async def test_what_a_model_says_of_a_table_is_sealed_once_and_read(seoul, tmp_p
     (row,) = json.loads(out.read_text())["predictions"]
     assert (row["name"], row["said"], row["score"]) == ("7", *predicted["7"])
     assert (row["model"], row["source"]) == ("lathes", source)
+    # Who may not read the chain is given a proof, and needs nothing but the founding file.
+    proof, founding = str(tmp_path / "said.proof"), str(consortium.founding_file)
+    await done(["proof", "get", row["transaction"], "--out", proof, "--api", daemon.url])
+    await done(["proof", "verify", proof, "--founding", founding, "--json", str(out)])
+    shown = json.loads(out.read_text())
+    assert {"name": "7", "said": row["said"], "score": row["score"]} in shown["verdicts"]
+    assert (shown["signer"], shown["model"]) == ("seoul", row["sha256"])
     await done(["predict", "list", "--model", "none", "--api", daemon.url, "--json", str(out)])
     assert json.loads(out.read_text())["predictions"] == []
 

@@ -129,6 +129,23 @@ FalseAlarms = Annotated[
         "is missed. [0.05]",
     ),
 ]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="CSV file of what engineers say of its things; see above.",
+    ),
+]
+SheetSealedIn = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset",
+        metavar="DIR",
+        help="Collected data set: refuse labels that no member stands by there, who seals the "
+        "file with `fogline label add --image FILE --value labels`.",
+    ),
+]
 Recordings = Annotated[Path, typer.Option("--data", metavar="PATH", help="See above.")]
 ConsortiumDirectory = Annotated[
     Path, typer.Option("--consortium", metavar="DIR", help="What `consortium create` made.")

@@ -21,6 +21,8 @@ from tools.commands.common import (
     Quick,
     Recordings,
     Seed,
+    Sheet,
+    SheetSealedIn,
     Workers,
     errors,
     new_app,
@@ -97,12 +99,15 @@ def _add(task: recorded.RecordedTask) -> None:
         quick: Quick = False,
         seed: Seed = 0,
         workers: Workers = None,
+        labels: Sheet = None,
+        dataset: SheetSealedIn = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
-        with recorded.job(out, quick, seed, errors, workers) as job:
+        sheet = task.sheet(labels, dataset)
+        with recorded.job(out, quick, seed, errors, workers, sheet) as job:
             result = task.module().evaluate(data, job, **settings)
         report(result, json_file)
 
@@ -110,6 +115,7 @@ def _add(task: recorded.RecordedTask) -> None:
         task.name,
         help=f"Measure how well is told {task.learns}, by the protocol in cloud/README.md."
         f"\n\n--data: {task.data}"
+        f"\n\n--labels: {task.labels_help}."
         f"\n\nExample: fogline evaluate {task.name} --data {task.example} --out evaluation",
     )(task.with_options("evaluate", evaluate))
 

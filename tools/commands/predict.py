@@ -20,6 +20,7 @@ from tools.commands.common import (
 )
 from tools.errors import UsageError
 from tools.nodes import Nodes
+from tools.outputs import check_output
 
 app = new_app("Let a trained model say what it thinks of recordings, and others know it.")
 
@@ -80,6 +81,8 @@ def _add(task: recorded.RecordedTask) -> None:
         *,
         settings: dict[str, Any],
     ) -> None:
+        check_output(out)
+        task.check_out(data, out)
         if not seal:
             if founding is not None or key is not None:
                 raise UsageError("--founding, --key: are for --seal; give that, too")

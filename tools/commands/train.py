@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.train.job import LabelSheet
 from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
@@ -24,6 +23,8 @@ from tools.commands.common import (
     Quick,
     Recordings,
     Seed,
+    Sheet,
+    SheetSealedIn,
     Since,
     Until,
     Workers,
@@ -32,7 +33,6 @@ from tools.commands.common import (
     report,
     run,
 )
-from tools.errors import UsageError
 from tools.nodes import Nodes
 
 app = new_app("Train a model, on sealed readings or on recordings.")
@@ -95,33 +95,6 @@ def train_anomaly(
     report(result, json_file)
 
 
-Labels = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="CSV file of what engineers say of its things; see above."),
-]
-SheetSealedIn = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Collected data set: refuse labels that no member stands by there, who seals the "
-        "file with `fogline label add --image FILE --value labels`.",
-    ),
-]
-
-
-def _sheet(labels: Path | None, dataset: Path | None) -> LabelSheet | None:
-    if labels is None:
-        if dataset is not None:
-            raise UsageError("--dataset: is for --labels; give these, too")
-        return None
-    if dataset is None:
-        return LabelSheet(labels)
-    from cloud.dataset import Dataset
-    from cloud.train.table_labels import sealed_sheet
-
-    return sealed_sheet(labels, Dataset.open(dataset).labels())
-
-
 def _add(task: recorded.RecordedTask) -> None:
     def train(
         data: Recordings,
@@ -129,15 +102,14 @@ def _add(task: recorded.RecordedTask) -> None:
         quick: Quick = False,
         seed: Seed = 0,
         workers: Workers = None,
-        labels: Labels = None,
+        labels: Sheet = None,
         dataset: SheetSealedIn = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
-        task.check_labels(labels)
-        sheet = _sheet(labels, dataset)
+        sheet = task.sheet(labels, dataset)
         with recorded.job(out, quick, seed, errors, workers, sheet) as job:
             result = task.module().train(data, job, **settings)
         report(result, json_file)
@@ -145,7 +117,7 @@ def _add(task: recorded.RecordedTask) -> None:
     app.command(
         task.name,
         help=f"Learn {task.learns}, from recordings.\n\n--data: {task.data}"
-        f"\n\n--labels: {'columns ' if task.takes_labels else 'none; '}{task.labels}."
+        f"\n\n--labels: {task.labels_help}."
         f"\n\nExample: fogline train {task.name} "
         f"--data {task.example} --out model",
     )(task.with_options("train", train))

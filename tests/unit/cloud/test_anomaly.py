@@ -56,8 +56,9 @@ def report_of(directory):
 def test_the_directory_holds_all_that_a_release_needs(trained):
     assert {path.name for path in trained.iterdir()} == {
         "model.tflite", "model_float.tflite", "manifest.json", "report.json",
-        "loss.png", "scores.png", "float_int8.png",
+        "loss.png", "scores.png", "float_int8.png", "log",
     }  # fmt: skip
+    assert list((trained / "log").glob("events.out.tfevents.*"))
     for plot in trained.glob("*.png"):
         assert plot.read_bytes().startswith(PNG)
     card = ModelCard.load(trained)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.machines import HEADER, simulated, write
+from typer.testing import CliRunner
 
 from cloud.errors import ModelError, RecordingError, TrainingError
-from cloud.model_files import load_sklearn, save_sklearn
+from cloud.model_files import (
+    load_sklearn,
+    read_card,
+    save_sklearn,
+    write_card,
+    written_whole,
+)
+from cloud.tables import write_table
 from cloud.train import failure, failure_network
 from cloud.train.failure_data import FEATURES, MODES, read_failures, rule
 from cloud.train.job import Job, LabelSheet
 from cloud.train.thresholds import best_threshold, f1
+from tools import cli
 
 GOOD = ("1", "M1", "M", "298.1", "308.6", "1551", "42.8", "0", "0", "0", "0", "0", "0", "0")
 
@@ -108,6 +119,12 @@ def test_what_was_learned_predicts_machines_never_seen(trained, tmp_path):
     assert {row["mode"] for row in found if row["failure"] == "0"} == {""}
 
 
+def test_a_training_can_be_looked_at(trained):
+    assert any((trained / "log").glob("events.out.tfevents.*"))
+    for plot in ("loss.png", "precision_recall.png"):
+        assert (trained / plot).stat().st_size > 1000
+
+
 def test_the_boards_network_is_small_and_of_boards_operators(trained):
     card = json.loads((trained / "card.json").read_text())
     assert card["int8"]["bytes"] == (trained / "model.tflite").stat().st_size < 16 * 1024
@@ -116,10 +133,78 @@ def test_the_boards_network_is_small_and_of_boards_operators(trained):
     assert (card["labels"]["labelled"], card["labels"]["sealed_by"]) == (2, ["plant"])
 
 
+def test_a_model_is_replaced_whole_or_not_at_all(trained, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+
+    def held() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in model.rglob("*") if path.is_file()}
+
+    before = held()
+
+    def interrupted() -> None:
+        with written_whole(model) as new:
+            (new / failure.INT8_FILE).write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert held() == before
+    with written_whole(model) as new:
+        (new / failure.INT8_FILE).write_bytes(b"other")
+        write_card(new, {"task": "other"})
+    assert (model / failure.INT8_FILE).read_bytes() == b"other"
+    assert read_card(model, "other") == {"task": "other"}
+    (model / "card.json").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        failure.predict(model, trained / "rows.csv", tmp_path / "out.csv")
+
+
+def test_predictions_that_cannot_be_written_leave_what_was_there(trained, tmp_path, monkeypatch):
+    data, out = simulated(tmp_path / "rows.csv", 20, 2), tmp_path / "out.csv"
+    out.write_text("of yesterday")
+    with pytest.raises(RecordingError, match=r"cannot be written .Is a directory"):
+        failure.predict(trained, data, tmp_path)
+
+    def full(path, header, rows):
+        def broken():
+            yield from list(rows)[:5]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        write_table(path, header, broken())
+
+    monkeypatch.setattr(failure, "write_table", full)
+    with pytest.raises(RecordingError, match="No space left on device"):
+        failure.predict(trained, data, out)
+    assert out.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("out", ["rows.csv", "../data/rows.csv"])
+def test_what_is_read_is_not_written_over(tmp_path, out):
+    data = tmp_path / "data"
+    data.mkdir()
+    table = simulated(data / "rows.csv", 20, 2).read_text()
+    typed = ["predict", "failure", "--model", "m", "--data", data / "rows.csv", "--out", data / out]
+    result = CliRunner().invoke(cli.app, list(map(str, typed)))
+    assert "is among what is read" in str(result.exception)
+    assert (data / "rows.csv").read_text() == table
+
+
 def test_another_tasks_model_is_refused(trained, tmp_path):
     (tmp_path / "card.json").write_text('{"task": "rul"}')
     with pytest.raises(ModelError, match="is of the task 'rul', not 'failure'"):
         failure.predict(tmp_path, trained / "rows.csv", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"threshold": None}, {"weights": {"forest": "x"}}, {"weights": []}]
+)
+def test_a_damaged_card_is_refused(trained, tmp_path, changes):
+    card = json.loads((trained / "card.json").read_text())
+    write_card(tmp_path, card | changes)
+    data = simulated(tmp_path / "rows.csv", 5, 2)
+    with pytest.raises(ModelError, match="card is damaged"):
+        failure.predict(tmp_path, data, tmp_path / "out.csv")
 
 
 class Strange:
@@ -159,7 +244,13 @@ def test_evaluation_learns_nothing_of_the_rows_it_judges(tmp_path, monkeypatch):
         return real(features, *others)
 
     monkeypatch.setattr(failure, "_fit", fit)
-    result = failure.evaluate(data, Job(tmp_path / "out", quick=True))
+    sheet = tmp_path / "labels.csv"
+    sheet.write_text(f"id,value\n{int(np.argmax(whole.failed))},HDF\n")
+    job = Job(tmp_path / "out", quick=True, labels=LabelSheet(sheet, ("plant",)))
+    result = failure.evaluate(data, job)
+    told = {row["mode"]: row["rows"] for row in result["modes"]}
+    assert (told["HDF"], told["OSF"]) == (1, whole.failed.sum() - 1)
+    assert (result["labels"]["labelled"], result["labels"]["sealed_by"]) == (1, ["plant"])
     rows = {tuple(row) for row in whole.features}
     assert len(fits) == failure.QUICK_FOLDS
     left_out = [rows - fit for fit in fits]

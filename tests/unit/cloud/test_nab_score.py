@@ -10,6 +10,7 @@ from cloud.train.nab_score import (
     normalised,
     position_value,
     probation,
+    window_scores,
 )
 
 WINDOW = (10, 14)  # five rows
@@ -50,6 +51,14 @@ def test_false_alarms_cost_the_more_the_longer_ago_the_window_ended():
     assert scored(10, 18) == pytest.approx(1 - 0.11 * 0.986614, abs=1e-6)
     assert scored(10, 26, 39) == pytest.approx(1 - 2 * 0.11)
     assert scored(10, 6, profile=PROFILES["reward_low_fp"]) == pytest.approx(1 - 0.22)
+
+
+def test_each_window_answers_for_the_false_alarms_until_the_next():
+    alarms = np.zeros(60, np.bool_)
+    alarms[[6, 10, 18, 50]] = True
+    each = window_scores(alarms, (WINDOW, (30, 39)), FIRST)
+    assert each.tolist() == pytest.approx([1 - 0.11 - 0.11 * 0.986614, -1 - 0.11 * 0.995574])
+    assert nab_score(alarms, (WINDOW, (30, 39)), FIRST) == each.sum()
 
 
 def test_the_probationary_period_is_not_scored():

@@ -160,6 +160,9 @@ def test_folders_say_which_class_an_image_is_of(tmp_path):
 
 def test_folders_that_are_not_as_they_must_be_are_refused(tmp_path):
     data = write_pieces(tmp_path / "data", 2, 0)
+    for command in (quality.train, quality.evaluate):
+        with pytest.raises(RecordingError, match=r"data/model: lies in .*data, among images"):
+            command(data, Job(data / "model"))
     with pytest.raises(TrainingError, match="has no folder 'fine'; --good must be one of"):
         read_pieces(data, "fine")
     (data / "ok_front").rename(data / "fine")

@@ -259,6 +259,7 @@ def test_the_model_runs_in_int8_and_its_training_is_logged(trained):
     ]
     assert [tag for tag, _ in losses] == [f"loss, network {n}" for n in range(2) for _ in range(12)]
     assert losses[11][1] < losses[0][1]
+    assert (trained / "course.png").stat().st_size > 1000
 
 
 def test_damaged_models_are_refused(trained, tmp_path):
@@ -306,8 +307,12 @@ def test_a_unit_is_validated_by_networks_that_do_not_know_how_it_ended(tmp_path,
 
 
 def test_evaluation_holds_networks_against_simple_methods(tmp_path):
-    result = rul.evaluate(subset(tmp_path / "data", 3), Job(tmp_path / "out", quick=True))
-    assert (result["subset"], result["units_learned"], result["units_judged"]) == ("FD009", 20, 30)
+    sheet = tmp_path / "labels.csv"
+    sheet.write_text("unit,value\n7,running\n")
+    job = Job(tmp_path / "out", quick=True, labels=LabelSheet(sheet))
+    result = rul.evaluate(subset(tmp_path / "data", 3), job)
+    assert (result["subset"], result["units_learned"], result["units_judged"]) == ("FD009", 19, 30)
+    assert (result["labels"]["labelled"], result["labels"]["left_out"]) == (1, 1)
     for row in result["results"]:
         assert row["rmse_low"] <= row["rmse"] <= row["rmse_high"]
         assert row["score_low"] <= row["score"] <= row["score_high"]

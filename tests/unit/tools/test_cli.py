@@ -198,6 +198,12 @@ def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path) -> None:
     assert r"name: pr\xfcfen" in run.stdout
 
 
+def test_a_directory_that_cannot_be_is_named_before_the_work(fogline, founded) -> None:
+    for out in (founded / "founding.cbor", founded / "founding.cbor" / "model"):
+        result = fogline("train", "rul", "--data", "none", "--out", out)
+        assert f"--out {out}: is no directory" in refused(result)
+
+
 def test_ctrl_c_while_it_is_read_in_ends_it_with_a_word(monkeypatch, capsys) -> None:
     class Interrupted:
         def find_spec(self, name, path=None, target=None):
