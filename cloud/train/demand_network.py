@@ -114,20 +114,27 @@ def load_network(directory: Path, card: dict[str, Any]) -> DemandNetwork:
     """Read the weights that a card tells of; raises ModelError."""
     path = directory / WEIGHTS_FILE
     check_size(path)
-    widths = (len(card["mean"]), *card["shape"]["hidden"], _OUTPUTS)
-    shapes = [shape for pair in pairwise(widths) for shape in (pair, pair[1:])]
+    try:
+        mean, deviation = (np.array(card[name], np.float64) for name in ("mean", "deviation"))
+        widths = (len(mean), *card["shape"]["hidden"], _OUTPUTS)
+        shapes = [shape for pair in pairwise(widths) for shape in (pair, pair[1:])]
+        count = int(card["members"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{directory}: card is damaged ({error!r})", "train again") from error
+    if count < 1 or deviation.shape != mean.shape:
+        raise ModelError(f"{directory}: card is damaged", "train again")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             members = [
                 [arrays[_array_name(member, layer)] for layer in range(len(shapes))]
-                for member in range(card["members"])
+                for member in range(count)
             ]
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise ModelError(f"{path}: is no model ({error})", "train again") from error
     for member in members:
         if [weights.shape for weights in member] != shapes:
             raise ModelError(f"{path}: is not the network that the card tells of", "train again")
-    return DemandNetwork(members, np.array(card["mean"]), np.array(card["deviation"]))
+    return DemandNetwork(members, mean, deviation)
 
 
 def _array_name(member: int, layer: int) -> str:

@@ -261,6 +261,12 @@ def test_a_damaged_model_is_refused(tmp_path, trained):
     card = json.loads((model / "card.json").read_text())
     with pytest.raises(ModelError, match=r"weights\.npz: is not the network that the card tells"):
         demand.load_network(model, card | {"shape": {"hidden": [8]}})
+    for changes in (
+        {"shape": {}}, {"shape": None}, {"mean": 3}, {"deviation": []}, {"members": 0},
+        {"members": None},
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match="card is damaged"):
+            demand.load_network(model, card | changes)
     (tmp_path / "weights.npz").write_bytes(b"no archive")
     with pytest.raises(ModelError, match=r"weights\.npz: is no model"):
         demand.load_network(tmp_path, card)
