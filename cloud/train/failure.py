@@ -312,8 +312,8 @@ def _row(
     return {
         "model": name,
         **bootstrap(f1, decided, failed, seed=seed).row("f1"),
-        "precision": precision(decided, failed),
-        "recall": recall(decided, failed),
+        **bootstrap(precision, decided, failed, seed=seed).row("precision"),
+        **bootstrap(recall, decided, failed, seed=seed).row("recall"),
     }
 
 

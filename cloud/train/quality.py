@@ -521,7 +521,7 @@ def _row(
         "model": name,
         **bootstrap(_accuracy, decided, true, groups=groups, seed=seed).row("accuracy"),
         **bootstrap(f1, decided, true, groups=groups, seed=seed).row("f1"),
-        "precision": precision(decided, true),
+        **bootstrap(precision, decided, true, groups=groups, seed=seed).row("precision"),
         **bootstrap(recall, decided, true, groups=groups, seed=seed).row("recall"),
         "groups_with_an_error": len(np.unique(groups[decided != true])),
     }
