@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ NEW = ".new"
 MAX_CARD_BYTES = 16 * 1024 * 1024
 MAX_MODEL_BYTES = 1024 * 1024 * 1024
 _WEIGHTS = frozenset({".npz", ".skops", ".tflite"})
+# Of an archive of skops: what its other files are.
+SCHEMA_FILE = "schema.json"
 # What a file may make objects of beyond what skops knows to be harmless.
 _TRUSTED = frozenset(
     {
@@ -92,20 +96,50 @@ def fingerprint(directory: Path) -> bytes:
 
 
 def save_sklearn(path: Path, model: Any) -> None:
-    """Write a model of scikit-learn."""
-    from skops import io
+    """Write a model of scikit-learn; the same one gives the same bytes."""
+    from skops.io import dumps
 
-    io.dump(model, path)
+    path.write_bytes(_without_addresses(dumps(model)))
+
+
+def _without_addresses(data: bytes) -> bytes:
+    """An archive of skops with numbers for the objects' addresses in memory, and without times."""
+    numbers: dict[str, int] = {}
+
+    def numbered(value: Any) -> Any:
+        if isinstance(value, list):
+            return [numbered(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {name: numbered(item) for name, item in value.items()}
+        if "__id__" in found:
+            found["__id__"] = numbers.setdefault(str(found["__id__"]), len(numbers))
+        if isinstance(file := found.get("file"), str):
+            found["file"] = renamed(file)
+        return found
+
+    def renamed(file: str) -> str:
+        address, dot, suffix = file.partition(".")
+        return f"{numbers.setdefault(address, len(numbers))}{dot}{suffix}"
+
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as given, zipfile.ZipFile(made, "w") as archive:
+        schema = json.dumps(numbered(json.loads(given.read(SCHEMA_FILE))))
+        files = {renamed(name): name for name in given.namelist() if name != SCHEMA_FILE}
+        for file in sorted(files):
+            archive.writestr(zipfile.ZipInfo(file), given.read(files[file]))
+        archive.writestr(zipfile.ZipInfo(SCHEMA_FILE), schema)
+    return made.getvalue()
 
 
 def load_sklearn(path: Path) -> Any:
     """Read a model of scikit-learn; raises ModelError for a file that would make anything else."""
-    from skops import io
+    from skops.io import get_untrusted_types, load
 
     check_size(path)
     try:
-        strange = set(io.get_untrusted_types(file=path)) - _TRUSTED
-        model = None if strange else io.load(path, trusted=sorted(_TRUSTED))
+        strange = set(get_untrusted_types(file=path)) - _TRUSTED
+        model = None if strange else load(path, trusted=sorted(_TRUSTED))
     except Exception as error:  # whatever a damaged archive leads to
         raise ModelError(f"{path}: is no model ({error})", "train again") from error
     if strange:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from support.machines import HEADER, simulated, write
 from typer.testing import CliRunner
 
@@ -205,6 +206,18 @@ def test_a_damaged_card_is_refused(trained, tmp_path, changes):
     data = simulated(tmp_path / "rows.csv", 5, 2)
     with pytest.raises(ModelError, match="card is damaged"):
         failure.predict(tmp_path, data, tmp_path / "out.csv")
+
+
+def test_the_same_fit_gives_the_same_file(tmp_path):
+    features = np.random.default_rng(0).random((60, 3))
+    labels = features[:, 0] > 0.5
+    forests = [RandomForestClassifier(3, random_state=0).fit(features, labels) for _ in range(2)]
+    files = [tmp_path / "one.skops", tmp_path / "other.skops"]
+    for path, forest in zip(files, forests, strict=True):
+        save_sklearn(path, forest)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    told = load_sklearn(files[0]).predict_proba(features)
+    assert told.tolist() == forests[0].predict_proba(features).tolist()
 
 
 class Strange:
