@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -245,8 +246,7 @@ def test_labels_that_are_not_there_or_too_many(tmp_path, monkeypatch):
 def test_a_directory_that_training_did_not_write(assess, sealed, trained, tmp_path):
     with pytest.raises(ReleaseError, match=r"manifest\.json: cannot be read"):
         assess(sealed, directory=tmp_path)
-    for path in trained.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     (tmp_path / REPORT_FILE).write_text("{}")
     with pytest.raises(ReleaseError, match=r"report\.json: is not a training report"):
         assess(sealed, directory=tmp_path)
