@@ -216,11 +216,12 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
         "published": PUBLISHED,
         "published_hold_for": _HOLDS_FOR,
         "results": results,
+        "mase_of_constants_in_hindsight": judged.least_of_constants(),
         "calibration": calibrated,
         "planner": _live(network, rows, origin, job, settings, step),
         "verdict": "",
     }
-    result["verdict"] = _verdict(results, float((quantiles[median] == 0).mean()))
+    result["verdict"] = _verdict(result, float((quantiles[median] == 0).mean()))
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
@@ -240,6 +241,12 @@ class _Judged:
                 f"evaluation: no part's demand differs between years before {rows.month(origin)}",
                 "give more months, or parts that are asked for",
             )
+
+    def least_of_constants(self) -> float:
+        """MASE of the best constant of each part, chosen by the answers: no constant beats it."""
+        asked = self.actual[self.scored]
+        constants = np.broadcast_to(np.median(asked, axis=1, keepdims=True), asked.shape)
+        return float(scaled_errors(constants, asked, self._scale[self.scored]).mean())
 
     def row(
         self, name: str, point: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float64]
@@ -458,8 +465,9 @@ def _settings_row(settings: StockSettings) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key != "stock"}
 
 
-def _verdict(results: list[dict[str, Any]], zeros: float) -> str:
+def _verdict(result: dict[str, Any], zeros: float) -> str:
     """Say plainly which is best, and what its figure is worth to a planner."""
+    results = result["results"]
     by_name = {row["model"]: row for row in results}
     best, ours = results[0], by_name[NETWORK]
     zero = by_name[demand_baselines.ZERO]
@@ -468,9 +476,11 @@ def _verdict(results: list[dict[str, Any]], zeros: float) -> str:
     if best["model"] != NETWORK:
         said += f", the network has {ours['mase']:.3f}"
     said += (
-        f"; forecasting nothing has {zero['mase']:.3f}. MASE is least for the median, which is 0 "
-        f"in {zeros:.0%} of these months, so a low MASE alone orders nothing: the medians sum to "
-        f"{ours['total']:.0%} of what was asked for. Plan with quantiles of the total until "
-        f"arrival; lowest pinball loss has {sharpest['model']} ({sharpest['pinball']:.4f} pieces)"
+        f"; forecasting nothing has {zero['mase']:.3f}, and the best constant of each part, "
+        f"chosen by the answers, {result['mase_of_constants_in_hindsight']:.3f}. MASE is least for "
+        f"the median, which is 0 in {zeros:.0%} of these months, so a low MASE alone orders "
+        f"nothing: the medians sum to {ours['total']:.0%} of what was asked for. Plan with "
+        f"quantiles of the total until arrival; lowest pinball loss has "
+        f"{sharpest['model']} ({sharpest['pinball']:.4f} pieces)"
     )
     return said

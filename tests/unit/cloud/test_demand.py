@@ -317,6 +317,11 @@ def test_evaluation_learns_nothing_of_the_months_it_judges(tmp_path, monkeypatch
     scale = scales(rows.demand[:, :24])
     zero = rows.demand[scale > 0, 24:].mean(axis=1) / scale[scale > 0]
     assert by_name["zero"]["mase"] == pytest.approx(zero.mean())
+    asked = rows.demand[scale > 0, 24:]
+    best = np.abs(asked[:, :, np.newaxis] - asked[:, np.newaxis, :]).mean(axis=1).min(axis=1)
+    least = (best / scale[scale > 0]).mean()
+    assert result["mase_of_constants_in_hindsight"] == pytest.approx(least)
+    assert least < zero.mean()
     assert result["scored"] + result["without_scale"] == result["parts"] == 40
     for row in result["results"]:
         assert row["mase_low"] <= row["mase"] <= row["mase_high"]
