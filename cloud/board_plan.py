@@ -75,8 +75,8 @@ def plan(
     """Plan a model.
 
     Args:
-        ops: operators in the order they run: `op_name`, and numbers of tensors as `inputs` and
-            `outputs`.
+        ops: operators in the order they run: `op_name`, numbers of tensors as `inputs` and
+            `outputs`, and of depthwise ones `steps`: strides down and right, and dilations.
         tensors: `shape` and `dtype` of each by its number.
         inputs, outputs: numbers of the model's own.
     """
@@ -96,7 +96,8 @@ def plan(
         for at in made:
             alive[at] = _Block(_bytes(tensors[at]), step, step)
             written += prod(map(int, tensors[at]["shape"]))
-        kept, scratch, multiplied = _needs(name, [_shape(tensors, at) for at in (*given, *made)])
+        shapes = [_shape(tensors, at) for at in (*given, *made)]
+        kept, scratch, multiplied = _needs(name, shapes, op["steps"])
         if name == "QUANTIZE" and tensors[given[0]]["dtype"] == np.float32:
             kept = 0  # it computes; between two scales of int8 it looks up
         macs += multiplied
@@ -108,12 +109,15 @@ def plan(
     return BoardPlan(_place([*blocks.values(), *others]), macs, written)
 
 
-def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]:
+def _needs(
+    name: str, shapes: Sequence[tuple[int, ...]], steps: tuple[int, ...]
+) -> tuple[int, int, int]:
     """Bytes kept and bytes of scratch of an operator, and its multiply-accumulates.
 
     Args:
         name: of the operator.
         shapes: of its inputs, and last of its output.
+        steps: see `plan`.
     """
     x, y = shapes[0], shapes[-1]
     if name == "FULLY_CONNECTED":
@@ -136,11 +140,24 @@ def _needs(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, int, int]
             return _map_bytes(y, (x[1], x[2])), 4 * y[3] if name == "AVERAGE_POOL_2D" else 0, 0
         taps = shapes[1][1], shapes[1][2]
         kept = CHANNEL_BYTES * y[3] + _map_bytes(y, taps)
-        sums, outside = max(y[3], 2 * prod(taps)), -(-x[3] // 4)
-        return kept, 4 * (sums + outside), prod(y) * prod(taps)
+        strip, outside = _strip_words(x, y, taps, steps), -(-x[3] // 4)
+        return kept, 4 * (max(strip, 2 * prod(taps)) + outside), prod(y) * prod(taps)
     if name == "RESIZE_NEAREST_NEIGHBOR":
         return _map_bytes(y, (1, 1)), 0, 0
     return TABLE_BYTES.get(name, 0), 4 * prod(y) if name == "MEAN" else 0, 0
+
+
+def _strip_words(
+    x: tuple[int, ...], y: tuple[int, ...], taps: tuple[int, int], steps: tuple[int, ...]
+) -> int:
+    """A row's windows, of four channels, laid side by side: what two share is there once."""
+    height, width = taps
+    down, right, apart_down, apart_right = steps
+    columns, stride, apart = y[2], right, apart_right
+    if x[0] == x[2] == y[2] == width == 1:  # one column is one row, too
+        height, width, columns, stride, apart = width, height, y[1], down, apart_down
+    fresh = width if apart > 1 else min(stride, width)
+    return (width + (columns - 1) * fresh) * height
 
 
 def _map_bytes(y: tuple[int, ...], taps: tuple[int, int]) -> int:

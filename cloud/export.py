@@ -90,6 +90,7 @@ class Interpreter:
             model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
         )
         self._model.allocate_tensors()
+        self._data = data
         self.input = self._model.get_input_details()[0]
         self.output = self._model.get_output_details()[0]
 
@@ -112,12 +113,34 @@ class Interpreter:
     def plan(self) -> BoardPlan:
         """What one inference takes on a board."""
         details = self._model._get_ops_details()  # noqa: SLF001 - there is no public way
+        steps = _steps(self._data)
         return plan(
-            [op for op in details if op["op_name"] != "DELEGATE"],
+            [op | {"steps": steps[op["index"]]} for op in details if op["op_name"] != "DELEGATE"],
             {int(tensor["index"]): tensor for tensor in self._model.get_tensor_details()},
             [int(end["index"]) for end in self._model.get_input_details()],
             [int(end["index"]) for end in self._model.get_output_details()],
         )
+
+
+def _steps(data: bytes) -> list[tuple[int, ...]]:
+    """Strides down and right, and dilations, of each depthwise operator.
+
+    LiteRT does not tell; () for other operators.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data)).subgraphs[0]
+    found: list[tuple[int, ...]] = []
+    for operator in graph.operators:
+        options = operator.builtinOptions
+        is_depthwise = isinstance(options, schema.DepthwiseConv2DOptionsT)
+        found.append(
+            (
+                options.strideH, options.strideW,
+                options.dilationHFactor, options.dilationWFactor,
+            ) if is_depthwise else ()
+        )  # fmt: skip
+    return found
 
 
 def to_float_tflite(model: Any) -> bytes:

@@ -5,6 +5,8 @@ import numpy as np
 from tools.bench.tflite_builder import Activation, Kind, ModelBuilder, Operator, Padding
 
 LARGE_PLANE = 200
+# Of padding that lies between so many rows a board wants no more.
+MAX_PIECES = 1 << 10
 FUSED = (
     Activation.NONE,
     Activation.NONE,
@@ -316,6 +318,9 @@ class RandomModel:
             [self._number(0, 3) * self._pick(0, 1), self._number(0, 3) * self._pick(0, 1)]
             for _ in x.shape
         ]
+        last = max((axis for axis, more in enumerate(widths) if any(more)), default=0)
+        if np.prod(x.shape[: max(0, last - 1)]) > MAX_PIECES:
+            widths[1:] = [[0, 0] for _ in widths[1:]]
         shape = [size + sum(more) for size, more in zip(x.shape, widths, strict=True)]
         y = self._builder.tensor(shape, x.scale, x.zero_point)
         return self._builder.operator(

@@ -174,6 +174,21 @@ class Net:
         await self.start_nodes(early)
         self._watcher = asyncio.create_task(self._watch())
 
+    async def all_vote(self) -> None:
+        """Wait until none of the validators abstains that run.
+
+        One that meets the others only when they have begun does for two blocks, as it should: cut
+        off with too few others, it would keep them standing.
+        """
+        async with asyncio.timeout(START_TIMEOUT_S):
+            for name, node in self.nodes.items():
+                while node.is_validator and node.active:
+                    status = await self.status(name)
+                    if status and not status.asks_before_voting and status.abstains_until is None:
+                        break
+                    self.check()
+                    await asyncio.sleep(POLL_S)
+
     # Processes
 
     async def start_nodes(self, names: Sequence[str]) -> None:

@@ -30,6 +30,8 @@ async def run(manifest: Manifest, seed: int, way: str, directory: Path) -> None:
         net.say("started")
         await load.start()
         net.say("loaded")
+        await net.all_vote()
+        net.say("all vote")
         await steps.carry_out()
         await settle(net, load, steps)
         await judge(net, load)
