@@ -54,7 +54,7 @@ HEATMAPS = "heatmaps"
 TRIAL_SHARE = 0.5
 THRESHOLDS = (0.2, 0.8)
 # A quick look at no more images.
-QUICK_IMAGES = 2500
+QUICK_IMAGES = 1500
 # Pixels of the longer side of a heat map.
 SHOWN_HEATMAPS = 12
 # An ESP32-S3 runs at so many Hz.

@@ -82,8 +82,8 @@ class Variant:
         return self.target != FOG_NODE
 
 
-FOG = Variant("fog", FOG_NODE, 128, (16, 24, 48), (0, 1, 1), MAX_VIEWS, 50, 5)
-BOARD = Variant("board", ESP32_S3, 96, (8, 16, 24), (0, 0, 1), MAX_VIEWS, 50, 5)
+FOG = Variant("fog", FOG_NODE, 128, (16, 24, 48), (0, 1, 1), MAX_VIEWS, 50, 2)
+BOARD = Variant("board", ESP32_S3, 96, (8, 16, 24), (0, 0, 1), MAX_VIEWS, 50, 3)
 
 
 @dataclass(frozen=True)
