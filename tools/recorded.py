@@ -39,6 +39,7 @@ class RecordedTask:
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
         takes_labels: whether its training and its evaluation take such.
         spreads: whether it has parts that workers can do.
+        measures: whether its evaluation takes a model that was trained before.
         home: its module in `cloud.train`; None: is named like the task.
     """
 
@@ -54,6 +55,7 @@ class RecordedTask:
     labels: str = ""
     takes_labels: bool = False
     spreads: bool = False
+    measures: bool = False
     home: str | None = None
 
     def check_workers(self, where: str | None) -> None:
@@ -61,6 +63,14 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece, not so {names}")
+
+    def check_model(self, model: Path | None) -> None:
+        """Raise UsageError where a trained model is to be measured, and the task cannot."""
+        if model is not None and not self.measures:
+            names = ", ".join(task.name for task in TASKS if task.measures)
+            raise UsageError(
+                f"--model {model}: {self.name} trains one by its protocol, not so {names}"
+            )
 
     def check_shares(self) -> None:
         """Raise UsageError where nothing that it predicts can be sealed."""
@@ -176,6 +186,7 @@ TASKS = (
         unshared="`fogline fog infer` seals what a model says of images",
         labels="an image's label is the folder it lies in; `fogline data images` puts it there",
         spreads=True,
+        measures=True,
     ),
     RecordedTask(
         "demand",
@@ -217,11 +228,12 @@ def job(
     console: Console,
     where: str | None = None,
     labels: LabelSheet | None = None,
+    model: Path | None = None,
 ) -> Iterator[Job]:
     """Make a job whose progress is a bar on a terminal, and lines elsewhere.
 
     Args:
-        out, quick, seed, labels: of the job.
+        out, quick, seed, labels, model: of the job.
         console: for the progress.
         where: workers, as `cloud.scale_out.workers` takes them.
 
@@ -239,4 +251,4 @@ def job(
             if not console.is_terminal:
                 console.print(f"{what} {done}/{of}", highlight=False)
 
-        yield Job(out, quick, seed, show, pool, labels)
+        yield Job(out, quick, seed, show, pool, labels, model)

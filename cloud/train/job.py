@@ -35,6 +35,8 @@ class Job:
         progress: is told how far it is.
         pool: does the parts of a task that has such.
         labels: of engineers; None: the recordings' own alone.
+        model: of an evaluation: directory of the trained model to measure; None: one is trained by
+            the protocol.
     """
 
     out: Path
@@ -43,6 +45,7 @@ class Job:
     progress: Progress = say_nothing
     pool: Pool = HERE
     labels: LabelSheet | None = None
+    model: Path | None = None
 
     @property
     def within_parts(self) -> Progress:

@@ -155,8 +155,8 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
     """
     settings = settings or EvaluateSettings()
     _check_apart(data, job.out)
-    if settings.model is not None:
-        return _measure(settings.model, data, job, settings)
+    if job.model is not None:
+        return _measure(job.model, data, job, settings)
     divided = has_split(data)
     parts = [data / TRAIN, data / TEST] if divided else [data]
     pieces = _read(parts, settings, job, quick=job.quick)
@@ -446,7 +446,7 @@ def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) 
     card = read_card(directory, TASK)
     seen = load_prints(directory / SEEN_FILE)
     models = {variant.name: QualityModel.load(directory, variant.name) for variant in VARIANTS}
-    pieces = _read([data], settings, job)
+    pieces = _read([data], settings, job, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     near = alike(pieces.prints, seen, settings.alike)
     known = np.zeros(len(pieces.defective), np.bool_)

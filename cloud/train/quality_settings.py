@@ -41,20 +41,12 @@ class EvaluateSettings(FolderSettings):
 
     Attributes:
         by_image: deal images one by one, near-duplicates to both sides, as is published.
-        model: directory of a trained model to measure; None to train one by the protocol.
     """
 
     by_image: bool = field(
         default=False,
         metadata={
             "help": "Deal images one by one, near-duplicates to both sides, as is published."
-        },
-    )
-
-    model: Path | None = field(
-        default=None,
-        metadata={
-            "help": "What `train` wrote, to be measured on all of --data; else one is trained."
         },
     )
 

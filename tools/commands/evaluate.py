@@ -92,6 +92,16 @@ def evaluate_anomaly(
     report(result, json_file)
 
 
+TrainedModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="What `train` wrote, to be measured on --data; else one is trained by the protocol.",
+    ),
+]
+
+
 def _add(task: recorded.RecordedTask) -> None:
     def evaluate(
         data: Recordings,
@@ -101,13 +111,15 @@ def _add(task: recorded.RecordedTask) -> None:
         workers: Workers = None,
         labels: Sheet = None,
         dataset: SheetSealedIn = None,
+        model: TrainedModel = None,
         json_file: JsonFile = None,
         *,
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
+        task.check_model(model)
         sheet = task.sheet(labels, dataset)
-        with recorded.job(out, quick, seed, errors, workers, sheet) as job:
+        with recorded.job(out, quick, seed, errors, workers, sheet, model) as job:
             result = task.module().evaluate(data, job, **settings)
         report(result, json_file)
 

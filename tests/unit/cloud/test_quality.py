@@ -33,7 +33,7 @@ from cloud.train import (
 )
 from cloud.train.job import Job
 from cloud.train.quality_data import find_images, has_split, read_pieces
-from cloud.train.quality_settings import EvaluateSettings, FolderSettings, PredictSettings
+from cloud.train.quality_settings import FolderSettings, PredictSettings
 
 SIDE = 64
 
@@ -442,8 +442,7 @@ def keep_first(real):
 def test_a_trained_model_is_measured_and_what_it_knows_is_told(trained, tmp_path):
     data = write_pieces(tmp_path / "data", 10, 7, copies=1)
     shutil.copy(trained.parent / "data" / "ok_front" / "3_1.png", data / "ok_front")
-    settings = EvaluateSettings(model=trained)
-    result = quality.evaluate(data, Job(tmp_path / "out", seed=2), settings)
+    result = quality.evaluate(data, Job(tmp_path / "out", seed=2, model=trained))
     assert result["judged_with_near_duplicate_learned"] == 1
     assert result["results"][0]["model"] == "network for fog nodes, int8"
     assert result["results"][0]["accuracy"] >= 0.85
