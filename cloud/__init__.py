@@ -2,3 +2,8 @@
 
 Imports fog_node.protocol and fog_node.client, and nothing else of Fogline.
 """
+
+import os
+
+# TensorFlow's notes of each step would bury what a command says; its errors still come.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

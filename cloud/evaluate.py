@@ -18,22 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fog_node.protocol.keys import kid_hex
-from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest
+from fog_node.protocol.manifest import Manifest
 
 from .dataset import Dataset, SealedVerdict
-from .errors import DatasetError, ReleaseError, TrainingError
+from .errors import DatasetError, TrainingError
 from .export import Interpreter
-from .model_card import MODEL_FILE, ModelCard, read_bounded
 from .plots import plot_timeline
 from .preprocess import quantize, score, verdicts
 from .readings import Readings
-from .train import anomaly
-from .windows import Cutting
+from .train.anomaly import float_score
+from .train.anomaly_model import AnomalyModel
 
 MAX_LABEL_BYTES = 64 * 1024 * 1024
-MAX_REPORT_BYTES = 1024 * 1024
-# A float32 takes four times what an int8 takes.
-MAX_FLOAT_MODEL_BYTES = 4 * MAX_PAYLOAD_BYTES
 OUTPUT_PREFIX_BYTES = 8
 
 Labels = Mapping[bytes, Mapping[float, bool]]
@@ -114,9 +110,9 @@ def evaluate(
         ReleaseError: the directory is not as training wrote it.
         TrainingError: no sealed verdict is of this model.
     """
-    model = _Model.load(model_directory)
-    manifest = model.manifest
-    interpreter = Interpreter(model.payload)
+    model = AnomalyModel.load(model_directory)
+    manifest = model.board.manifest
+    interpreter = Interpreter(model.board.payload)
     identity = manifest.payload_sha256[:OUTPUT_PREFIX_BYTES]
     sealed = [v for v in dataset.verdicts(device_type) if v.model == identity]
     compared, unequal = 0, 0
@@ -138,9 +134,8 @@ def evaluate(
         true, known = _labels_of(judged, of_board)
         stride = manifest.stride
         int8.add(rows_judged(len(judged), windows.last, said, stride)[known], true[known])
-        cutting = Cutting.of_manifest(manifest)
-        scaled, cut = anomaly.cut_scaled(judged, model.least, model.wander, cutting)
-        hits = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
+        scaled, cut = model.cut_scaled(judged)
+        hits = float_score(scaled, model.float_payload) > model.float_threshold
         floats.add(rows_judged(len(judged), cut.last, hits, stride)[known], true[known])
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
@@ -162,42 +157,6 @@ def evaluate(
         "int8": by_int8,
         "float": by_float,
     }
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What training wrote, as far as an evaluation needs it."""
-
-    manifest: Manifest
-    payload: bytes
-    float_payload: bytes
-    float_threshold: float
-    least: npt.NDArray[np.float32]
-    wander: npt.NDArray[np.float32]
-
-    @classmethod
-    def load(cls, directory: Path) -> _Model:
-        """Read a model's directory; raises ReleaseError."""
-        card = ModelCard.load(directory)
-        payload = read_bounded(directory / MODEL_FILE, MAX_PAYLOAD_BYTES)
-        manifest = card.manifest("-", card.min_version + 1, payload, 0)
-        path = directory / anomaly.REPORT_FILE
-        try:
-            report = json.loads(read_bounded(path, MAX_REPORT_BYTES))
-            return cls(
-                manifest=manifest,
-                payload=payload,
-                float_payload=read_bounded(
-                    directory / anomaly.FLOAT_MODEL_FILE, MAX_FLOAT_MODEL_BYTES
-                ),
-                float_threshold=float(report["float_threshold"]),
-                least=np.array(report["float_least"], np.float32),
-                wander=np.array(report["float_wander"], np.float32),
-            )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ReleaseError(
-                f"{path}: is not a training report ({error!r})", "train again; training writes it"
-            ) from error
 
 
 def _since_activation(readings: Readings, first: SealedVerdict, manifest: Manifest) -> Readings:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,7 @@ def train(
     progress: Progress,
     false_alarms: float | None = None,
     cutting: Cutting | None = None,
+    learned_from: Sequence[str] = (),
 ) -> TrainingResult:
     """Train on normal operation and write the model's directory.
 
@@ -140,6 +141,7 @@ def train(
         progress: told what is being done, and how far it is.
         false_alarms: share of normal windows that may be above the threshold; None: FALSE_ALARMS.
         cutting: how boards are to cut their readings; None: CUTTING.
+        learned_from: SHA-256 of recordings, in hex, so that it is not measured on them.
 
     Raises:
         TrainingError: too little data, or boards that measure different channels.
@@ -201,13 +203,14 @@ def train(
         "held_out_metrics": metrics,
         "float_int8_agreement": float(np.mean(float_hits == int8_hits)),
         "sealed": dataset is not None,
+        "learned_from": list(learned_from),
     }
     progress("plots", 0, 1)
     with written_whole(out, CARD_FILE) as new:
         (new / MODEL_FILE).write_bytes(int8.data)
         (new / FLOAT_MODEL_FILE).write_bytes(float_data)
+        (new / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
         card.save(new)
-    (out / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
     plot_training(out, losses, int8_normal, threshold, float_normal, float_threshold)
     return TrainingResult(out, card, report)
 

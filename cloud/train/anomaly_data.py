@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from cloud.digests import file_sha256
 from cloud.errors import RecordingError, TrainingError
 from cloud.readings import Readings
 from cloud.recording import read_csv
@@ -45,10 +45,12 @@ class Recordings:
     Attributes:
         plain: recordings without labels, which are normal operation, by name.
         experiments: those with labels, in the order of their names.
+        sha256: of each file, in hex, by name.
     """
 
     plain: dict[str, Readings]
     experiments: tuple[Experiment, ...]
+    sha256: dict[str, str] = field(repr=False)
 
     def normal(self, experiments: tuple[Experiment, ...]) -> dict[bytes, Readings]:
         """Normal operation of all plain recordings and of these experiments, by a number."""
@@ -72,16 +74,17 @@ def read_recordings(path: Path) -> Recordings:
                 f"{path}: holds {len(files)} CSV files, at most {MAX_FILES} are read",
                 "name a folder with fewer",
             )
-    plain, experiments = {}, []
+    plain, experiments, sha256 = {}, [], {}
     for file in files:
         name = file.name if file == path else str(file.relative_to(path))
         readings = read_csv(file)
+        digest = file_sha256(file)
+        sha256[name] = digest.hex()
         if readings.labels is None:
             plain[name] = readings
         else:
-            first = hashlib.sha256(file.read_bytes()).digest()[0]
-            experiments.append(Experiment(name, readings, first < 128))
-    return Recordings(plain, tuple(experiments))
+            experiments.append(Experiment(name, readings, digest[0] < 128))
+    return Recordings(plain, tuple(experiments), sha256)
 
 
 def first_rows(readings: Readings, count: int) -> Readings:
@@ -95,32 +98,42 @@ def first_rows(readings: Readings, count: int) -> Readings:
     )
 
 
-def require_to_judge(path: Path, experiments: tuple[Experiment, ...]) -> None:
-    """Raise unless these can be judged by: rows after the first, of both classes, in both halves.
+def require_halves(path: Path, experiments: tuple[Experiment, ...]) -> None:
+    """Raise TrainingError unless each half can be judged by; see `require_to_judge`."""
+    _require_rows(path, experiments)
+    for half, what in ((True, "development"), (False, "report")):
+        members = tuple(each for each in experiments if each.development is half)
+        if not members:
+            raise TrainingError(
+                f"{path}: no experiment is of the {what} half, by the first bit of its SHA-256",
+                "give more experiments with labels; eight or more are seldom all of one half",
+            )
+        require_to_judge(path, members, f"all rows of the {what} half")
+
+
+def require_to_judge(path: Path, experiments: tuple[Experiment, ...], what: str) -> None:
+    """Raise unless these can be judged by: rows after the first, of both classes.
 
     Raises:
-        TrainingError: names the file, or what lacks.
+        TrainingError: names the file; or says what is wrong with `what`.
     """
+    _require_rows(path, experiments)
+    labels = np.concatenate([_labels(each)[FIT_ROWS:] for each in experiments])
+    if labels.all() or not labels.any():
+        raise TrainingError(
+            f"{path}: {what} are {'anomalous' if labels.all() else 'normal'}: there is nothing to "
+            "tell apart",
+            "give experiments with rows of both kinds",
+        )
+
+
+def _require_rows(path: Path, experiments: tuple[Experiment, ...]) -> None:
     for each in experiments:
         if len(each.readings) <= FIT_ROWS:
             raise TrainingError(
                 f"{path}: {each.name} has {len(each.readings)} rows, more than {FIT_ROWS} are "
                 "needed, which are calibrated to",
                 "leave the file out",
-            )
-    for half, what in ((True, "development"), (False, "report")):
-        members = [each for each in experiments if each.development is half]
-        if not members:
-            raise TrainingError(
-                f"{path}: no experiment is of the {what} half, by the first bit of its SHA-256",
-                "give more experiments with labels; eight or more are seldom all of one half",
-            )
-        labels = np.concatenate([_labels(each)[FIT_ROWS:] for each in members])
-        if labels.all() or not labels.any():
-            raise TrainingError(
-                f"{path}: all rows of the {what} half are "
-                f"{'anomalous' if labels.all() else 'normal'}: there is nothing to tell apart",
-                "give experiments with rows of both kinds",
             )
 
 

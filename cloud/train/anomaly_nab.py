@@ -17,18 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import RecordingError, TrainingError
-from cloud.export import Interpreter
 from cloud.intervals import bootstrap
-from cloud.model_card import MODEL_FILE
 from cloud.plots import plot_timeline
-from cloud.preprocess import quantize, score
 from cloud.readings import Readings
 from cloud.tables import read_table
-from cloud.windows import Cutting
 
 from . import anomaly
 from .anomaly_baselines import trailing_mean
 from .anomaly_data import first_rows
+from .anomaly_model import AnomalyModel
 from .job import Job
 from .nab_score import (
     PROFILES,
@@ -170,7 +167,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     """Learn from the probationary period of a file, and score what is said of the rest.
 
     Raises:
-        RecordingError, TrainingError, ExportError.
+        RecordingError, TrainingError, ExportError. ReleaseError: of the model to measure.
     """
     file = read_nab(data)
     first = probation(len(file.readings))
@@ -180,7 +177,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
             "give a file with anomalies there",
         )
     job.out.mkdir(parents=True, exist_ok=True)
-    scores = _network_scores(file, first, train(data, job, job.out / "model"))
+    directory = job.model or train(data, job, job.out / "model").directory
+    scores = _network_scores(file, first, AnomalyModel.load(directory))
     job.progress("baselines", 0, 1)
     values = file.values
     scores["isolation forest"] = _forest(values, first, job.seed)
@@ -205,7 +203,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     result = {
         "task": "anomaly",
         "file": file.key,
-        "protocol": f"NAB: the first {first} rows may be learned from and are not scored; an alarm "
+        "protocol": f"NAB: the first {first} rows may be learned from and are not scored; the "
+        f"network {'was trained before' if job.model else 'learns from these'}; an alarm "
         f"is told once, then none for {HOLD_OFF} rows; limits fixed beforehand; "
         "in_hindsight takes the limit that is best for the labels, as the benchmark does over "
         "all of its files; the interval draws windows, each with what follows it: of few windows "
@@ -276,32 +275,27 @@ def train(data: Path, job: Job, out: Path) -> anomaly.TrainingResult:
     )  # fmt: skip
 
 
-def _network_scores(
-    file: NabFile, first: int, trained: anomaly.TrainingResult
-) -> dict[str, Scores]:
+def _network_scores(file: NabFile, first: int, model: AnomalyModel) -> dict[str, Scores]:
     """Scores of every row by the int8 network as a board has them, and by its input alone."""
-    # The probationary period is played twice: calibrated on, and then judged as all rows are. Row
-    # after row, as the benchmark has it: local times step back where summer time ends.
-    values = np.concatenate([file.readings.values[:first], file.readings.values])
+    calibrate = model.board.manifest.calibrate
+    if calibrate > first:
+        raise RecordingError(
+            f"{file.key}: has a probationary period of {first} rows, the model calibrates on "
+            f"{calibrate}",
+            "train on this file",
+        )
+    # What is calibrated on is played twice, and then judged as all rows are. Row after row, as the
+    # benchmark has it: local times step back where summer time ends.
+    values = np.concatenate([file.readings.values[first - calibrate : first], file.readings.values])
     rows = np.arange(len(values))
     times = ROW_S * rows.astype(np.float64)
     readings = Readings(times, values, file.readings.channels, rows, sealed=False)
-    report = trained.report
-    payload = (trained.directory / MODEL_FILE).read_bytes()
-    manifest = trained.card.manifest("-", 1, payload, 0)
-    windows = quantize(readings.values, readings.times_ms, manifest)
-    scaled, cut = anomaly.cut_scaled(
-        readings,
-        np.array(report["float_least"], np.float32),
-        np.array(report["float_wander"], np.float32),
-        Cutting.of_manifest(manifest),
-    )
+    windows, scores = model.board.judge(readings, file.key)
+    scaled, cut = model.cut_scaled(readings)
     found = {NETWORK: np.zeros(len(values)), NO_NETWORK: np.zeros(len(values))}
-    found[NETWORK][windows.last] = score(
-        windows.values, Interpreter(payload).run(windows.values), manifest
-    )
+    found[NETWORK][windows.last] = scores
     found[NO_NETWORK][cut.last] = anomaly.plain_score(scaled)
-    return {name: scores[first:] for name, scores in found.items()}
+    return {name: said[calibrate:] for name, said in found.items()}
 
 
 def _moving(values: Scores) -> Scores:

@@ -8,29 +8,32 @@ of each experiment that the protocol allows to fit to. See `anomaly` for what is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import RecordingError, ReleaseError
+from cloud.errors import TrainingError
 from cloud.evaluate import rows_judged
-from cloud.export import Interpreter
 from cloud.intervals import bootstrap
-from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
 from cloud.plots import plot_timeline
-from cloud.preprocess import quantize, score, verdicts
+from cloud.preprocess import verdicts
 from cloud.readings import Readings
 from cloud.tables import write_table
-from cloud.windows import Cutting
-from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest
 
 from . import anomaly, anomaly_nab
 from .anomaly_baselines import ALL, DETECTORS, PUBLISHED
-from .anomaly_data import FIT_ROWS, Experiment, read_recordings, require_to_judge
+from .anomaly_data import (
+    FIT_ROWS,
+    Experiment,
+    Recordings,
+    read_recordings,
+    require_halves,
+    require_to_judge,
+)
+from .anomaly_model import AnomalyModel, BoardModel
 from .job import Job
 from .thresholds import f1
 
@@ -61,8 +64,8 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     if anomaly_nab.is_nab(data):
         return anomaly_nab.train(data, job, job.out).report
     recordings = read_recordings(data)
-    normal = recordings.normal(recordings.experiments)
-    return _train(normal, job, job.out).report
+    report = _train(recordings, recordings.experiments, job, job.out).report
+    return {name: value for name, value in report.items() if name != "learned_from"}
 
 
 def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
@@ -71,16 +74,12 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     Raises:
         RecordingError, ReleaseError.
     """
-    manifest, payload = _load(model)
+    board = BoardModel.load(model)
     parts = _by_name(data)
-    interpreter = Interpreter(payload)
     rows = []
     for name, readings in sorted(parts.items()):
-        if readings.channels != manifest.channels:
-            raise RecordingError(f"{name}: has other channels than the model", "train on these")
-        cut = quantize(readings.values, readings.times_ms, manifest)
-        scores = score(cut.values, interpreter.run(cut.values), manifest)
-        said = verdicts(scores, cut.segment, manifest)
+        cut, scores = board.judge(readings, name)
+        said = verdicts(scores, cut.segment, board.manifest)
         for at, last in enumerate(cut.last):
             line, time = int(readings.sequence[last]), f"{readings.times[last]:.3f}"
             rows.append((name, line, time, int(scores[at]), int(said[at])))
@@ -92,39 +91,44 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
     """Run the protocol that belongs to the data: SKAB's, or NAB's where its windows lie there.
 
+    A model that was trained before is judged by all experiments that it has not learned from.
+
     Raises:
-        RecordingError, TrainingError, ExportError.
+        RecordingError, TrainingError, ExportError. ReleaseError: of the model to measure.
     """
     if anomaly_nab.is_nab(data):
         return anomaly_nab.evaluate(data, job)
     recordings = read_recordings(data)
     experiments = recordings.experiments
-    require_to_judge(data, experiments)
-    development = tuple(each for each in experiments if each.development)
-    job.out.mkdir(parents=True, exist_ok=True)
-    trained = _train(recordings.normal(development), job, job.out / "model")
-    said: dict[str, list[Flags]] = {}
-    for each in experiments:
-        for name, flags in _by_network(each, trained, job.out).items():
-            said.setdefault(name, []).append(flags)
-    for name, detector in DETECTORS.items():
-        if name == PUBLISHED and job.quick:
-            continue
-        for at, each in enumerate(experiments):
-            job.progress(name, at, len(experiments))
-            rows = each.readings.values.astype(np.float64)
-            said.setdefault(name, []).append(detector(rows[:FIT_ROWS], rows, job.seed))
+    if job.model is None:
+        require_halves(data, experiments)
+        development = tuple(each for each in experiments if each.development)
+        model = AnomalyModel.load(_train(recordings, development, job, job.out / "model").directory)
+        of = (
+            "f1 is of the report half, by which nothing was chosen; halves by the first bit of the "
+            "file's SHA-256"
+        )
+        learned = {"trained_on": [each.name for each in development] + list(recordings.plain)}
+    else:
+        model = AnomalyModel.load(job.model)
+        experiments = _not_learned_from(data, recordings, model)
+        of = "f1 is of all experiments that the model, trained before, has not learned from"
+        left_out = sorted(
+            {each.name for each in recordings.experiments} - {each.name for each in experiments}
+        )
+        learned = {"learned_from": left_out}
+    said = _said(experiments, model, job)
     judged = _Judged.of(experiments)
     results = [judged.row(name, flags, job.seed) for name, flags in said.items()]
     results.sort(key=lambda row: -row["f1"])
+    f1_of = {row["model"]: row["f1"] for row in results}
     result = {
         "task": TASK,
         "protocol": f"SKAB: the first {FIT_ROWS} rows of each experiment may be fitted to, all "
-        "later ones are scored, together; f1 is of the report half, by which nothing was chosen; "
-        "halves by the first bit of the file's SHA-256; intervals draw whole experiments",
-        "trained_on": [each.name for each in development] + list(recordings.plain),
+        f"later ones are scored, together; {of}; intervals draw whole experiments",
+        **learned,
         "experiments": len(experiments),
-        "reported_on": len(experiments) - len(development),
+        "reported_on": sum(not each.development for each in experiments),
         "rows": int(judged.report.sum()),
         "anomalous_rows": int(judged.labels[judged.report].sum()),
         "seed": job.seed,
@@ -133,14 +137,51 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         "results": results,
         "left_out": [PUBLISHED] if job.quick else [],
         "by_experiment": judged.by_experiment(said[INT8]),
-        "int8_loss": next(row["f1"] for row in results if row["model"] == FLOAT)
-        - next(row["f1"] for row in results if row["model"] == INT8),
-        "bytes": trained.report["bytes"],
-        "arena": trained.report["arena"],
+        "int8_loss": f1_of[FLOAT] - f1_of[INT8],
+        "bytes": len(model.board.payload),
+        "arena": model.board.manifest.arena,
         "verdict": _verdict(results),
     }
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _not_learned_from(
+    data: Path, recordings: Recordings, model: AnomalyModel
+) -> tuple[Experiment, ...]:
+    """The experiments that a model may be judged by, none of which is for development."""
+    chosen = tuple(
+        replace(each, development=False)
+        for each in recordings.experiments
+        if recordings.sha256[each.name] not in model.learned_from
+    )
+    if not chosen:
+        raise TrainingError(
+            f"{data}: holds {len(recordings.experiments)} recordings with labels, and the model "
+            "has learned from all of them",
+            "give recordings that it was not trained on, with a column of labels",
+        )
+    require_to_judge(data, chosen, "all rows that the model has not learned from")
+    return chosen
+
+
+def _said(
+    experiments: tuple[Experiment, ...], model: AnomalyModel, job: Job
+) -> dict[str, list[Flags]]:
+    """What each detector says of each row of each experiment, by its name."""
+    said: dict[str, list[Flags]] = {}
+    job.out.mkdir(parents=True, exist_ok=True)
+    for each in experiments:
+        for name, flags in _by_network(each, model, job.out).items():
+            said.setdefault(name, []).append(flags)
+    for name, detector in DETECTORS.items():
+        if name == PUBLISHED and job.quick:
+            continue
+        for at, each in enumerate(experiments):
+            job.progress(name, at, len(experiments))
+            rows = each.readings.values.astype(np.float64)
+            said.setdefault(name, []).append(detector(rows[:FIT_ROWS], rows, job.seed))
+    return said
 
 
 def _by_name(data: Path) -> dict[str, Readings]:
@@ -151,46 +192,31 @@ def _by_name(data: Path) -> dict[str, Readings]:
     return recordings.plain | {each.name: each.readings for each in recordings.experiments}
 
 
-def _train(normal: Mapping[bytes, Readings], job: Job, out: Path) -> anomaly.TrainingResult:
+def _train(
+    recordings: Recordings, experiments: tuple[Experiment, ...], job: Job, out: Path
+) -> anomaly.TrainingResult:
+    """Train on the recordings without labels, and on what may be fitted to of the experiments."""
+    names = [*recordings.plain, *(each.name for each in experiments)]
     return anomaly.train(
-        normal, DEVICE_TYPE, out, dataset=None, quick=job.quick, seed=job.seed,
-        progress=job.progress, false_alarms=FALSE_ALARMS,
+        recordings.normal(experiments), DEVICE_TYPE, out, dataset=None, quick=job.quick,
+        seed=job.seed, progress=job.progress, false_alarms=FALSE_ALARMS,
+        learned_from=[recordings.sha256[name] for name in names],
     )  # fmt: skip
 
 
-def _load(model: Path) -> tuple[Manifest, bytes]:
-    card = ModelCard.load(model)
-    payload = read_bounded(model / MODEL_FILE, MAX_PAYLOAD_BYTES)
-    try:
-        Interpreter(payload)
-    except (RuntimeError, ValueError) as error:  # whatever LiteRT finds wrong with it
-        raise ReleaseError(f"{model / MODEL_FILE}: is no model ({error})", "train again") from error
-    return card.manifest("-", card.min_version + 1, payload, 0), payload
-
-
-def _by_network(
-    experiment: Experiment, trained: anomaly.TrainingResult, out: Path
-) -> dict[str, Flags]:
+def _by_network(experiment: Experiment, model: AnomalyModel, out: Path) -> dict[str, Flags]:
     """What the network says of each row, in int8 and in floats, and what its input alone does."""
-    readings, report = experiment.readings, trained.report
-    manifest, payload = _load(trained.directory)
+    readings, manifest = experiment.readings, model.board.manifest
+    windows, scores = model.board.judge(readings, experiment.name)
     count, stride = len(readings), manifest.stride
-    windows = quantize(readings.values, readings.times_ms, manifest)
-    scores = score(windows.values, Interpreter(payload).run(windows.values), manifest)
     hits = verdicts(scores, windows.segment, manifest)
     if not experiment.development and readings.labels is not None:
         path = out / f"timeline-{experiment.name.replace('/', '-').removesuffix('.csv')}.png"
         labels = readings.labels[windows.last]
         plot_timeline(path, scores, manifest.threshold, labels, experiment.name)
-    scaled, cut = anomaly.cut_scaled(
-        readings,
-        np.array(report["float_least"], np.float32),
-        np.array(report["float_wander"], np.float32),
-        Cutting.of_manifest(manifest),
-    )
-    data = (trained.directory / anomaly.FLOAT_MODEL_FILE).read_bytes()
-    by_float = anomaly.float_score(scaled, data) > report["float_threshold"]
-    plain = anomaly.plain_score(scaled) > report["plain_threshold"]
+    scaled, cut = model.cut_scaled(readings)
+    by_float = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
+    plain = anomaly.plain_score(scaled) > model.plain_threshold
     told = rows_judged(count, windows.last, hits, stride)
     late = manifest.window // 2
     return {
@@ -235,6 +261,8 @@ class _Judged:
         for suffix, chosen in (
             ("", self.report), ("_development", ~self.report), ("_all", self.report | True)
         ):  # fmt: skip
+            if suffix and self.report.all():
+                continue  # There is no other half.
             decided, true, group = said[chosen], self.labels[chosen], self.group[chosen]
             interval = bootstrap(f1, decided, true, groups=group, seed=seed)
             found |= interval.row(f"f1{suffix}")
@@ -251,13 +279,17 @@ class _Judged:
             rows.append(
                 {
                     "experiment": each.name,
-                    "half": "development" if each.development else "report",
+                    **({} if self.report.all() else {"half": _half(each)}),
                     "rows": len(true),
                     "anomalous": int(true.sum()),
                     "f1": f1(said[FIT_ROWS:], true),
                 }
             )
         return rows
+
+
+def _half(experiment: Experiment) -> str:
+    return "development" if experiment.development else "report"
 
 
 def _verdict(results: list[dict[str, Any]]) -> str:

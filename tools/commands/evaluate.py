@@ -32,6 +32,16 @@ from tools.commands.common import (
 from tools.errors import UsageError
 from tools.nodes import Nodes
 
+TrainedModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="What `train` wrote, to be measured on --data; of recordings one is trained by the "
+        "protocol, unless it is given.",
+    ),
+]
+
 app = new_app("Measure a trained model, or a task by its protocol, baselines beside it.")
 
 
@@ -40,18 +50,18 @@ app = new_app("Measure a trained model, or a task by its protocol, baselines bes
     help="Repeat boards' sealed verdicts with LiteRT, or run the protocol of recordings.\n\n"
     "With --founding and --model: boards' verdicts are held against LiteRT's, and against "
     "labels where there are such. Without --founding, --data are recordings: a model is "
-    "trained and judged by the protocol in cloud/README.md, baselines beside it.\n\n"
+    "trained and judged by the protocol in cloud/README.md, baselines beside it; or, with "
+    "--model, one that was trained before is, by those that it has not learned from.\n\n"
     f"--data of recordings: {recorded.ANOMALY.data}\n\n"
     "Example: fogline evaluate anomaly --founding founding.cbor --data dataset "
     "--device-type pump --model model\n\n"
-    f"Example: fogline evaluate anomaly --data {recorded.ANOMALY.example} --out evaluation",
+    f"Example: fogline evaluate anomaly --data {recorded.ANOMALY.example} --out evaluation\n\n"
+    "Example: fogline evaluate anomaly --data later --model model --out evaluation",
 )
 def evaluate_anomaly(
     data: DatasetOrRecordings,
     founding: FoundingFileIfSealed = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Directory that training wrote; sealed readings only.")
-    ] = None,
+    model: TrainedModel = None,
     device_type: DeviceTypeIfSealed = None,
     labels: Annotated[
         Path | None,
@@ -75,10 +85,11 @@ def evaluate_anomaly(
 
     recorded.ANOMALY.check_workers(workers)
     if training.is_recorded(
-        founding, data, model=model, device_type=device_type, labels=labels, no_labels=no_labels,
-        plots=plots, api=api,
+        founding, data, device_type=device_type, labels=labels, no_labels=no_labels, plots=plots,
+        api=api,
     ):  # fmt: skip
-        with recorded.job(training.required("--out", out), quick, seed, errors) as job:
+        out = training.required("--out", out)
+        with recorded.job(out, quick, seed, errors, model=model) as job:
             result = recorded.ANOMALY.module().evaluate(data, job)
     else:
         if out is not None or quick or seed:
@@ -90,16 +101,6 @@ def evaluate_anomaly(
         consortium = consortiums.load_founding(training.required("--founding", founding))
         result = run(training.evaluate_anomaly(Nodes.of(api, member), consortium, check))
     report(result, json_file)
-
-
-TrainedModel = Annotated[
-    Path | None,
-    typer.Option(
-        "--model",
-        metavar="DIR",
-        help="What `train` wrote, to be measured on --data; else one is trained by the protocol.",
-    ),
-]
 
 
 def _add(task: recorded.RecordedTask) -> None:

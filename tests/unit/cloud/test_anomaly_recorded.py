@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -87,6 +88,19 @@ def job(out):
     return Job(out, quick=True, seed=1)
 
 
+def measuring(directory):
+    """A job that measures the model in `directory`."""
+    return Job(directory / "measured", quick=True, seed=1, model=directory / "model")
+
+
+def shorter(machine, path):
+    """The first 3,500 rows of a machine's file, which hold the fault."""
+    shutil.copytree(machine, path)
+    lines = (machine / "machine.csv").read_text().splitlines()
+    (path / "machine.csv").write_text("\n".join(lines[: 1 + 3500]) + "\n")
+    return path
+
+
 def test_the_halves_go_by_content(folder):
     recordings = read_recordings(folder)
     assert list(recordings.plain) == ["free/all.csv"]
@@ -135,12 +149,25 @@ def test_what_was_trained_predicts(folder, tmp_path):
     # Line 1 is the header; the line is that of the window's last row.
     assert int(rows[0]["line"]) == 1 + cutting.calibrate + cutting.window
     assert int(rows[1]["line"]) == int(rows[0]["line"]) + cutting.stride
+    later = tmp_path / "later"
+    for number in range(2):
+        experiment(later / f"{number}.csv", 40 + number)
+    shutil.copy(folder / "valve" / "0.csv", later / "known.csv")
+    result = anomaly_recorded.evaluate(later, measuring(tmp_path))
+    assert (result["reported_on"], result["learned_from"]) == (2, ["known.csv"])
+    assert result["rows"] == 2 * (ROWS - FIT_ROWS)
+    by_name = {row["model"]: row for row in result["results"]}
+    ours = by_name[anomaly_recorded.INT8]
+    assert ours["f1"] > by_name[anomaly_baselines.ALL]["f1"] == pytest.approx(2 * 80 / (240 + 80))
+    assert not {name for name in ours if name.endswith(("_development", "_all"))}
+    with pytest.raises(TrainingError, match="4 recordings with labels, and the model has learned"):
+        anomaly_recorded.evaluate(folder, measuring(tmp_path))
     (tmp_path / "model" / MODEL_FILE).write_bytes(b"no model")
     with pytest.raises(ReleaseError, match=r"model\.tflite: is no model"):
         anomaly_recorded.predict(tmp_path / "model", folder, out)
 
 
-def test_the_protocol_of_nab(machine, tmp_path):
+def test_the_protocol_of_nab(machine, folder, tmp_path):
     file = anomaly_nab.read_nab(machine)
     assert (file.key, file.windows) == ("known/machine.csv", (NAB_FAULT,))
     result = anomaly_recorded.evaluate(machine, job(tmp_path / "out"))
@@ -155,6 +182,14 @@ def test_the_protocol_of_nab(machine, tmp_path):
     assert report["rows"] == probation(NAB_ROWS)
     found = anomaly_recorded.predict(tmp_path / "model", machine, tmp_path / "said.csv")
     assert found["anomalies"] > 0
+    measured = anomaly_recorded.evaluate(machine, measuring(tmp_path))
+    assert measured["results"] == result["results"]
+    with pytest.raises(RecordingError, match=r"machine\.csv: has a probationary period of 525"):
+        anomaly_recorded.evaluate(shorter(machine, tmp_path / "nab"), measuring(tmp_path))
+    with pytest.raises(
+        RecordingError, match=r"0\.csv: has the channels acc.*, not the model's val"
+    ):
+        anomaly_recorded.evaluate(folder / "valve" / "0.csv", measuring(tmp_path))
 
 
 def test_alarms_are_held_off():
