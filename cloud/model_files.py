@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fog_node.protocol.merkle import root
 
 from .digests import file_sha256
@@ -21,6 +24,9 @@ CARD_FILE = "card.json"
 NEW = ".new"
 MAX_CARD_BYTES = 16 * 1024 * 1024
 MAX_MODEL_BYTES = 1024 * 1024 * 1024
+# In a model's directory: what it has learned from, so that it is not judged by that.
+SEEN_FILE = "seen.npy"
+MAX_SEEN_BYTES = 64 * 1024 * 1024
 _WEIGHTS = frozenset({".npz", ".skops", ".tflite"})
 # Of an archive of skops: what its other files are.
 SCHEMA_FILE = "schema.json"
@@ -161,6 +167,29 @@ def load_tflite(path: Path) -> bytes:
     except (RuntimeError, ValueError) as error:  # whatever LiteRT finds wrong with it
         raise ModelError(f"{path}: is no model ({error})", "train again") from error
     return data
+
+
+def load_seen(directory: Path, kind: npt.DTypeLike, row: tuple[int, ...] = ()) -> npt.NDArray[Any]:
+    """Read what a model has learned from, as its training wrote it; [n, *row].
+
+    Args:
+        directory: of the model.
+        kind: of the numbers.
+        row: shape of what is known of one thing.
+
+    Raises:
+        ModelError: there is none, or something else.
+    """
+    path = directory / SEEN_FILE
+    check_size(path, MAX_SEEN_BYTES)
+    try:
+        # Mapped: a header that claims more than the file holds costs no memory.
+        found = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f"{path}: is not what training writes ({error})", "train again") from error
+    if (found.dtype, found.ndim, found.shape[1:]) != (kind, len(row) + 1, row):
+        raise ModelError(f"{path}: is not what training writes", "train again")
+    return np.array(found)
 
 
 def check_size(path: Path, most: int = MAX_MODEL_BYTES) -> None:

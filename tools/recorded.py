@@ -155,6 +155,7 @@ TASKS = (
         labels="id, and in value normal, failure, or how it failed: TWF, HDF, PWF or OSF",
         takes_labels=True,
         spreads=True,
+        measures=True,
     ),
     RecordedTask(
         "rul",
@@ -169,6 +170,7 @@ TASKS = (
         labels="unit, and in value the cycle at which it failed, or running",
         takes_labels=True,
         spreads=True,
+        measures=True,
     ),
     RecordedTask(
         "quality",
@@ -202,6 +204,7 @@ TASKS = (
         shares=Shares("part", "mean", adds=True),
         labels="demand is counted, not judged; what was counted wrongly is corrected in the table",
         spreads=True,
+        measures=True,
     ),
 )
 

@@ -8,7 +8,7 @@ boards. Failure modes are told by a random forest of several labels.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import ModelError, TrainingError
+from cloud.errors import TrainingError
+from cloud.export import TfliteModel
 from cloud.intervals import bootstrap
-from cloud.model_files import load_sklearn, read_card, save_sklearn, write_card, written_whole
+from cloud.model_files import (
+    SEEN_FILE,
+    load_seen,
+    load_sklearn,
+    read_card,
+    write_card,
+    written_whole,
+)
 from cloud.plots import plot_losses, plot_precision_recall
 from cloud.tables import write_table
 
 from .experiment_log import experiment_log
 from .failure_data import FEATURES, MODES, FailureData, labelled, read_failures, rule
-from .failure_network import FailureNetwork, fit_network
+from .failure_model import (
+    BOARD,
+    FLOAT_BOARD,
+    MODES_FILE,
+    SUPER,
+    TASK,
+    FailureModel,
+    load_learner,
+    mode_probabilities,
+)
+from .failure_network import fit_network
 from .job import Job
-from .super_learner import SuperLearner, fit_super_learner
+from .super_learner import fit_super_learner
 from .table_labels import TableLabels
 from .thresholds import best_threshold, f1, precision, recall
 
-TASK = "failure"
 FOLDS = 5
 QUICK_FOLDS = 3
 # With fewer of either class, a fold could be without one.
@@ -40,9 +57,7 @@ QUICK_TREES = 100
 PUBLISHED = {
     "F1 0.895: XGBoost, cross-validated without leakage, all 10,000 rows": 0.895,
 }
-SUPER, BOARD, RULE, ALL = "super learner", "int8 network", "rule of the description", "all fail"
-FLOAT_BOARD = "the same network, float"
-MODES_FILE, INT8_FILE, FLOAT_FILE = "modes.skops", "model.tflite", "model_float.tflite"
+RULE, ALL = "rule of the description", "all fail"
 _PREDICTED = ("id", "probability", "failure", "mode")
 
 
@@ -58,14 +73,14 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     rows, said = _read(data, job)
     failed, modes = _labels(rows)
     fitted = _fit(rows.features, failed, modes, job, _Steps(job, "train", 1))
+    model, int8 = fitted.model, fitted.int8
     with experiment_log(job.out) as note:
-        for epoch, loss in enumerate(fitted.network.losses):
+        for epoch, loss in enumerate(fitted.losses):
             note("int8 network/loss", loss, epoch)
         for name, values in fitted.out_of_fold().items():
-            note(f"{name}/f1", f1(values >= fitted.thresholds[name], failed), 0)
-    plot_losses(job.out / "loss.png", [fitted.network.losses], "cross-entropy")
+            note(f"{name}/f1", f1(values >= model.thresholds[name], failed), 0)
+    plot_losses(job.out / "loss.png", [fitted.losses], "cross-entropy")
     plot_precision_recall(job.out / "precision_recall.png", fitted.out_of_fold(), failed)
-    int8 = fitted.network.int8
     card = {
         "task": TASK,
         "rows": len(rows),
@@ -76,22 +91,17 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "labels": said,
         "features": list(FEATURES),
         "modes": list(MODES),
-        "weights": fitted.learner.weights,
-        "threshold": fitted.thresholds[SUPER],
-        "int8_threshold": int(np.ceil(fitted.thresholds[BOARD])),
+        **model.card(),
         "int8": {
             "bytes": len(int8.data), "ops": list(int8.ops), "arena": int8.arena,
             "input_scale": int8.input_scale, "input_zero": int8.input_zero,
-            "mean": fitted.network.mean.tolist(),
-            "deviation": fitted.network.deviation.tolist(),
+            "mean": model.network.mean.tolist(),
+            "deviation": model.network.deviation.tolist(),
         },
     }  # fmt: skip
     with written_whole(job.out) as new:
-        for name, model in fitted.learner.models.items():
-            save_sklearn(new / _file(name), model)
-        save_sklearn(new / MODES_FILE, fitted.modes)
-        (new / INT8_FILE).write_bytes(int8.data)
-        (new / FLOAT_FILE).write_bytes(fitted.network.float_data)
+        model.save(new)
+        np.save(new / SEEN_FILE, np.unique(rows.digests()))
         write_card(new, card)
     return {key: value for key, value in card.items() if key != "int8"} | {
         "int8_bytes": len(int8.data),
@@ -105,18 +115,11 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     Raises:
         RecordingError, ModelError.
     """
-    card = read_card(model, TASK)
-    try:
-        weights = {name: float(share) for name, share in card["weights"].items()}
-        threshold = float(card["threshold"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{model}: card is damaged ({error!r})", "train again") from error
+    learner, threshold = load_learner(model, read_card(model, TASK))
     rows = read_failures(data, labelled=False)
-    models = {name: load_sklearn(model / _file(name)) for name in weights}
-    learner = SuperLearner(models, weights, {})
     probability = learner.combined(learner.predict(rows.features))
     decided = probability >= threshold
-    likely = np.argmax(_mode_probabilities(load_sklearn(model / MODES_FILE), rows.features), axis=1)
+    likely = np.argmax(mode_probabilities(load_sklearn(model / MODES_FILE), rows.features), axis=1)
     names = list(MODES)
     write_table(
         out,
@@ -130,79 +133,128 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
-    """Measure by cross-validation: all that is learned, and each threshold, of other rows alone.
+    """Measure by cross-validation, or measure a model that was trained before.
 
-    What engineers' labels say counts as true, as it does in training.
+    By cross-validation, all that is learned, and each threshold, is of other rows alone. A model
+    that was trained before is judged by the rows that it has not learned from. What engineers'
+    labels say counts as true, as it does in training.
 
     Raises:
-        RecordingError, TrainingError, LabelError.
+        RecordingError, TrainingError, LabelError, ModelError.
     """
     from sklearn.model_selection import StratifiedKFold
 
+    if job.model is not None:
+        return _measure(job.model, data, job)
     rows, said = _read(data, job)
     failed, modes = _labels(rows)
     count = QUICK_FOLDS if job.quick else FOLDS
     folds = StratifiedKFold(count, shuffle=True, random_state=job.seed)
-    scores: dict[str, npt.NDArray[np.float64]] = {}
-    decided: dict[str, npt.NDArray[np.bool_]] = {}
-    told = np.zeros_like(modes)
+    verdicts = _Verdicts(rows)
     steps = _Steps(job, "cross-validation", count)
     with experiment_log(job.out) as note:
         for fold, (learn, judge) in enumerate(folds.split(rows.features, failed)):
             fitted = _fit(rows.features[learn], failed[learn], modes[learn], job, steps)
-            for name, values in fitted.scores(rows.features[judge]).items():
-                scores.setdefault(name, np.zeros(len(rows)))[judge] = values
-                flags = decided.setdefault(name, np.zeros(len(rows), np.bool_))
-                flags[judge] = values >= fitted.thresholds[name]
-                note(f"{name}/f1", f1(flags[judge], failed[judge]), fold)
-            told[judge] = _mode_probabilities(fitted.modes, rows.features[judge]) >= 0.5
-    decided[RULE] = rule(rows.features)
-    decided[ALL] = np.ones(len(rows), np.bool_)
+            verdicts.add(fitted.model, judge)
+            for name, decided in verdicts.decided.items():
+                note(f"{name}/f1", f1(decided[judge], failed[judge]), fold)
+    protocol = f"{count} folds, stratified; models, weights and thresholds of the other folds"
+    about = {"protocol": protocol, "labels": said, "quick": job.quick, "published": PUBLISHED}
+    return _judged(verdicts, job, about)
+
+
+def _measure(directory: Path, data: Path, job: Job) -> dict[str, Any]:
+    """Judge rows by a model that was trained before, but for those that it has learned from."""
+    model, seen = FailureModel.load(directory), load_seen(directory, np.uint64)
+    rows, said = _read(data, job)
+    learned = np.isin(rows.digests(), seen)
+    judged = rows.only(~learned)
+    if not len(judged):
+        raise TrainingError(
+            f"evaluation: the model has learned from each of the {len(rows)} rows",
+            "give rows that came later",
+        )
+    if not _outcomes(judged)[0].any():
+        raise TrainingError(
+            f"evaluation: no machine failed in the {len(judged)} rows that are judged",
+            "give more rows, with failures among them",
+        )
+    verdicts = _Verdicts(judged)
+    verdicts.add(model, np.arange(len(judged)))
+    protocol = "rows judged by a model that was trained before, but for those it has learned from"
+    about = {"protocol": protocol, "learned": len(seen), "left_out": int(learned.sum())}
+    return _judged(verdicts, job, {**about, "labels": said})
+
+
+class _Verdicts:
+    """What models say of rows, by the model's name; and which modes are told, bool [n, modes]."""
+
+    def __init__(self, rows: FailureData) -> None:
+        self.rows = rows
+        self.scores: dict[str, npt.NDArray[np.float64]] = {}
+        self.decided: dict[str, npt.NDArray[np.bool_]] = {}
+        self.modes = np.zeros((len(rows), len(MODES)), np.bool_)
+
+    def add(self, model: FailureModel, at: npt.NDArray[np.int64]) -> None:
+        """Take what a model says of the rows at these positions."""
+        count, features = len(self.rows), self.rows.features[at]
+        for name, values in model.scores(features).items():
+            self.scores.setdefault(name, np.zeros(count))[at] = values
+            flags = self.decided.setdefault(name, np.zeros(count, np.bool_))
+            flags[at] = values >= model.thresholds[name]
+        self.modes[at] = model.told_modes(features)
+
+
+def _judged(verdicts: _Verdicts, job: Job, about: dict[str, Any]) -> dict[str, Any]:
+    """Hold verdicts, and those of what learns nothing, against what happened, and write it.
+
+    Returns:
+        The result, with what it is `about`.
+    """
+    rows = verdicts.rows
+    failed, modes = _outcomes(rows)
+    decided = verdicts.decided | {
+        RULE: rule(rows.features),
+        ALL: np.ones(len(rows), np.bool_),
+    }
     results = [_row(name, flags, failed, job.seed) for name, flags in decided.items()]
     results.sort(key=lambda row: -row["f1"])
-    job.out.mkdir(parents=True, exist_ok=True)
-    plot_precision_recall(job.out / "precision_recall.png", scores, failed)
     result = {
         "task": TASK,
-        "protocol": f"{count} folds, stratified; models, weights and thresholds of the other folds",
+        **about,
         "rows": len(rows),
         "failures": int(failed.sum()),
-        "labels": said,
         "seed": job.seed,
-        "quick": job.quick,
-        "published": PUBLISHED,
         "results": results,
         "modes": [
-            {"mode": mode, "rows": int(modes[:, at].sum()), "f1": f1(told[:, at], modes[:, at])}
-            for at, mode in enumerate(MODES)
+            {"mode": mode, "rows": int(true.sum()), "f1": f1(told, true)}
+            for mode, told, true in zip(MODES, verdicts.modes.T, modes.T, strict=True)
         ],
         "verdict": _verdict(results),
     }
+    job.out.mkdir(parents=True, exist_ok=True)
+    plot_precision_recall(job.out / "precision_recall.png", verdicts.scores, failed)
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    learner: SuperLearner
-    network: FailureNetwork
-    modes: Any
-    thresholds: Mapping[str, float]
+    """What was learned, and how.
+
+    Attributes:
+        int8: the network for boards, as it is fed there.
+        losses: of each of its epochs.
+    """
+
+    model: FailureModel
+    int8: TfliteModel
+    losses: Sequence[float]
 
     def out_of_fold(self) -> dict[str, npt.NDArray[np.float64]]:
         """Probability of each row by candidates that had not seen it, by name."""
-        each = self.learner.out_of_fold
-        return {**each, SUPER: self.learner.combined(each)}
-
-    def scores(self, features: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """What each of them says of rows, by name; held against its threshold."""
-        each = self.learner.predict(features)
-        return {
-            **each,
-            SUPER: self.learner.combined(each),
-            FLOAT_BOARD: self.network.float_scores(features),
-            BOARD: self.network.int8_scores(features).astype(np.float64),
-        }
+        learner = self.model.learner
+        return {**learner.out_of_fold, SUPER: learner.combined(learner.out_of_fold)}
 
 
 class _Steps:
@@ -265,25 +317,16 @@ def _fit(
     )
     trial = fit_network(features[learn], failed[learn], quick=job.quick, seed=job.seed)
     step()
-    float_scores = trial.float_scores(features[check])
+    float_scores = trial.network.float_scores(features[check])
     thresholds[FLOAT_BOARD] = best_threshold(float_scores, failed[check])
-    network = fit_network(features, failed, quick=job.quick, seed=job.seed)
+    fit = fit_network(features, failed, quick=job.quick, seed=job.seed)
     # The whole network's scale of outputs is another one than the trial's.
-    zero, width = network.int8.output_zero, network.int8.output_scale
+    zero, width = fit.int8.output_zero, fit.int8.output_scale
     thresholds[BOARD] = thresholds[FLOAT_BOARD] / width + zero
     step()
     forest = RandomForestClassifier(QUICK_TREES, random_state=job.seed).fit(features, modes)
     step()
-    return _Fitted(learner, network, forest, thresholds)
-
-
-def _mode_probabilities(forest: Any, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Probability of each mode, float64 [n, modes]; 0 for one that was never seen."""
-    columns = []
-    for classes, values in zip(forest.classes_, forest.predict_proba(features), strict=True):
-        seen = list(classes)
-        columns.append(values[:, seen.index(True)] if True in seen else np.zeros(len(features)))
-    return np.stack(columns, axis=1)
+    return _Fitted(FailureModel(learner, fit.network, forest, thresholds), fit.int8, fit.losses)
 
 
 def _read(data: Path, job: Job) -> tuple[FailureData, dict[str, Any] | None]:
@@ -295,14 +338,20 @@ def _read(data: Path, job: Job) -> tuple[FailureData, dict[str, Any] | None]:
 
 
 def _labels(rows: FailureData) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    assert rows.failed is not None and rows.modes is not None  # noqa: PT018 - read together
-    failed = int(rows.failed.sum())
-    for what, count in (("failures", failed), ("rows without a failure", len(rows) - failed)):
+    """Outcomes of rows that are learned from: whether each failed, and how."""
+    failed, modes = _outcomes(rows)
+    failures = int(failed.sum())
+    for what, count in (("failures", failures), ("rows without a failure", len(rows) - failures)):
         if count < MIN_ROWS_OF_A_CLASS:
             raise TrainingError(
                 f"training: {count} {what}, at least {MIN_ROWS_OF_A_CLASS} are needed",
                 "add recordings in which the machine failed and in which it did not",
             )
+    return failed, modes
+
+
+def _outcomes(rows: FailureData) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    assert rows.failed is not None and rows.modes is not None  # noqa: PT018 - read together
     return rows.failed, rows.modes
 
 
@@ -327,7 +376,3 @@ def _verdict(results: list[dict[str, Any]]) -> str:
     if best["model"] == RULE:
         said += ": the set is simulated by such rules, which no real machine comes with"
     return said
-
-
-def _file(name: str) -> str:
-    return name.replace(" ", "_") + ".skops"

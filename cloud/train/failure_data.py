@@ -7,6 +7,7 @@ AI4I 2020; UCI machine learning repository, data set 601.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ FEATURES = (
     "type", "air_temperature", "process_temperature", "rotational_speed", "torque", "tool_wear",
     "temperature_difference", "power", "strain", "strain_share",
 )  # fmt: skip
+# Of a row, by which it is known again.
+DIGEST_BYTES = 8
 # Wear times torque that the tool of each type bears, min Nm (data set's description).
 STRAIN_LIMITS = np.array([11_000.0, 12_000.0, 13_000.0])
 
@@ -70,6 +73,25 @@ class FailureData:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.ids)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> FailureData:
+        """Those of the rows that are chosen, bool [n]."""
+        ids = tuple(id_ for id_, kept in zip(self.ids, chosen, strict=True) if kept)
+        return FailureData(
+            ids, self.features[chosen],
+            None if self.failed is None else self.failed[chosen],
+            None if self.modes is None else self.modes[chosen],
+        )  # fmt: skip
+
+    def digests(self) -> npt.NDArray[np.uint64]:
+        """What tells each row from others: 64 bits of a digest of its id and what was measured."""
+        # What physics makes of it might be rounded otherwise on another processor.
+        measured = self.features[:, : len(MEASURED) + 1].astype("<f8")
+        found = [
+            blake2b(row.tobytes() + id_.encode(), digest_size=DIGEST_BYTES).digest()
+            for id_, row in zip(self.ids, measured, strict=True)
+        ]
+        return np.frombuffer(b"".join(found), "<u8").astype(np.uint64)
 
 
 def source(path: Path) -> Path:
@@ -129,8 +151,7 @@ def labelled(path: Path, labels: TableLabels) -> FailureData:
         if value != FAILURE:
             modes[at] = [mode == value for mode in MODES]
     kept = np.array([has_own or id_ in labels.values for id_ in rows.ids], np.bool_)
-    ids = tuple(id_ for id_, keep in zip(rows.ids, kept, strict=True) if keep)
-    return FailureData(ids, rows.features[kept], failed[kept], modes[kept])
+    return FailureData(rows.ids, rows.features, failed, modes).only(kept)
 
 
 def _features(table: Table) -> npt.NDArray[np.float64]:

@@ -7,12 +7,15 @@ and the boards twice, and the three must agree to the bit.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud.errors import ModelError
 from cloud.export import Interpreter, TfliteModel, to_float_tflite, to_int8_tflite
+from cloud.model_files import load_tflite
 
 HIDDEN = (48, 24)
 EPOCHS = 120
@@ -23,6 +26,7 @@ LEARNING_RATE = 5e-3
 CLIP = 6.0
 # A failure counts as much as so many rows without one.
 POSITIVE_WEIGHT = 4.0
+INT8_FILE, FLOAT_FILE = "model.tflite", "model_float.tflite"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,13 @@ class FailureNetwork:
     Attributes:
         mean, deviation: of each feature, float64 [features].
         float_data: the `.tflite` in floats.
-        int8: the `.tflite` that runs.
-        losses: of each epoch.
+        int8_data: the `.tflite` that runs on boards.
     """
 
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
     float_data: bytes = field(repr=False)
-    int8: TfliteModel = field(repr=False)
-    losses: tuple[float, ...] = field(repr=False)
+    int8_data: bytes = field(repr=False)
 
     def float_scores(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Log odds by the network in floats, float64 [n]."""
@@ -51,19 +53,61 @@ class FailureNetwork:
 
     def int8_scores(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
         """What the quantized network gives, int8 [n]; the higher, the more likely a failure."""
-        return int8_scores(
-            self.int8.data, scale(features, self.mean, self.deviation),
-            self.int8.input_scale, self.int8.input_zero,
-        )  # fmt: skip
+        interpreter = Interpreter(self.int8_data)
+        width, zero = interpreter.input["quantization"]
+        scaled = scale(features, self.mean, self.deviation)
+        levels = np.clip(np.rint(scaled / width) + zero, -128, 127).astype(np.int8)
+        outputs: npt.NDArray[np.int8] = interpreter.run(levels)[:, 0]
+        return outputs
+
+    def save(self, directory: Path) -> None:
+        """Write both files."""
+        (directory / INT8_FILE).write_bytes(self.int8_data)
+        (directory / FLOAT_FILE).write_bytes(self.float_data)
+
+    @classmethod
+    def load(cls, directory: Path, said: Any, features: int) -> FailureNetwork:
+        """Read what was saved.
+
+        Args:
+            directory: with both files.
+            said: of the network by the model's card.
+            features: how many there are.
+
+        Raises:
+            ModelError: a file or what is said of it is damaged, or of another model.
+        """
+        try:
+            scales = np.array([said["mean"], said["deviation"]], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{directory}: card is damaged ({error!r})", "train again") from error
+        if scales.shape != (2, features) or not np.isfinite(scales).all() or scales[1].min() <= 0:
+            raise ModelError(f"{directory}: card's mean and deviation are damaged", "train again")
+        files = [directory / name for name in (FLOAT_FILE, INT8_FILE)]
+        found = [load_tflite(path) for path in files]
+        for path, data, kind in zip(files, found, (np.float32, np.int8), strict=True):
+            given = Interpreter(data).input
+            if (given["dtype"], given["shape"].tolist()) != (kind, [1, 1, 1, features]):
+                raise ModelError(
+                    f"{path}: does not take {features} numbers of {kind.__name__}",
+                    "use model and card of one training",
+                )
+        return cls(*scales, *found)
 
 
-def int8_scores(
-    data: bytes, scaled: npt.NDArray[np.float32], input_scale: float, input_zero: int
-) -> npt.NDArray[np.int8]:
-    """Run a quantized network over rows in standard deviations; int8 [n]."""
-    levels = np.clip(np.rint(scaled / input_scale) + input_zero, -128, 127).astype(np.int8)
-    outputs: npt.NDArray[np.int8] = Interpreter(data).run(levels)[:, 0]
-    return outputs
+@dataclass(frozen=True)
+class NetworkFit:
+    """A network that was trained.
+
+    Attributes:
+        network: as it runs.
+        int8: what must be known to feed it on a board, and what it takes there.
+        losses: of each epoch.
+    """
+
+    network: FailureNetwork
+    int8: TfliteModel = field(repr=False)
+    losses: tuple[float, ...] = field(repr=False)
 
 
 def scale(
@@ -79,7 +123,7 @@ def scale(
 
 def fit_network(
     features: npt.NDArray[np.float64], labels: npt.NDArray[np.bool_], *, quick: bool, seed: int
-) -> FailureNetwork:
+) -> NetworkFit:
     """Train and quantize; raises ExportError."""
     import keras
 
@@ -103,10 +147,9 @@ def fit_network(
     )
     # The rare rows set the ranges of the activations: without them they would saturate.
     shown = np.concatenate([scaled[labels], scaled[~labels][: int(labels.sum())]])
-    return FailureNetwork(
-        mean, deviation, to_float_tflite(model), to_int8_tflite(model, shown),
-        tuple(float(value) for value in history.history["loss"]),
-    )  # fmt: skip
+    int8 = to_int8_tflite(model, shown)
+    network = FailureNetwork(mean, deviation, to_float_tflite(model), int8.data)
+    return NetworkFit(network, int8, tuple(float(value) for value in history.history["loss"]))
 
 
 def _build(features: int) -> Any:

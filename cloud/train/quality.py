@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cloud.errors import ModelError, RecordingError
 from cloud.images import Grey, read_all
 from cloud.intervals import bootstrap
-from cloud.model_files import check_size, read_card, write_card, written_whole
+from cloud.model_files import SEEN_FILE, load_seen, read_card, write_card, written_whole
 from cloud.near_duplicates import PRINT_SIDE, Prints, alike, prints_of
 from cloud.plots import plot_heatmaps, plot_losses, plot_precision_recall
 from cloud.tables import write_table
@@ -45,8 +45,6 @@ from .thresholds import best_threshold, f1, precision, recall
 
 VARIANTS = (FOG, BOARD)
 SIDES = (FOG.side, BOARD.side, PRINT_SIDE)
-SEEN_FILE = "seen.npy"
-MAX_SEEN_BYTES = 64 * 1024 * 1024
 PUBLISHED = {"accuracy 0.998: casting set, its own split, which divides near-duplicates": 0.998}
 HEATMAPS = "heatmaps"
 # The threshold is found by a trial that is trained a part as long, without the images it is found
@@ -444,7 +442,7 @@ def _baselines(pieces: _Pieces, fitted: _Fitted, job: Job) -> dict[str, Method]:
 def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) -> dict[str, Any]:
     """Judge every image of a folder by a model that was trained before."""
     card = read_card(directory, TASK)
-    seen = load_prints(directory / SEEN_FILE)
+    seen: Prints = load_seen(directory, np.int8, (PRINT_SIDE, PRINT_SIDE))
     models = {variant.name: QualityModel.load(directory, variant.name) for variant in VARIANTS}
     pieces = _read([data], settings, job, quick=job.quick)
     groups = group(pieces.prints, pieces.defective, settings.alike)
@@ -482,22 +480,6 @@ def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) 
     }
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
-
-
-def load_prints(path: Path) -> Prints:
-    """Read the prints of the images that a model knows; raises ModelError."""
-    check_size(path, MAX_SEEN_BYTES)
-    try:
-        prints = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{path}: is not what training writes ({error})", "train again") from error
-    if prints.dtype != np.int8 or prints.shape[1:] != (PRINT_SIDE, PRINT_SIDE):
-        raise ModelError(
-            f"{path}: is {prints.dtype} of shape {prints.shape}, not what training writes",
-            "train again",
-        )
-    found: Prints = prints
-    return found
 
 
 def _most(card: Mapping[str, Any], where: str) -> bool:

@@ -145,16 +145,16 @@ def test_a_model_is_replaced_whole_or_not_at_all(trained, tmp_path):
 
     def interrupted() -> None:
         with written_whole(model) as new:
-            (new / failure.INT8_FILE).write_bytes(b"half")
+            (new / failure_network.INT8_FILE).write_bytes(b"half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert held() == before
     with written_whole(model) as new:
-        (new / failure.INT8_FILE).write_bytes(b"other")
+        (new / failure_network.INT8_FILE).write_bytes(b"other")
         write_card(new, {"task": "other"})
-    assert (model / failure.INT8_FILE).read_bytes() == b"other"
+    assert (model / failure_network.INT8_FILE).read_bytes() == b"other"
     assert read_card(model, "other") == {"task": "other"}
     (model / "card.json").unlink()
     with pytest.raises(ModelError, match="cannot be read"):
@@ -276,6 +276,111 @@ def test_evaluation_learns_nothing_of_the_rows_it_judges(tmp_path, monkeypatch):
     assert {row["mode"] for row in result["modes"]} == set(MODES)
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
     assert (tmp_path / "out" / "precision_recall.png").stat().st_size > 1000
+
+
+def later(tmp_path: Path, trained: Path, again: int) -> Path:
+    """A table of 300 machines that came later, and some that were learned from."""
+    new = simulated(tmp_path / "new.csv", 300, 2).read_text().splitlines()
+    old = (trained.parent / "rows.csv").read_text().splitlines()[1 : again + 1]
+    path = tmp_path / "later.csv"
+    path.write_text("\n".join([new[0], *(f"n{line}" for line in new[1:]), *old]) + "\n")
+    return path
+
+
+def test_a_trained_model_is_judged_by_rows_that_it_has_not_learned_from(trained, tmp_path):
+    data, out = later(tmp_path, trained, 100), tmp_path / "out"
+    typed = ["evaluate", "failure", "--model", trained, "--data", data, "--out", out]
+    done = CliRunner().invoke(cli.app, list(map(str, typed)))
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "evaluation.json").read_text())
+    assert (result["learned"], result["left_out"], result["rows"]) == (400, 100, 300)
+    by_name = {row["model"]: row for row in result["results"]}
+    assert set(by_name) == {
+        *failure.candidates(Job(out)), failure.SUPER, failure.BOARD, failure.FLOAT_BOARD,
+        failure.RULE, failure.ALL,
+    }  # fmt: skip
+    failure.predict(trained, tmp_path / "new.csv", tmp_path / "said.csv")
+    with (tmp_path / "said.csv").open(newline="") as file:
+        decided = np.array([row["failure"] == "1" for row in csv.DictReader(file)])
+    failed = read_failures(tmp_path / "new.csv", labelled=True).failed
+    row = by_name[failure.SUPER]
+    assert row["f1"] == f1(decided, failed) > 0.9
+    assert row["f1_low"] <= row["f1"] <= row["f1_high"]
+    assert by_name[failure.ALL]["precision"] == pytest.approx(failed.mean())
+    assert by_name[failure.BOARD]["f1"] > by_name[failure.ALL]["f1"]
+    modes = {row["mode"]: row for row in result["modes"]}
+    assert modes["OSF"]["rows"] == result["failures"] == failed.sum()
+    assert modes["OSF"]["f1"] > 0.9
+    assert (out / "precision_recall.png").stat().st_size > 1000
+
+
+def test_engineers_labels_say_what_is_true_of_later_rows(trained, tmp_path):
+    data, sheet = later(tmp_path, trained, 0), tmp_path / "labels.csv"
+    sheet.write_text("id,value\n" + "".join(f"n{at},normal\n" for at in range(200)))
+    job = Job(tmp_path / "out", labels=LabelSheet(sheet), model=trained)
+    result = failure.evaluate(data, job)
+    failed = read_failures(tmp_path / "new.csv", labelled=True).failed
+    assert result["failures"] == failed[200:].sum()
+    assert result["labels"]["labelled"] == 200
+
+
+def test_a_model_is_not_judged_by_what_it_knows_or_where_nothing_failed(trained, tmp_path):
+    job = Job(tmp_path / "out", model=trained)
+    with pytest.raises(TrainingError, match="has learned from each of the 400 rows"):
+        failure.evaluate(trained.parent / "rows.csv", job)
+    fine = write(tmp_path / "fine.csv", GOOD)
+    with pytest.raises(TrainingError, match="no machine failed in the 1 rows"):
+        failure.evaluate(fine, job)
+
+
+def unreadable(path: Path) -> None:
+    """A header that claims a terabyte."""
+    np.save(path, np.zeros(4, np.uint64))
+    path.write_bytes(path.read_bytes().replace(b"(4,), ", b"(137438953472,), "))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: np.save(path, np.zeros(3)),
+        lambda path: np.save(path, np.uint64(3)),
+        lambda path: np.save(path, np.array([{}]), allow_pickle=True),
+        lambda path: path.write_bytes(path.read_bytes()[:-3]),
+        lambda path: path.write_bytes(b"PK\x03\x04 no archive"),
+        unreadable,
+    ],
+)
+def test_a_damaged_list_of_what_was_learned_from_is_refused(trained, tmp_path, damage):
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+    damage(model / "seen.npy")
+    with pytest.raises(ModelError, match=r"seen\.npy: (cannot be read|is not what training)"):
+        failure.evaluate(trained.parent / "rows.csv", Job(tmp_path / "out", model=model))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"other_thresholds": {}}, {"int8_threshold": None}, {"int8": None},
+        {"int8": {"mean": [0], "deviation": [1]}},
+        {"int8": {"mean": [0] * 10, "deviation": [0] * 10}},
+    ],
+)  # fmt: skip
+def test_a_card_that_is_damaged_where_predict_does_not_look_is_refused(trained, tmp_path, changes):
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+    write_card(model, json.loads((model / "card.json").read_text()) | changes)
+    with pytest.raises(ModelError, match="damaged"):
+        failure.evaluate(trained.parent / "rows.csv", Job(tmp_path / "out", model=model))
+
+
+def test_a_network_of_another_training_is_refused(trained, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+    shutil.copy(model / failure_network.FLOAT_FILE, model / failure_network.INT8_FILE)
+    with pytest.raises(ModelError, match="does not take 10 numbers of int8"):
+        failure.evaluate(trained.parent / "rows.csv", Job(tmp_path / "out", model=model))
 
 
 def test_the_real_set_is_told_by_its_own_rule():
