@@ -185,7 +185,7 @@ def load_seen(directory: Path, kind: npt.DTypeLike, row: tuple[int, ...] = ()) -
     try:
         # Mapped: a header that claims more than the file holds costs no memory.
         found = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, OverflowError, ValueError, EOFError) as error:
         raise ModelError(f"{path}: is not what training writes ({error})", "train again") from error
     if (found.dtype, found.ndim, found.shape[1:]) != (kind, len(row) + 1, row):
         raise ModelError(f"{path}: is not what training writes", "train again")

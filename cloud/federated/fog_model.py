@@ -1,8 +1,8 @@
 """A run's model as fog nodes run it: the directory that `cloud.train.rul` reads, in int8.
 
 Made where TensorFlow is (the extra `cloud`), which sites and trainer do not need for the run. The
-ranges of int8 and the interval's margin are measured on machines that were given for that: sites'
-readings stay at the sites.
+ranges of int8, the interval's margin and the means of the simplest methods are measured on machines
+that were given for that: sites' readings stay at the sites.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cloud.export import FOG_NODE, to_float_tflite, to_int8_tflite
 from cloud.intervals import bootstrap
 from cloud.model_files import write_card, written_whole
 from cloud.train.rul import FLOAT_FILE, INT8_FILE, TASK, rmse
+from cloud.train.rul_baselines import Means
 from cloud.train.rul_features import Preparation
 from cloud.train.rul_network import CAP, estimate, judged, margin_of
 
@@ -85,10 +86,12 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
     last = records[-1]
     report = {
         "task": TASK,
+        "trained_on": f"run {settings.run}",
         "sealed": False,
         "seed": settings.seed,
         "cap": CAP,
         "margin": margin,
+        "means": Means.of(left, units.cycle).card(),
         "measured_on": units.path.name,
         "measured_on_sha256": hashlib.sha256(units.path.read_bytes()).hexdigest(),
         "units": len(units.ends),

@@ -7,15 +7,15 @@ Networks learn it from units that ran until they failed. What they see of a unit
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import ModelError, TrainingError
+from cloud.errors import LabelError, ModelError, TrainingError
 from cloud.intervals import bootstrap
 from cloud.model_files import load_tflite, read_card, write_card, written_whole
 from cloud.plots import plot_course, plot_left
@@ -23,9 +23,9 @@ from cloud.tables import write_table
 
 from .experiment_log import experiment_log
 from .job import Job
-from .rul_baselines import MEAN, fit_baselines
+from .rul_baselines import MEAN, Means, Method, fit_baselines
 from .rul_data import TEST, TRAIN, TRUTH, Units, find, labelled, read_truth, read_units
-from .rul_features import Preparation, fit_preparation
+from .rul_features import CLIP, Preparation, fit_preparation
 from .rul_network import (
     CAP,
     COVERAGE,
@@ -86,6 +86,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "labels": said,
         "cap": CAP,
         "margin": ensemble.margin,
+        "means": Means.of(units.left(), units.cycle).card(),
         "validation": _validation(units, ensemble.left_out, job.seed),
         "int8_bytes": len(ensemble.int8.data),
         "int8_ops": list(ensemble.int8.ops),
@@ -112,12 +113,7 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     Raises:
         RecordingError, ModelError.
     """
-    card = read_card(model, TASK)
-    try:
-        preparation = Preparation.of_card(card["preparation"])
-        margin = float(card["margin"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{model}: card is damaged ({error})", "train again") from error
+    _, preparation, margin = _read_card(model)
     file = load_tflite(model / INT8_FILE)
     units = read_units(source(data))
     ends = units.ends
@@ -135,50 +131,152 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
-    """Train on the `train_` file; judge by the last row of each unit of the `test_` file.
+    """Judge by the last row of each unit of the `test_` file.
 
-    Engineers' labels are of the units that are learned from.
+    Judged is what is trained on the `train_` file, or a model that was trained before. Engineers'
+    labels are of the units that are learned from.
 
     Raises:
-        RecordingError, TrainingError, LabelError.
+        RecordingError, TrainingError, LabelError, ModelError.
     """
+    if job.model is not None:
+        return _measure(job.model, data, job)
     units, engineers = _to_learn(data, job)
-    judge = read_units(find(data, TEST))
-    true = np.minimum(read_truth(find(data, TRUTH), judge), CAP)
+    test = _Test.read(data)
     fitted = _fit(units, job, more=1)
-    features, ends = fitted.preparation.features(judge), judge.ends
-    features, cycle = features[ends], judge.cycle[ends]
     ensemble = fitted.ensemble
-    int8 = estimate(ensemble.int8.data, features, ensemble.margin)
-    plain = estimate(ensemble.float_data, features, ensemble.margin)
-    said = {INT8: int8.left, FLOAT: plain.left}
-    baselines = fit_baselines(fitted.features, units.left(), units.cycle, job.seed)
-    said |= {name: method(features, cycle) for name, method in baselines.items()}
+    methods = fit_baselines(fitted.features, units.left(), units.cycle, job.seed)
     fitted.step("baselines")
+    _plot_a_course(job.out / "course.png", units, ensemble.left_out)
+    candidates = _Candidates(
+        units.path.name, fitted.preparation, ensemble.margin, ensemble.int8.data,
+        ensemble.float_data, methods,
+    )  # fmt: skip
+    about = {
+        "protocol": f"learned from {units.path.name} alone",
+        "units_learned": len(units.ends),
+        "labels": engineers,
+        "quick": job.quick,
+        "validation": _validation(units, ensemble.left_out, job.seed),
+    }
+    return _judge(candidates, test, job, about)
+
+
+def _measure(directory: Path, data: Path, job: Job) -> dict[str, Any]:
+    """Judge a model that was trained before."""
+    if job.labels is not None:
+        raise LabelError(
+            f"{job.labels.path}: says when units failed that are learned from, and a trained "
+            "model learns nothing",
+            f"leave it out; how long units of a {TEST}_ file had left stands in the {TRUTH}_ file",
+        )
+    candidates = _Candidates.load(directory)
+    test = _Test.read(data)
+    about = {"protocol": f"trained before, on {candidates.trained_on}"}
+    return _judge(candidates, test, job, about)
+
+
+def _read_card(directory: Path) -> tuple[dict[str, Any], Preparation, float]:
+    """A model's card, and its preparation and margin; raises ModelError."""
+    card = read_card(directory, TASK)
+    try:
+        return card, Preparation.of_card(card["preparation"]), float(card["margin"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{directory}: card is damaged ({error})", "train again") from error
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What tells cycles left: networks as they run, and simple methods beside them.
+
+    Attributes:
+        trained_on: name of the file, or the run, of what was learned from.
+        preparation, margin: of the networks.
+        int8, float_data: their files.
+        methods: by name.
+    """
+
+    trained_on: str
+    preparation: Preparation
+    margin: float
+    int8: bytes = field(repr=False)
+    float_data: bytes = field(repr=False)
+    methods: Mapping[str, Method]
+
+    @classmethod
+    def load(cls, directory: Path) -> _Candidates:
+        """Read a model's directory, with the simple methods that need no more; ModelError."""
+        card, preparation, margin = _read_card(directory)
+        try:
+            means, trained_on = Means.of_card(card["means"]), str(card["trained_on"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{directory}: card is damaged ({error!r})", "train again") from error
+        return cls(
+            trained_on, preparation, margin, load_tflite(directory / INT8_FILE),
+            load_tflite(directory / FLOAT_FILE), means.methods(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Units to judge by, and the cycles that each had left, capped."""
+
+    units: Units
+    true: Floats
+
+    @classmethod
+    def read(cls, data: Path) -> _Test:
+        """Read the files of a subset; raises RecordingError."""
+        units = read_units(find(data, TEST))
+        return cls(units, np.minimum(read_truth(find(data, TRUTH), units), CAP))
+
+    @property
+    def subset(self) -> str:
+        """Its name, like FD001."""
+        return self.units.path.stem.partition("_")[2]
+
+
+def _judge(
+    candidates: _Candidates, test: _Test, job: Job, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Hold what is told against what is true, once, by the last row of each unit, and write it.
+
+    Returns:
+        The result, with what it is `about`.
+    """
+    units, true, ends = test.units, test.true, test.units.ends
+    preparation, margin = candidates.preparation, candidates.margin
+    features, cycle = preparation.features(units)[ends], units.cycle[ends]
+    int8 = estimate(candidates.int8, features, margin)
+    plain = estimate(candidates.float_data, features, margin)
+    said = {INT8: int8.left, FLOAT: plain.left}
+    said |= {name: method(features, cycle) for name, method in candidates.methods.items()}
     results = [_row(name, values, true, job.seed) for name, values in said.items()]
     results.sort(key=lambda row: row["rmse"])
-    plot_left(job.out / "left.png", true, int8.left, int8.low, int8.high)
-    _plot_a_course(job.out / "course.png", units, ensemble.left_out)
     by_name = {row["model"]: row["rmse"] for row in results}
-    subset = judge.path.stem.partition("_")[2]
+    verdict = _verdict(results)
+    is_own = candidates.trained_on == find(units.path, TRAIN).name
+    if not is_own:
+        verdict += f"; learned from {candidates.trained_on}, which is not of {test.subset}"
     result = {
         "task": TASK,
-        "subset": subset,
-        "protocol": f"learned from {units.path.name} alone; judged once, by the last row of each "
-        f"unit of {judge.path.name}, true and told cycles capped at {CAP:.0f}",
-        "units_learned": len(units.ends),
+        "subset": test.subset,
+        "trained_on": candidates.trained_on,
+        **about,
+        "protocol": f"{about['protocol']}; judged once, by the last row of each unit of "
+        f"{units.path.name}, true and told cycles capped at {CAP:.0f}",
         "units_judged": len(ends),
-        "labels": engineers,
-        "conditions": len(fitted.preparation.centres),
+        "conditions": len(preparation.centres),
+        "cut_off": float((np.abs(preparation.standardised(units)) >= CLIP).mean()),
         "seed": job.seed,
-        "quick": job.quick,
-        "published": PUBLISHED.get(subset, {}),
+        "published": PUBLISHED.get(test.subset, {}) if is_own else {},
         "results": results,
         "int8_loss": by_name[INT8] - by_name[FLOAT],
         "interval": _coverage(int8, true, job.seed),
-        "validation": _validation(units, ensemble.left_out, job.seed),
-        "verdict": _verdict(results),
+        "verdict": verdict,
     }
+    job.out.mkdir(parents=True, exist_ok=True)
+    plot_left(job.out / "left.png", true, int8.left, int8.low, int8.high)
     (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 

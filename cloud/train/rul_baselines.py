@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,44 @@ RIDGE_PENALTY = 10.0
 
 # Cycles left, of features and of the cycle that rows are at.
 Method = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], Floats]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of the training units, in cycles: all that the simplest methods know.
+
+    Attributes:
+        life: from the first cycle on.
+        left: at the rows that networks are judged by, capped.
+    """
+
+    life: float
+    left: float
+
+    @classmethod
+    def of(cls, left: Floats, cycle: npt.NDArray[np.int64]) -> Means:
+        """Take them of cycles left and of the cycle at each row, [n]."""
+        first, chosen = cycle == 1, judged(left, cycle)
+        capped = np.minimum(left, CAP)[chosen if chosen.any() else slice(None)]
+        return cls(
+            float((left + cycle)[first].mean()) if first.any() else 0.0, float(capped.mean())
+        )
+
+    def methods(self) -> dict[str, Method]:
+        """What tells cycles left by them, by name."""
+        return {
+            AGE: lambda _, now: np.clip(self.life - now, 0, CAP),
+            MEAN: lambda _, now: np.full(len(now), self.left),
+        }
+
+    def card(self) -> dict[str, float]:
+        """Return them as JSON holds them."""
+        return asdict(self)
+
+    @classmethod
+    def of_card(cls, card: Any) -> Means:
+        """Read what `card` gave; raises KeyError, TypeError or ValueError where it is none."""
+        return cls(float(card["life"]), float(card["left"]))
 
 
 def fit_baselines(
@@ -45,15 +84,7 @@ def fit_baselines(
         min_samples_leaf=MIN_ROWS_OF_A_LEAF, random_state=seed,
     ).fit(features, target)  # fmt: skip
     ridge = Ridge(RIDGE_PENALTY).fit(features, target)
-    life = float((left + cycle)[cycle == 1].mean()) if (cycle == 1).any() else 0.0
-    chosen = judged(left, cycle)
-    mean = float(target[chosen if chosen.any() else slice(None)].mean())
-    return {
-        BOOSTING: _learned(boosting),
-        RIDGE: _learned(ridge),
-        AGE: lambda _, now: np.clip(life - now, 0, CAP),
-        MEAN: lambda _, now: np.full(len(now), mean),
-    }
+    return {BOOSTING: _learned(boosting), RIDGE: _learned(ridge), **Means.of(left, cycle).methods()}
 
 
 def _learned(model: Any) -> Method:
