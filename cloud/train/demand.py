@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import RecordingError, TrainingError
+from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.intervals import bootstrap
 from cloud.model_files import read_card, write_card, written_whole
 from cloud.plots import plot_calibration, plot_losses, plot_service
@@ -161,31 +161,91 @@ def predict(
 
 
 def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dict[str, Any]:
-    """Forecast the last 12 months from those before, as the Monash archive does, and live by it.
+    """Forecast months from those before, once, and live by it.
+
+    As the Monash archive does, the last 12 months, by a network that is trained on those before.
+    Or, by a model that was trained before, the months after its last one, 12 at most.
 
     Raises:
-        RecordingError, TrainingError.
+        RecordingError, TrainingError, ModelError.
     """
     settings = settings or StockSettings()
+    if job.model is not None:
+        return _measure(job.model, data, job, settings)
     rows = read_demand(data)
     _check_enough(rows, MIN_TRAINING_MONTHS + HORIZON)
     origin = rows.months - HORIZON
     past = rows.until(origin)
     shape = _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    steps = shape.members + demand_baselines.steps(past.demand) + HORIZON
-    step = _Steps(job, "evaluate", steps)
+    step = _Steps(job, "evaluate", shape.members + _steps_to_judge(rows, origin))
     with experiment_log(job.out) as note:
         network = fit_network(past, shape, job.seed, step, note, job.pool)
-    points = demand_baselines.point_forecasts(past.demand, HORIZON, step)
+    plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
+    about = {
+        "protocol": f"trained on {past.month(0)} to {past.month(origin - 1)}",
+        "quick": job.quick,
+    }
+    return _judge(network, rows, origin, job, settings, step, about)
+
+
+def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> dict[str, Any]:
+    """Judge a model that was trained before by the months that follow those it learned from."""
+    card = read_card(directory, TASK)
+    network = load_network(directory, card)
+    rows = read_demand(data)
+    try:
+        origin = rows.position(card["last_month"]) + 1
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{directory}: card is damaged ({error!r})", "train again") from error
+    learned = f"the model has learned from months up to {rows.month(origin - 1)}"
+    if origin >= rows.months:
+        raise RecordingError(
+            f"{data}: ends with {rows.month(rows.months - 1)}, and {learned}",
+            f"give a table that goes on to {rows.month(origin)} or, for a whole year, to "
+            f"{rows.month(origin + HORIZON - 1)}",
+        )
+    if origin < MIN_TRAINING_MONTHS:
+        raise RecordingError(
+            f"{data}: begins with {rows.month(0)}, and {learned}; what comes then is forecast "
+            f"from {MIN_TRAINING_MONTHS} months at least",
+            f"give a table that begins with {rows.month(origin - MIN_TRAINING_MONTHS)} or before",
+        )
+    rows = rows.until(origin + HORIZON)
+    step = _Steps(job, "evaluate", _steps_to_judge(rows, origin))
+    job.out.mkdir(parents=True, exist_ok=True)
+    about = {"protocol": f"trained before, on months up to {rows.month(origin - 1)}"}
+    return _judge(network, rows, origin, job, settings, step, about)
+
+
+def _steps_to_judge(rows: DemandData, origin: int) -> int:
+    return demand_baselines.steps(rows.demand) + rows.months - origin
+
+
+def _judge(
+    network: DemandNetwork,
+    rows: DemandData,
+    origin: int,
+    job: Job,
+    settings: StockSettings,
+    step: _Steps,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Hold a network and what takes no training against the months from `origin` on.
+
+    Returns:
+        The result, which is written as well, with what it is `about`.
+    """
+    past, months = rows.until(origin), rows.months - origin
+    points = demand_baselines.point_forecasts(past.demand, months, step)
     judged = _Judged(rows, origin, job)
-    distribution = network.forecast(past.demand).take(0)
+    distribution = network.forecast(past.demand).take(0).until(months)
     quantiles = np.stack([distribution.quantile(level) for level in LEVELS])
     median = LEVELS.index(MEDIAN)
     results = [judged.row(NETWORK, quantiles[median], quantiles)]
     results.append(judged.row(NETWORK_MEAN, distribution.expected, quantiles))
     variance = past.demand.var(axis=1, keepdims=True)
-    flat = np.ones(HORIZON)
+    flat = np.ones(months)
     own = by_moments(points[demand_baselines.MEAN], variance * flat)
     own_quantiles = np.stack([own.quantile(level) for level in LEVELS])
     results.append(judged.row(OWN, own_quantiles[median], own_quantiles))
@@ -200,19 +260,19 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
     results.sort(key=lambda row: row["mase"])
     calibrated = calibration(distribution, LEVELS, judged.actual, judged.known)
     plot_calibration(job.out / "calibration.png", calibrated)
-    plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
     result = {
         "task": TASK,
+        **about,
         "protocol": (
-            f"trained on {past.month(0)} to {past.month(origin - 1)}, forecast once for "
-            f"{rows.month(origin)} to {rows.month(rows.months - 1)}; MASE by seasonal naive "
-            "differences of the training months, mean of parts, empty cells as zeros"
+            f"{about['protocol']}; {months} months forecast once, {rows.month(origin)} to "
+            f"{rows.month(rows.months - 1)}; MASE by seasonal naive differences of the months "
+            "before, mean of parts, empty cells as zeros"
         ),
+        "months": months,
         "parts": len(rows),
         "scored": int(judged.scored.sum()),
         "without_scale": int((~judged.scored).sum()),
         "seed": job.seed,
-        "quick": job.quick,
         "published": PUBLISHED,
         "published_hold_for": _HOLDS_FOR,
         "results": results,
@@ -236,6 +296,11 @@ class _Judged:
         self.scored = self._scale > 0
         self._whole: npt.NDArray[np.bool_] = np.all(rows.recorded, axis=1)
         self._seed = job.seed
+        if not self.known.any():
+            raise TrainingError(
+                f"evaluation: nothing is recorded from {rows.month(origin)} on",
+                "give months in which demand was recorded",
+            )
         if not self.scored.any():
             raise TrainingError(
                 f"evaluation: no part's demand differs between years before {rows.month(origin)}",
@@ -346,7 +411,7 @@ def _live(
                 "stock": float(life.stock.sum()),
                 "orders": int(life.orders.sum()),
                 "short": int(life.short.sum()),
-                "part_months_short": float(life.months_short.mean() / HORIZON),
+                "part_months_short": float(life.months_short.mean() / asked.shape[1]),
             }
             for name, life in outcomes.items()
         ],

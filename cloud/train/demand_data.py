@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,11 @@ class DemandData:
     def month(self, at: int) -> str:
         """The month at a position as YYYY-MM; those after the last one, too."""
         return f"{(self.first + at) // MONTHS_A_YEAR:04}-{(self.first + at) % MONTHS_A_YEAR + 1:02}"
+
+    def position(self, month: str) -> int:
+        """Where a month like YYYY-MM lies, below 0 before the first one; raises ValueError."""
+        at = date.fromisoformat(f"{month}-01")
+        return at.year * MONTHS_A_YEAR + at.month - 1 - self.first
 
     def until(self, months: int) -> DemandData:
         """The same with the first months only."""

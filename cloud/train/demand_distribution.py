@@ -37,6 +37,11 @@ class CountDistribution:
         at = (slice(None), slice(None), kind) + (() if month is None else (month,))
         return CountDistribution(self.zero[at], self.mean[at], self.shape[at])
 
+    def until(self, months: int) -> CountDistribution:
+        """Those of the first months only, which are last of the dimensions."""
+        zero, mean, shape = (each[..., :months] for each in (self.zero, self.mean, self.shape))
+        return CountDistribution(zero, mean, shape)
+
     def below(self, counts: Floats) -> Floats:
         """Probability of at most `counts`, which broadcast with [...]."""
         from scipy.special import betainc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from cloud.errors import ModelError, RecordingError, TrainingError
+from cloud.model_files import write_card
 from cloud.train import demand, stock
 from cloud.train.demand_baselines import CROSTON, SBA, ZERO, point_forecasts
 from cloud.train.demand_data import MONTH_NAMES, read_demand
@@ -335,6 +337,88 @@ def test_evaluation_learns_nothing_of_the_months_it_judges(tmp_path, monkeypatch
         assert cost == pytest.approx(row["cost"], abs=0.01)
     for name in ("calibration.png", "service.png", "loss.png", "service.csv"):
         assert (out / name).stat().st_size > 500
+
+
+def longer(path: Path, data: Path, months: int, first: int = 0) -> Path:
+    """The same parts with months more, or, below 0, fewer; without those before `first`."""
+    random = np.random.default_rng(8)
+    rows = [row[:1] + row[first + 1 :] for row in csv.reader(data.read_text().splitlines())]
+    header, *rest = [row[:months] for row in rows] if months < 0 else rows
+    count = max(months, 0)
+    more = random.poisson(0.7, (len(rest), count)).tolist()
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerow(header + names(36 + count)[36:])
+        csv.writer(file).writerows(row + new for row, new in zip(rest, more, strict=True))
+    return path
+
+
+def test_a_trained_model_is_judged_by_the_year_that_follows_its_last_month(tmp_path, trained):
+    data, model, _, _ = trained
+    table, out = longer(tmp_path / "later.csv", data, 15), tmp_path / "out"
+    typed = ["evaluate", "demand", "--model", model, "--data", table, "--out", out]
+    done = CliRunner().invoke(app, [*map(str, typed), "--lead-time", "1"])
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "evaluation.json").read_text())
+    assert result["months"] == HORIZON
+    assert "months up to 2000-12; 12 months forecast once, 2001-01 to 2001-12" in result["protocol"]
+    by_name = {row["model"]: row for row in result["results"]}
+    assert {"network", "Croston", "SBA", "TSB", "ETS", "naive", "zero"} < set(by_name)
+    demand.predict(model, data, tmp_path / "said.csv")
+    said = np.array([float(row["q0.5"]) for row in read(tmp_path / "said.csv")]).reshape(40, -1)
+    counts = read_demand(table).demand
+    scale = scales(counts[:, :36])
+    errors = np.abs(said - counts[:, 36:48]).mean(axis=1)[scale > 0] / scale[scale > 0]
+    assert by_name[demand.NETWORK]["mase"] == pytest.approx(errors.mean())
+    assert result["planner"]["settings"]["lead_time"] == 1
+    lived = {row["policy"] for row in result["planner"]["policies"]}
+    assert lived == {demand.PRESENT, demand.OWN, demand.NETWORK}
+    for name in ("calibration.png", "service.png", "parts.csv"):
+        assert (out / name).stat().st_size > 500
+
+
+def test_a_model_is_judged_by_as_many_months_as_there_are(tmp_path, trained):
+    data, model, _, _ = trained
+    job = Job(tmp_path / "out", model=model)
+    result = demand.evaluate(longer(tmp_path / "later.csv", data, 2), job)
+    assert result["months"] == 2
+    assert "2 months forecast once, 2001-01 to 2001-02" in result["protocol"]
+    assert max(row["part_months_short"] for row in result["planner"]["policies"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("months", "first", "said"),
+    [
+        (0, 0, "ends with 2000-12, .* up to 2000-12; .* to 2001-01 or, .* to 2001-12"),
+        (-12, 0, "ends with 1999-12, .* up to 2000-12; .* to 2001-01 or, .* to 2001-12"),
+        (3, 24, "begins with 2000-01, .* 18 months at least; .* begins with 1999-07 or before"),
+    ],
+)
+def test_months_that_do_not_follow_those_learned_from_are_named(
+    tmp_path, trained, months, first, said
+):
+    data, model, _, _ = trained
+    table = longer(tmp_path / "later.csv", data, months, first)
+    with pytest.raises(RecordingError, match=said):
+        demand.evaluate(table, Job(tmp_path / "out", model=model))
+
+
+def test_a_card_without_the_last_month_is_damaged(tmp_path, trained):
+    data, model, _, _ = trained
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    for month in (None, "2000-13", "Dec-00"):
+        write_card(copy, json.loads((model / "card.json").read_text()) | {"last_month": month})
+        with pytest.raises(ModelError, match="card is damaged"):
+            demand.evaluate(data, Job(tmp_path / "out", model=copy))
+
+
+def test_months_in_which_nothing_is_recorded_judge_nothing(tmp_path, trained):
+    data, model, _, _ = trained
+    header, *rows = data.read_text().splitlines()
+    lines = [f"{header},Jan-01", *(f"{row}," for row in rows)]
+    (tmp_path / "later.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(TrainingError, match="nothing is recorded from 2001-01 on"):
+        demand.evaluate(tmp_path / "later.csv", Job(tmp_path / "out", model=model))
 
 
 def test_the_public_set_is_read_whole():

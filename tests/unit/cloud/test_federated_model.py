@@ -17,6 +17,7 @@ from cloud.federated.run_files import RoundRecord, RunFiles, Settings, SiteRecor
 from cloud.federated.scales import Scales, put_together
 from cloud.federated.site import Site, Task, read_site
 from cloud.train import rul
+from cloud.train.job import Job
 
 SETTINGS = Settings("0f" * 16, "rul", "fedavg", 2, 5, 0, 2, 2, 1, 60.0)
 
@@ -67,6 +68,12 @@ def test_int8_says_what_was_learned_and_the_card_who_taught_it(run, held_out, tm
     preparation = rul.Preparation.of_card(run.preparation())
     own = cycles(run.model(last), preparation.features(units)[units.ends])
     assert np.abs(np.array(said) - own).max() < 5
+
+    write_fleet(tmp_path / "test_FD009.txt", 8, seed=3)
+    (tmp_path / "RUL_FD009.txt").write_text("0\n" * 8)
+    result = rul.evaluate(tmp_path, Job(tmp_path / "out", model=tmp_path / "model"))
+    assert result["verdict"].endswith(f"learned from run {SETTINGS.run}, which is not of FD009")
+    assert result["interval"]["held"] > 0.5
 
 
 def test_a_loss_is_refused_but_for_somebody_by_name(run, held_out, tmp_path, monkeypatch):

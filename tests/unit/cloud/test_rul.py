@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from cloud.errors import ModelError, RecordingError, TrainingError
+from cloud.errors import LabelError, ModelError, RecordingError, TrainingError
+from cloud.model_files import write_card
 from cloud.train import rul, rul_network
 from cloud.train.job import Job, LabelSheet
+from cloud.train.rul_baselines import AGE, MEAN
 from cloud.train.rul_data import COLUMNS, SENSORS, TEST, TRAIN, find, read_truth, read_units
 from cloud.train.rul_features import MAX_CONDITIONS, Preparation, fit_preparation, smoothed
+from tools.cli import app
 
 SETTINGS = ((0.0, 0.0, 100.0), (25.0, 0.62, 60.0))
 WEAR_SENSORS = (1, 6)
@@ -324,6 +328,75 @@ def test_evaluation_holds_networks_against_simple_methods(tmp_path):
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
     for plot in ("left.png", "course.png"):
         assert (tmp_path / "out" / plot).stat().st_size > 1000
+
+
+def test_a_trained_model_is_measured_and_says_what_it_was_trained_on(trained, tmp_path):
+    data = subset(tmp_path / "data", 2)
+    own, out = shutil.copytree(data, tmp_path / "own"), tmp_path / "out"
+    (own / "train_FD009.txt").unlink()
+    typed = ["evaluate", "rul", "--model", trained, "--data", own / "test_FD009.txt", "--out", out]
+    done = CliRunner().invoke(app, list(map(str, typed)))
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "evaluation.json").read_text())
+    assert (result["trained_on"], result["subset"]) == ("train_FD009.txt", "FD009")
+    assert (result["units_judged"], result["conditions"], result["cut_off"]) == (30, 2, 0)
+    assert "learned from" not in result["verdict"]
+    rul.predict(trained, own, tmp_path / "said.csv")
+    with (tmp_path / "said.csv").open(newline="") as file:
+        said = np.array([float(row["left"]) for row in csv.DictReader(file)])
+    units = read_units(own / "test_FD009.txt")
+    true = read_truth(own / "RUL_FD009.txt", units)
+    by_name = {row["model"]: row for row in result["results"]}
+    assert set(by_name) == {rul.INT8, rul.FLOAT, AGE, MEAN}
+    assert by_name[rul.INT8]["rmse"] == pytest.approx(rul.rmse(said, true), abs=0.05)
+    assert result["int8_loss"] == by_name[rul.INT8]["rmse"] - by_name[rul.FLOAT]["rmse"]
+    learned = read_units(trained.parent / "data" / "train_FD009.txt")
+    lives = learned.cycle[learned.ends][np.unique(learned.unit) != 7]
+    aged = np.maximum(lives.mean() - units.cycle[units.ends], 0)
+    assert by_name[AGE]["rmse"] == pytest.approx(rul.rmse(aged, true))
+    assert 0.6 < result["interval"]["held"] <= 1
+    assert (out / "left.png").stat().st_size > 1000
+
+
+def test_another_subset_than_was_learned_from_is_named(trained, tmp_path):
+    data = subset(tmp_path / "data", 2, 1, "FD003")
+    job = Job(tmp_path / "out", model=trained)
+    result = rul.evaluate(data, job)
+    assert result["verdict"].endswith("; learned from train_FD009.txt, which is not of FD003")
+    assert result["published"] == {}
+    lines = (data / "test_FD003.txt").read_text().splitlines()
+    lines[-1] = lines[-1].replace(" 100 ", " 40 ", 1)
+    (data / "test_FD003.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordingError, match="setting_3 40 is no operating condition of the train"):
+        rul.evaluate(data, job)
+
+
+def test_labels_of_units_to_learn_from_are_of_no_use_to_a_trained_model(trained, tmp_path):
+    sheet = tmp_path / "labels.csv"
+    sheet.write_text("unit,value\n7,running\n")
+    job = Job(tmp_path / "out", labels=LabelSheet(sheet), model=trained)
+    with pytest.raises(LabelError, match="a trained model learns nothing; leave it out"):
+        rul.evaluate(subset(tmp_path / "data", 2), job)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("model_float.tflite", {}, "cannot be read"),
+        ("", {"means": {"life": None, "left": 1}}, "card is damaged"),
+        ("", {"task": "demand"}, "is of the task 'demand', not 'rul'"),
+    ],
+)
+def test_a_model_that_lacks_what_it_is_measured_by_is_refused(
+    trained, tmp_path, name, changes, said
+):
+    model = tmp_path / "model"
+    shutil.copytree(trained, model)
+    if name:
+        (model / name).unlink()
+    write_card(model, json.loads((model / "card.json").read_text()) | changes)
+    with pytest.raises(ModelError, match=said):
+        rul.evaluate(subset(tmp_path / "data", 2), Job(tmp_path / "out", model=model))
 
 
 def test_the_margin_makes_intervals_hold():
