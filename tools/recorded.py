@@ -39,7 +39,7 @@ class RecordedTask:
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
         takes_labels: whether its training and its evaluation take such.
         spreads: whether it has parts that workers can do.
-        measures: whether its evaluation takes a model that was trained before.
+        judged_by: what of `--data` a model that was trained before is judged by, for the help.
         home: its module in `cloud.train`; None: is named like the task.
     """
 
@@ -55,7 +55,7 @@ class RecordedTask:
     labels: str = ""
     takes_labels: bool = False
     spreads: bool = False
-    measures: bool = False
+    judged_by: str = ""
     home: str | None = None
 
     def check_workers(self, where: str | None) -> None:
@@ -63,14 +63,6 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece, not so {names}")
-
-    def check_model(self, model: Path | None) -> None:
-        """Raise UsageError where a trained model is to be measured, and the task cannot."""
-        if model is not None and not self.measures:
-            names = ", ".join(task.name for task in TASKS if task.measures)
-            raise UsageError(
-                f"--model {model}: {self.name} trains one by its protocol, not so {names}"
-            )
 
     def check_shares(self) -> None:
         """Raise UsageError where nothing that it predicts can be sealed."""
@@ -155,7 +147,7 @@ TASKS = (
         labels="id, and in value normal, failure, or how it failed: TWF, HDF, PWF or OSF",
         takes_labels=True,
         spreads=True,
-        measures=True,
+        judged_by="the rows that it has not learned from",
     ),
     RecordedTask(
         "rul",
@@ -170,7 +162,7 @@ TASKS = (
         labels="unit, and in value the cycle at which it failed, or running",
         takes_labels=True,
         spreads=True,
-        measures=True,
+        judged_by="the test_ file of any subset, with its RUL_ file",
     ),
     RecordedTask(
         "quality",
@@ -188,7 +180,7 @@ TASKS = (
         unshared="`fogline fog infer` seals what a model says of images",
         labels="an image's label is the folder it lies in; `fogline data images` puts it there",
         spreads=True,
-        measures=True,
+        judged_by="all images, of which near-duplicates of learned ones are counted",
     ),
     RecordedTask(
         "demand",
@@ -204,7 +196,7 @@ TASKS = (
         shares=Shares("part", "mean", adds=True),
         labels="demand is counted, not judged; what was counted wrongly is corrected in the table",
         spreads=True,
-        measures=True,
+        judged_by="the months after the last one that it has learned from, 12 at most",
     ),
 )
 

@@ -118,7 +118,6 @@ def _add(task: recorded.RecordedTask) -> None:
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
-        task.check_model(model)
         sheet = task.sheet(labels, dataset)
         with recorded.job(out, quick, seed, errors, workers, sheet, model) as job:
             result = task.module().evaluate(data, job, **settings)
@@ -126,10 +125,13 @@ def _add(task: recorded.RecordedTask) -> None:
 
     app.command(
         task.name,
-        help=f"Measure how well is told {task.learns}, by the protocol in cloud/README.md."
+        help=f"Measure how well is told {task.learns}, by the protocol in cloud/README.md, or, "
+        "with --model, by a model that was trained before."
         f"\n\n--data: {task.data}"
+        f"\n\n--model: is judged by {task.judged_by}."
         f"\n\n--labels: {task.labels_help}."
-        f"\n\nExample: fogline evaluate {task.name} --data {task.example} --out evaluation",
+        f"\n\nExample: fogline evaluate {task.name} --data {task.example} --out evaluation"
+        f"\n\nExample: fogline evaluate {task.name} --model model --data later --out measured",
     )(task.with_options("evaluate", evaluate))
 
 
