@@ -165,7 +165,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
 
 def _measure(directory: Path, data: Path, job: Job) -> dict[str, Any]:
     """Judge rows by a model that was trained before, but for those that it has learned from."""
-    model, seen = FailureModel.load(directory), load_seen(directory, np.uint64)
+    card, seen = read_card(directory, TASK), load_seen(directory, np.uint64)
+    model = FailureModel.load(directory, card)
     rows, said = _read(data, job)
     learned = np.isin(rows.digests(), seen)
     judged = rows.only(~learned)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import ModelError
-from cloud.model_files import load_sklearn, read_card, save_sklearn
+from cloud.model_files import load_sklearn, save_sklearn
 
 from .failure_data import FEATURES
 from .failure_network import FailureNetwork
@@ -73,9 +73,8 @@ class FailureModel:
         self.network.save(directory)
 
     @classmethod
-    def load(cls, directory: Path) -> FailureModel:
-        """Read a directory that training wrote; raises ModelError."""
-        card = read_card(directory, TASK)
+    def load(cls, directory: Path, card: Mapping[str, Any]) -> FailureModel:
+        """Read what was saved, of which a card tells; raises ModelError."""
         learner, threshold = load_learner(directory, card)
         thresholds = {SUPER: threshold}
         try:
