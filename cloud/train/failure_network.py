@@ -147,8 +147,8 @@ def fit_network(
     )
     # The rare rows set the ranges of the activations: without them they would saturate.
     shown = np.concatenate([scaled[labels], scaled[~labels][: int(labels.sum())]])
-    int8 = to_int8_tflite(model, shown)
-    network = FailureNetwork(mean, deviation, to_float_tflite(model), int8.data)
+    float_data, int8 = to_float_tflite(model), to_int8_tflite(model, shown)
+    network = FailureNetwork(mean, deviation, float_data, int8.data)
     return NetworkFit(network, int8, tuple(float(value) for value in history.history["loss"]))
 
 
