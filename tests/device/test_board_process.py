@@ -415,14 +415,6 @@ def rows_of(transactions):
     return [row for item in transactions if item.kind == PACK for row in item.rows()]
 
 
-@pytest.mark.parametrize("module", ["test_app", "test_config", "test_drivers"])
-def test_inside_micropython(run_firmware, tmp_path, monkeypatch, module):
-    monkeypatch.chdir(tmp_path)
-    done = run_firmware(FIRMWARE / "tests" / "run.py", module)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not done.stderr
-
-
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "tls"])
 async def test_every_row_arrives_once_though_the_power_fails_twice(bench):
     gateway = bench.gateway()

@@ -67,12 +67,6 @@ async def collect(broker, topic, received, ready, enough):
         await asyncio.sleep(0.05)
 
 
-def test_codec_inside_micropython(run_firmware):
-    done = run_firmware(FIRMWARE / "tests" / "run.py", "test_mqtt_codec")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not done.stderr
-
-
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "tls"])
 async def test_every_message_arrives_though_the_broker_goes_away_twice(probe, tmp_path, with_tls):
     # In order: a killed broker may take what it has acknowledged with it, which no client can

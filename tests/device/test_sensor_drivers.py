@@ -17,15 +17,6 @@ PROBE = Path(__file__).with_name("sensor_probe.py")
 PACKS = Path(__file__).with_name("pack_probe.py")
 KID = bytes.fromhex("a6b22b49b399d871")
 CASES = 200
-MODULES = ("i2c_sensors", "pin_sensors", "sensors", "uart_sensors", "vibration_sensors")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_inside_micropython(run_firmware, module):
-    done = run_firmware(FIRMWARE / "tests" / "run.py", f"test_{module}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not done.stderr
-    assert len(done.stdout.splitlines()) > 5
 
 
 def test_every_driver_has_tests_and_a_place_in_the_table():

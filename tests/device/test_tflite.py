@@ -316,9 +316,3 @@ def test_damaged_files_are_refused_or_harmless(run_firmware, tmp_path, seed):
     assert len(counts) == FUZZED
     assert all(refused > 0 for refused, _ in counts)
     assert sum(ran for _, ran in counts) > FUZZED
-
-
-def test_inside_micropython(run_firmware):
-    for module in ("test_tflite", "test_judge"):
-        done = run_firmware(FIRMWARE / "tests" / "run.py", module)
-        assert done.returncode == 0, done.stdout + done.stderr

@@ -72,11 +72,6 @@ async def test_killed_at_any_moment(micropython, tmp_path, seed):
             confirmed = 0
 
 
-def test_inside_micropython(run_firmware):
-    done = run_firmware(FIRMWARE / "tests" / "run.py", "test_update")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_vectors_are_current():
     for name, content in model_vectors.files().items():
         assert (model_vectors.FOLDER / name).read_text("utf-8") == content, (
