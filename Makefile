@@ -14,6 +14,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # For the programs that tests and demonstration start: a micropython of the system's own or else
 # that of .venv, and Debian's daemons.
 export PATH := $(PATH):$(CURDIR)/$(BIN):/usr/sbin
+# Hundreds of them are started: reading their sources in anew each time takes long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -468,18 +468,19 @@ def test_what_is_encoded_is_deterministic(value):
     assert not _native.is_deterministic(data + b"\0")
 
 
+# Written by hand: to encode so many items takes long, and they would name the test.
 @pytest.mark.parametrize(
     ("data", "limit"),
     [
-        (b"\x81" * 16 + b"\x00", True),
-        (b"\x81" * 17 + b"\x00", False),
-        (_encode_exactly(dict.fromkeys(range(128), 0)), True),
-        (_encode_exactly(dict.fromkeys(range(129), 0)), False),
-        (_encode_exactly([0] * (2**17 - 1)), True),
-        (_encode_exactly([0] * 2**17), False),
-        (bytes.fromhex("9affffffff"), False),
-        (bytes.fromhex("bb7fffffffffffffff"), False),
-        (b"", False),
+        pytest.param(b"\x81" * 16 + b"\x00", True, id="16 levels"),
+        pytest.param(b"\x81" * 17 + b"\x00", False, id="17 levels"),
+        pytest.param(_encode_exactly(dict.fromkeys(range(128), 0)), True, id="128 entries"),
+        pytest.param(_encode_exactly(dict.fromkeys(range(129), 0)), False, id="129 entries"),
+        pytest.param(b"\x9a\x00\x01\xff\xff" + bytes(2**17 - 1), True, id="2^17 items"),
+        pytest.param(b"\x9a\x00\x02\x00\x00" + bytes(2**17), False, id="2^17 + 1 items"),
+        pytest.param(bytes.fromhex("9affffffff"), False, id="an endless array"),
+        pytest.param(bytes.fromhex("bb7fffffffffffffff"), False, id="an endless map"),
+        pytest.param(b"", False, id="nothing"),
     ],
 )
 def test_items_levels_and_entries_are_bounded(data, limit):
