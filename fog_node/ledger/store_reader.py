@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import product
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -44,12 +46,14 @@ from .waiting_room import split_row
 
 MAX_KEPT_BYTES = MAX_TRANSACTION_BYTES + MAX_PATH * (HASH_BYTES + 2) + 64
 MAX_LIGHT_CHAIN_BYTES = MAX_SET_BYTES + 1024
+# The latest blocks are looked back to with each new one; some KiB each.
+MAX_PARSED_HEADERS = 128
 _BLOCK = "SELECT height, prefix, transactions, size, crc, header, coinbase, certificate FROM blocks"
 _BLOCK_TYPES = "iiiiibbb"
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "i": int,
-    "b": bytes,
-    "t": str,
+_TYPES: dict[str, tuple[type, ...]] = {
+    "i": (int,),
+    "b": (bytes,),
+    "t": (str,),
     "o": (bytes, NoneType),
 }
 
@@ -383,27 +387,11 @@ class StoreReader:
             kid: number for number, kid in self.rows("SELECT number, kid FROM signers", (), "ib")
         }
 
-    def _parse_header(self, row: Sequence[Any]) -> StoredHeader:
-        height, prefix, transactions, size, check, header, coinbase, certificate = row
-        if check_of(height, transactions, size, header, coinbase, certificate) != check:
-            raise self.damaged(f"block {height}: is not what was written")
-        with self.readable(f"block {height}"):
-            parsed, mined = Header.decode(header), parse_coinbase(coinbase)
-        if prefix_of(parsed.hash) != prefix or mined.height != height:
-            raise self.damaged(f"block {height}: is another block")
-        info = BlockInfo(
-            height=height,
-            hash=parsed.hash,
-            previous=parsed.previous,
-            time=mined.time,
-            bits=parsed.bits,
-            round=mined.round,
-            miner=mined.miner,
-            state=mined.state,
-            transactions=transactions,
-            size=size,
-        )
-        return StoredHeader(info, header, coinbase, certificate)
+    def _parse_header(self, row: tuple[Any, ...]) -> StoredHeader:
+        try:
+            return _header_of(row)
+        except (ProtocolError, _MisfitError) as error:
+            raise self.damaged(f"block {row[0]}: {error}") from error
 
     def body(self, height: int) -> bytes:
         """Return what follows the coinbase in a block's bytes; raises PrunedError."""
@@ -481,18 +469,13 @@ class StoreReader:
         """
         with self._read_lock, self._guarded():
             found = self._reader.execute(query, arguments).fetchall()
-        expected = [_TYPES[letter] for letter in types]
-        for row in found:
-            if not all(isinstance(f, t) for f, t in zip(row, expected, strict=True)):
-                raise self.damaged(f"{query.partition(' FROM ')[2]}: a field is of another type")
+        expected = _rows_of(types)
+        if not all(tuple(map(type, row)) in expected for row in found):
+            raise self.damaged(f"{query.partition(' FROM ')[2]}: a field is of another type")
         return found
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except DATABASE_ERRORS as error:
-            raise explain(self.path, error) from error
+    def _guarded(self) -> _Guard:
+        return _Guard(self.path)
 
     @contextmanager
     def readable(self, table: str) -> Iterator[None]:
@@ -501,6 +484,56 @@ class StoreReader:
             yield
         except ProtocolError as error:
             raise self.damaged(f"{table}: {error}") from error
+
+
+class _Guard:
+    """Has SQLite's errors be told as ours; no generator, as it is around every query."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, DATABASE_ERRORS):
+            raise explain(self._path, error) from error
+
+
+@cache
+def _rows_of(types: str) -> frozenset[tuple[type, ...]]:
+    """What the types of a row's fields may be, where `rows` is told so."""
+    return frozenset(product(*(_TYPES[letter] for letter in types)))
+
+
+class _MisfitError(Exception):
+    """A row whose fields do not fit together."""
+
+
+@lru_cache(MAX_PARSED_HEADERS)
+def _header_of(row: tuple[Any, ...]) -> StoredHeader:
+    """Check and parse a row of `blocks`; raises ProtocolError, _MisfitError."""
+    height, prefix, transactions, size, check, header, coinbase, certificate = row
+    if check_of(height, transactions, size, header, coinbase, certificate) != check:
+        raise _MisfitError("is not what was written")
+    parsed, mined = Header.decode(header), parse_coinbase(coinbase)
+    if prefix_of(parsed.hash) != prefix or mined.height != height:
+        raise _MisfitError("is another block")
+    info = BlockInfo(
+        height=height,
+        hash=parsed.hash,
+        previous=parsed.previous,
+        time=mined.time,
+        bits=parsed.bits,
+        round=mined.round,
+        miner=mined.miner,
+        state=mined.state,
+        transactions=transactions,
+        size=size,
+    )
+    return StoredHeader(info, header, coinbase, certificate)
 
 
 def load_meta(path: Path, database: sqlite3.Connection) -> Meta:

@@ -6,9 +6,11 @@ and a hash over bytes is a hash over the value.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import cbor2
@@ -30,10 +32,28 @@ _BYTES, _TEXT, _MAP, _TAG = 2, 3, 5, 6
 _STEPS = bytearray(256)
 
 
+class _Encoders(threading.local):
+    """An encoder of cbor2's for each thread: to make one takes longer than what is encoded mostly.
+
+    One that has failed is not used again; it may remember what it was in the midst of.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.dumps: Callable[[Any], bytes] = cbor2.CBOREncoder(
+            io.BytesIO(), canonical=True
+        ).encode_to_bytes
+
+
+_ENCODERS = _Encoders()
+
+
 def encode(value: Any) -> bytes:
     """Encode `value` deterministically; raises EncodingError for what CBOR cannot hold."""
     try:
-        data = cbor2.dumps(value, canonical=True)
+        data = _dumps(value)
         if native_reading.is_deterministic(data):
             return data
         # What cbor2 writes otherwise; or what no structure here has, and decode refuses.
@@ -80,6 +100,15 @@ def decode_plainly(data: bytes, field: str = "cbor") -> Any:
             "encode it as RFC 8949 section 4.2.1 says, with nothing behind it",
         )
     return value
+
+
+def _dumps(value: Any) -> bytes:
+    """Encode as `cbor2.dumps` does where it is to be canonical."""
+    try:
+        return _ENCODERS.dumps(value)
+    except BaseException:
+        _ENCODERS.renew()
+        raise
 
 
 def _encode_exactly(value: Any) -> bytes:
