@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +56,13 @@ class SerialLine:
             )
         except (OSError, ValueError) as error:  # SerialException is an OSError
             raise unopened(port, error) from error
+        if (inner := self._inner()) is not None:
+            # A script goes in pieces: without this each one waits for word of the one before it.
+            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _inner(self) -> socket.socket | None:
+        """The socket beneath, where the port is an address."""
+        return getattr(self._serial, "_socket", None)
 
     def fileno(self) -> int:
         """Number of the open port or socket."""
@@ -91,7 +99,7 @@ class SerialLine:
     def close(self) -> None:
         """See `Line`."""
         # pyserial drops a socket whose other end is gone without closing it.
-        inner = getattr(self._serial, "_socket", None)
+        inner = self._inner()
         with contextlib.suppress(OSError):  # gone already
             self._serial.close()
         if inner is not None:
