@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tools.firmware_names import Places, Renaming, Source, globals_of, shared_names
+from tools.firmware_names import Places, Renaming, Source, globals_of, nodes_of, shared_names
 from tools.syntax import parse
 
 __all__ = ["Compact", "compact", "shown"]
@@ -80,7 +80,7 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
     keywords = {
         node.arg
         for module in modules.values()
-        for node in ast.walk(module.tree)
+        for node in nodes_of(module.tree)
         if isinstance(node, ast.keyword) and node.arg is not None
     }
     inlined = {
@@ -106,7 +106,7 @@ def _all(firmware: Path) -> Mapping[Path, Compact]:
 
 def _words(tree: ast.AST) -> Iterator[str]:
     """All names within a tree."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -121,7 +121,7 @@ def _words(tree: ast.AST) -> Iterator[str]:
 
 def _reached(tree: ast.Module) -> Iterator[str]:
     """Names that are asked of objects or modules, or imported: what they name must be there."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Attribute):
             yield node.attr
         elif isinstance(node, ast.ImportFrom):
@@ -132,11 +132,11 @@ def _constants(tree: ast.Module, reached: AbstractSet[str]) -> dict[str, ast.Ass
     """The module's own constants that mpy-cross can put in wherever they are named."""
     stored = Counter(
         node.id
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
     )
     changed = {
-        name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
+        name for node in nodes_of(tree) if isinstance(node, ast.Global) for name in node.names
     }
     found: dict[str, ast.Assign] = {}
     for node in tree.body:

@@ -19,12 +19,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from string import ascii_lowercase
 
 PACKAGES = ("fogline", "drivers")
 
-__all__ = ["ASKED", "FOREIGN", "Places", "Renaming", "Source", "globals_of", "shared_names"]
+__all__ = [
+    "ASKED",
+    "FOREIGN",
+    "Places",
+    "Renaming",
+    "Source",
+    "globals_of",
+    "nodes_of",
+    "shared_names",
+]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -47,6 +57,12 @@ ASKED = _words(
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEAD = re.compile(r"(async\s+)?(def|class)\s+")
 _ASSEMBLER = re.compile(r"^@micropython\.asm_", re.MULTILINE)
+
+
+@cache
+def nodes_of(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes within a tree, as ast.walk gives them: each is looked through many times."""
+    return tuple(ast.walk(tree))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +146,7 @@ def _letters(number: int) -> str:
 def globals_of(tree: ast.Module) -> Iterator[str]:
     """Names that stand at a module's own level, or that a function puts there."""
     yield from _bound(tree)
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Global):
             yield from node.names
 
@@ -139,7 +155,7 @@ def _families(sources: Iterable[Source]) -> list[_Owner]:
     """The attributes of all classes, those of classes that inherit from each other together."""
     owners: dict[str, _Owner] = {}
     for source in sources:
-        for node in ast.walk(source.tree):
+        for node in nodes_of(source.tree):
             if not isinstance(node, ast.ClassDef):
                 continue
             owner = owners.setdefault(node.name, _Owner())
@@ -147,7 +163,7 @@ def _families(sources: Iterable[Source]) -> list[_Owner]:
             owner.names.update(_asked(node))
             owner.names.update(
                 each.attr
-                for each in ast.walk(node)
+                for each in nodes_of(node)
                 if isinstance(each, ast.Attribute)
                 and not isinstance(each.ctx, ast.Load)
                 and isinstance(each.value, ast.Name)
@@ -169,7 +185,7 @@ def _asked(scope: ast.ClassDef) -> Iterator[str]:
         inside = [node]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             defaults = [*node.args.defaults, *node.args.kw_defaults, *node.decorator_list]
-            inside = [each for one in defaults if one is not None for each in ast.walk(one)]
+            inside = [each for one in defaults if one is not None for each in nodes_of(one)]
         yield from (each.id for each in inside if isinstance(each, ast.Name))
 
 
@@ -218,20 +234,20 @@ def _spoken(source: Source) -> Iterator[str]:
     tree = source.tree
     silent = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
     if not source.renamed:  # a test looks things up by texts, and compares with them
-        for node in ast.walk(tree):
+        for node in nodes_of(tree):
             if isinstance(node, ast.Subscript):
                 silent.add(id(node.slice))
             elif isinstance(node, ast.Dict):
                 silent.update(map(id, node.keys))
             elif isinstance(node, ast.Compare):
                 silent.update(map(id, (node.left, *node.comparators)))
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if id(node) in silent:
                 continue
@@ -258,7 +274,7 @@ def _owned(source: Source) -> set[str]:
 
 def _imported(tree: ast.Module) -> Iterator[str]:
     """The modules of ours that one imports, or imports from."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.ImportFrom) and _ours(node):
             yield (node.module or "").rpartition(".")[2]
             yield from (alias.name for alias in node.names)
@@ -266,7 +282,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def _stored_elsewhere(tree: ast.Module) -> Iterator[str]:
     """Attributes that are given to an object from outside."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
             own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             yield from () if own else (node.attr,)
@@ -325,7 +341,7 @@ class Places:
         # Modules that are not ours, the tests' own among them: their attributes stay.
         self._foreign = {
             alias.asname or alias.name.partition(".")[0]
-            for node in ast.walk(source.tree)
+            for node in nodes_of(source.tree)
             if isinstance(node, ast.Import)
             for alias in node.names
             if alias.name.partition(".")[0] not in PACKAGES
@@ -415,7 +431,7 @@ class Places:
 
     def _format(self, node: ast.JoinedStr, scopes: _Scopes) -> None:
         names = {}
-        for each in ast.walk(node):
+        for each in nodes_of(node):
             if isinstance(each, ast.Name):
                 text = self._new(each.id, scopes)
                 if text is not None:
