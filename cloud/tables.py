@@ -1,10 +1,17 @@
-"""Reads CSV tables strictly, each error naming file, line and column; writes them whole."""
+"""Reads CSV tables strictly, each error naming file, line and column; writes them whole.
+
+A table costs a bounded amount of memory: it is read to its end only up to MAX_CSV_BYTES, and made
+into cells only up to MAX_CELLS. Beyond that the recording has to be given in parts.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +21,13 @@ import numpy.typing as npt
 
 from .errors import RecordingError
 
+# Of one table: a week of eight sensors at 1 Hz has 40 MiB and 5.4 million cells. A cell takes some
+# 60 bytes of memory.
 MAX_CSV_BYTES = 64 * 1024 * 1024
+MAX_CELLS = 8_000_000
 MAX_VALUE = float(np.finfo(np.float32).max)
 _MAX_QUOTED = 40
+_IN_PARTS = "give it in parts: fewer rows, a file each"
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class Table:
         header: names of the columns.
         lines: number of each row's line, from 1, the header.
         rows: cells of each row.
+        sha256: of the file's bytes, as they were read.
     """
 
     path: Path
     header: tuple[str, ...]
     lines: tuple[int, ...] = field(repr=False)
     rows: tuple[tuple[str, ...], ...] = field(repr=False)
+    sha256: bytes = field(default=b"", repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -150,10 +163,11 @@ def read_table(
         header: whether the first line names the columns.
 
     Raises:
-        RecordingError: unreadable, over MAX_CSV_BYTES, not UTF-8, no rows, a column lacks, or
-            a row has another number of cells.
+        RecordingError: unreadable, over MAX_CSV_BYTES or MAX_CELLS, not UTF-8, no rows, a column
+            lacks, or a row has another number of cells.
     """
-    text = _text(path)
+    data = _content(path)
+    text = _text(path, data)
     lines, rows = [], []
     names = None if header else tuple(columns)
     for line, cells in _cells(path, text, delimiter):
@@ -167,13 +181,18 @@ def read_table(
                 f"{'the header has' if header else 'must have'} {len(names)}",
                 "repair the line or leave it out",
             )
+        if (len(rows) + 1) * len(names) > MAX_CELLS:
+            raise RecordingError(
+                f"{path}: line {line}: has more than {MAX_CELLS:,} cells by there",
+                _IN_PARTS,
+            )
         lines.append(line)
         rows.append(tuple(cells))
     if names is None or not rows:
         if names is None:
             Table(path, (), (), ()).require(columns)
         raise RecordingError(f"{path}: has no rows", "give a recording with at least one")
-    return Table(path, names, tuple(lines), tuple(rows))
+    return Table(path, names, tuple(lines), tuple(rows), hashlib.sha256(data).digest())
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -197,8 +216,14 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         ) from error
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
+    """All bytes of a file, and of a file alone: a pipe may never end, or never begin."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise RecordingError(f"{path}: is a folder", "name the CSV file in it")
+        if not stat.S_ISREG(mode):
+            raise RecordingError(f"{path}: is no file", "write what it gives into one, and name it")
         with path.open("rb") as file:
             data = file.read(MAX_CSV_BYTES + 1)
     except OSError as error:
@@ -206,7 +231,11 @@ def _text(path: Path) -> str:
             f"{path}: cannot be read ({error.strerror})", "check its path and permissions"
         ) from error
     if len(data) > MAX_CSV_BYTES:
-        raise RecordingError(f"{path}: is over {MAX_CSV_BYTES} bytes", "split it into several")
+        raise RecordingError(f"{path}: is over {MAX_CSV_BYTES:,} bytes", _IN_PARTS)
+    return data
+
+
+def _text(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -214,12 +243,16 @@ def _text(path: Path) -> str:
         raise RecordingError(f"{path}: line {line}: is not UTF-8", "save it as UTF-8") from error
 
 
-def _cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    # Line by line, so that a file of nothing but line ends costs no more than its first.
+    lines = io.StringIO(text, newline=None)
     if delimiter == " ":
-        return [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1)]
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+        yield from ((number, line.split()) for number, line in enumerate(lines, start=1))
+        return
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        return [(reader.line_num, cells) for cells in reader]
+        for cells in reader:
+            yield reader.line_num, cells
     except csv.Error as error:
         raise RecordingError(
             f"{path}: line {reader.line_num}: is not CSV ({error})", "repair the line"

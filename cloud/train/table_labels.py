@@ -73,7 +73,7 @@ class TableLabels:
     def card(self, left_out: int) -> dict[str, Any]:
         """What a model's card says; `left_out`: things that are not learned from for it."""
         return {
-            "sha256": file_sha256(self.sheet.path).hex(),
+            "sha256": self._table.sha256.hex(),
             "labelled": len(self.values),
             "left_out": left_out,
             "sealed_by": list(self.sheet.members),

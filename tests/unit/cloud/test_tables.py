@@ -1,0 +1,54 @@
+"""What a CSV table costs at most, and what is no table at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+
+from cloud import tables
+from cloud.errors import RecordingError
+from cloud.tables import MAX_CSV_BYTES, read_table
+
+
+def test_a_table_knows_the_hash_of_what_was_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'\xef\xbb\xbfa,b\r\n1,"2\n3"\r\n')
+    table = read_table(path, ("a",))
+    assert (table.header, table.rows, table.lines) == (("a", "b"), (("1", "2\n3"),), (3,))
+    assert table.sha256 == hashlib.sha256(path.read_bytes()).digest()
+
+
+def test_a_file_without_an_end_or_beyond_the_bound_costs_little(tmp_path, monkeypatch):
+    path = tmp_path / "sparse.csv"
+    with path.open("wb") as file:
+        file.truncate(2 * 1024**3)
+    with pytest.raises(RecordingError, match=f"over {MAX_CSV_BYTES:,} bytes; give it in parts"):
+        read_table(path, ("a",))
+    path.write_text("a,b\n" + "1,2\n" * 9)
+    assert len(read_table(path, ("a",))) == 9
+    monkeypatch.setattr(tables, "MAX_CELLS", 10)
+    with pytest.raises(RecordingError, match="line 7: has more than 10 cells by there; give it in"):
+        read_table(path, ("a",))
+
+
+@pytest.mark.parametrize("delimiter", [",", " "])
+def test_lines_after_a_bad_one_are_not_taken_apart(tmp_path, delimiter, monkeypatch):
+    path = tmp_path / "blank.csv"
+    path.write_text(f"a{delimiter}b\n" + "\n" * 1000)
+    seen = []
+    cells = tables._cells
+    monkeypatch.setattr(
+        tables, "_cells", lambda *given: (seen.append(line) or line for line in cells(*given))
+    )
+    with pytest.raises(RecordingError, match="line 2: has 0 cells"):
+        read_table(path, ("a",), delimiter)
+    assert len(seen) == 2
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("pipe", "is no file"), ("", "is a folder"), ("gone", "cannot be read")):
+        with pytest.raises(RecordingError, match=words):
+            read_table(tmp_path / name, ("a",))
