@@ -35,6 +35,7 @@ from .errors import DatasetError
 from .label_files import read_time
 from .labels import Labels
 from .readings import Readings
+from .recording import ANSWER_COLUMNS
 from .selection import Query, Selection, within
 from .tables import Table, read_table
 
@@ -52,7 +53,7 @@ class Columns:
 
     Attributes:
         time: ISO 8601, or s since 1970.
-        channels: names of those to take; empty: all others.
+        channels: names of those to take; empty: all others but ANSWER_COLUMNS.
         label: of 0 and 1, whether a row is anomalous; None: there is none.
         delimiter: between cells.
         utc: times without a zone are UTC; else they are refused.
@@ -64,6 +65,11 @@ class Columns:
     delimiter: str = ","
     utc: bool = False
 
+    def taken(self, header: Sequence[str]) -> tuple[str, ...]:
+        """Names of the channels among a file's columns."""
+        others = ANSWER_COLUMNS | {self.time, self.label}
+        return self.channels or tuple(name for name in header if name not in others)
+
 
 @dataclass(frozen=True)
 class ImportedFile:
@@ -73,6 +79,7 @@ class ImportedFile:
         name: without its folders.
         sha256: hex.
         device: name that was given to what it is of.
+        left_out: columns that were not taken.
     """
 
     name: str
@@ -81,6 +88,7 @@ class ImportedFile:
     device: str
     channels: tuple[str, ...]
     rows: int
+    left_out: tuple[str, ...] = ()
 
 
 class Imported:
@@ -107,7 +115,9 @@ class Imported:
             value = json.loads(data)
             if value["format"] == FORMAT and value["sealed"] is False:
                 files = [
-                    ImportedFile(**item | {"channels": tuple(item["channels"])})
+                    ImportedFile(
+                        **{n: tuple(v) if isinstance(v, list) else v for n, v in item.items()}
+                    )
                     for item in value["files"]
                 ]
                 return cls(directory, files)
@@ -135,17 +145,20 @@ class Imported:
                 or cannot be written.
         """
         table = read_table(path, (columns.time,), columns.delimiter)
-        channels = columns.channels or tuple(
-            name for name in table.header if name not in (columns.time, columns.label)
-        )
+        channels = columns.taken(table.header)
         if not 0 < len(channels) <= MAX_CHANNELS:
             raise DatasetError(
                 f"{path}: has {len(channels)} channels, must have 1 to {MAX_CHANNELS}",
                 "name those to take",
             )
         readings = _readings(table, columns, channels)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        file = ImportedFile(path.name, digest, device_type, device, channels, len(readings))
+        digest = table.sha256.hex()
+        left_out = tuple(
+            name for name in table.header if name not in {columns.time, columns.label, *channels}
+        )
+        file = ImportedFile(
+            path.name, digest, device_type, device, channels, len(readings), left_out
+        )
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with self._locked():
@@ -201,6 +214,7 @@ class Imported:
                     "id": device_id(file.device).hex(),
                     "rows": file.rows,
                     "channels": list(file.channels),
+                    "left_out": list(file.left_out),
                     "sha256": file.sha256,
                 }
                 for file in self.files

@@ -14,6 +14,8 @@ TIME_COLUMN = "datetime"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 TIME_EXAMPLE = "2020-03-09 10:14:33"
 LABEL_COLUMN = "anomaly"
+# What the set says of its rows: answers, which no sensor gives.
+ANSWER_COLUMNS = frozenset({LABEL_COLUMN, "changepoint"})
 # Column of the Skoltech Anomaly Benchmark for each channel, in the order of the enrolment.
 CHANNEL_COLUMNS = {
     "accelerometer1": "Accelerometer1RMS",

@@ -133,7 +133,10 @@ def data_import(
     device: Annotated[str, typer.Option(help="Name of what the readings are of.")],
     time: Annotated[str, typer.Option(help="Column with the time: ISO 8601, or s since 1970.")],
     channel: Annotated[
-        list[str] | None, typer.Option(help="Column to take; repeatable. [all others]")
+        list[str] | None,
+        typer.Option(
+            help="Column to take; repeatable. [all but time, --label, `anomaly` and `changepoint`]"
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="Column of 0 and 1: whether a row is anomalous.")
@@ -144,7 +147,8 @@ def data_import(
 ) -> None:
     """Bring in readings that no board has sealed, in the same layout, and marked as that.
 
-    What is trained on them says so, and is not released to boards.
+    What is trained on them says so, and is not released to boards. The report names, of each
+    file, the columns that were taken as channels and those that were left out.
 
     Example: fogline data import pump-1.csv --data imported --device-type pump --device "pump 1"
     --time timestamp

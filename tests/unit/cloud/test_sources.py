@@ -143,6 +143,20 @@ def test_times_without_a_zone_may_be_said_to_be_utc(tmp_path):
     assert source.select(Query("pump")).readings[device_id("p")].times.tolist() == [1767268800.0]
 
 
+def test_answers_of_a_known_format_are_no_channels_unless_named(tmp_path):
+    source = Imported.open(tmp_path / "data")
+    head = "when,flow,anomaly,changepoint"
+    first, second = (f"2026-01-0{day}T12:00:00Z,1,0,1" for day in (1, 2))
+    source.add(write(tmp_path / "a.csv", head, first), "pump", "p", Columns("when"))
+    named = columns(channels=("anomaly",))
+    source.add(write(tmp_path / "b.csv", head, second), "named", "p", named)
+    described = open_source(tmp_path / "data").describe()["files"]
+    assert [(file["channels"], file["left_out"]) for file in described] == [
+        (["flow"], ["anomaly", "changepoint"]),
+        (["anomaly"], ["flow", "changepoint"]),
+    ]
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 2, "sealed": false}'])
 def test_a_damaged_source_is_refused(imported, tmp_path, content):
     (tmp_path / "data" / "source.json").write_text(content)
