@@ -302,7 +302,11 @@ def device_update(
     board: Annotated[str, typer.Option(help="Kind of boards, by hardware/boards/.")],
     version: Annotated[
         int | None,
-        typer.Option(min=1, help="Above what the boards run. [VERSION_NUMBER of the firmware]"),
+        typer.Option(
+            min=1,
+            help="Above what the boards run. [one above VERSION_NUMBER of the firmware and all "
+            "that was released for the class]",
+        ),
     ] = None,
     min_version: Annotated[
         int, typer.Option(min=0, help="Boards that run less do not take it.")
@@ -335,25 +339,32 @@ def device_update(
 
     consortium = consortiums.load_founding(founding)
     signer = consortiums.load_key(key)
-    made = updates.build(
-        load_board(board),
-        signer,
-        consortium,
-        version=version,
-        min_version=min_version,
-        trust=[parse_key("--trust", text) for text in trust or ()],
-        source=source or FIRMWARE,
-    )
+    kind, folder = load_board(board), source or FIRMWARE
+    trusted = [parse_key("--trust", text) for text in trust or ()]
+
+    def build(number: int | None) -> updates.Update:
+        return updates.build(
+            kind,
+            signer,
+            consortium,
+            version=number,
+            min_version=min_version,
+            trust=trusted,
+            source=folder,
+        )
+
+    async def release() -> updates.Update:
+        async with Nodes.of(api, member).client() as client:
+            number = version or await updates.next_version(client, kind, folder)
+            made = build(number)
+            await updates.publish(client, made, signer, consortium)
+            return made
+
     if out is not None:
+        made = build(version)
         write_out(out, made.bundle)
     else:
-        nodes = Nodes.of(api, member)
-
-        async def release() -> None:
-            async with nodes.client() as client:
-                await updates.publish(client, made, signer, consortium)
-
-        run(release())
+        made = run(release())
     report(made.as_dict(), json_file)
 
 

@@ -70,6 +70,19 @@ def version_of(firmware: Path) -> int:
     return int(found[1])
 
 
+async def next_version(client: Client, board: Board, source: Path = FIRMWARE) -> int:
+    """The lowest version that all boards of a class take: above what they can run now.
+
+    That is what was released for them, or the VERSION_NUMBER that they were provisioned with.
+
+    Raises:
+        ToolError: the firmware has no VERSION_NUMBER. ClientError: no node answers.
+    """
+    kind = _device_type(board)
+    released = [r.version for r in await client.releases() if r.device_type == kind]
+    return max([version_of(source), *released]) + 1
+
+
 def build(
     board: Board,
     key: SigningKey,
@@ -86,7 +99,7 @@ def build(
         board: of which all boards of the class are.
         key: of a member who is operator, and whose releases the boards trust.
         founding: of the consortium.
-        version: above what the boards run; None: the firmware's own VERSION_NUMBER.
+        version: above what the boards run; None: one above the firmware's VERSION_NUMBER.
         min_version: boards below it do not take it.
         trust: whose releases the boards trust once they have confirmed it; none: as before.
         source: folder of the firmware.
@@ -94,11 +107,11 @@ def build(
     Raises:
         ToolError: it cannot be compiled, or is not as the format wants it.
     """
-    number = version_of(source) if version is None else version
+    number = version_of(source) + 1 if version is None else version
     mpy, files = updates(board.mpy.arch, source)
     payload = b"".join(files.values())
     now_ms = time.time_ns() // 1_000_000
-    kind = FIRMWARE_PREFIX + board.inference.board_class
+    kind = _device_type(board)
     manifest = FirmwareManifest(
         name=NAME,
         version=number,
@@ -153,6 +166,11 @@ async def publish(client: Client, update: Update, key: SigningKey, founding: Fou
             f"firmware {release.version}: is not final after {FINAL_TIMEOUT_S:.0f} s; it may still "
             "become final: see `fogline fog status` whether blocks are made"
         ) from error
+
+
+def _device_type(board: Board) -> str:
+    """Under which firmware of a board's class is released."""
+    return FIRMWARE_PREFIX + board.inference.board_class
 
 
 async def _is_final(client: Client, release: Release) -> bool:

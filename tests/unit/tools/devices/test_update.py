@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from support.small_chain import SmallChain
@@ -41,7 +43,7 @@ def test_an_update_brings_our_packages_and_nothing_that_starts_the_board(chain, 
     assert (manifest.mpy == 0) == (suffix == ".py")
     assert made.release.device_type == manifest.device_type
     assert manifest.device_type == "firmware/" + load_board(board).inference.board_class
-    assert made.release.version == manifest.version == update.version_of(FIRMWARE)
+    assert made.release.version == manifest.version == update.version_of(FIRMWARE) + 1
     assert made.as_dict()["files"] == len(paths)
 
 
@@ -72,6 +74,26 @@ def test_firmware_is_the_operators_to_release_and_sign(chain, tmp_path):
     by_trainer = update.build(load_board("unix"), chain.trainer, chain.founding, version=3)
     with pytest.raises(ProofError, match="may not release"):
         check_bundle(by_trainer.bundle, by_trainer.release, state)
+
+
+@pytest.mark.parametrize(
+    ("released", "next_one"),
+    [
+        ([], 2),  # boards were provisioned with 1
+        ([("firmware/unix", 1)], 2),
+        ([("firmware/unix", 3), ("firmware/unix", 2), ("firmware/thumb", 9), ("pump", 7)], 4),
+    ],
+)
+def test_the_next_version_is_one_that_all_boards_take(released, next_one):
+    assert update.version_of(FIRMWARE) == 1
+    board = load_board("unix")
+    assert board.inference.board_class == "unix"
+
+    class Node:
+        async def releases(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(device_type=kind, version=v) for kind, v in released]
+
+    assert asyncio.run(update.next_version(Node(), board)) == next_one  # type: ignore[arg-type]
 
 
 def test_firmware_without_a_number_names_the_remedy(chain, tmp_path):
