@@ -156,7 +156,7 @@ def issue_certificate(
     """
     authority_key = load_key(consortium.directory / "authority" / "ca.key")
     authority = x509.load_der_x509_certificate(consortium.founding.authority)
-    member = next((m for m in consortium.founding.members if m.name == name), None)
+    member = _founder(consortium, name)
     tls_key = SigningKey.generate()
     certificate = certificates.issue(
         authority,
@@ -173,6 +173,17 @@ def issue_certificate(
     write_secret(out / "tls.key", tls_key.to_pem())
     write_file(out / "tls.crt", _pem(certificate))
     return out / "tls.crt"
+
+
+def certificate_for(consortium: Consortium, name: str) -> str:
+    """Whose certificate `issue_certificate` makes of a name, in words."""
+    if _founder(consortium, name) is not None:
+        return f"the member {name}"
+    names = ", ".join(member.name for member in consortium.founding.members)
+    return (
+        f"a server named {name}: it is not one of the founding members ({names}), to whom alone "
+        "nodes open; one that joined later asks with --request"
+    )
 
 
 def issue_requested(
@@ -246,6 +257,10 @@ def write_secret(path: Path, data: bytes) -> None:
 def write_file(path: Path, data: bytes) -> None:
     """Write a new file that everybody may read; raises ToolError where it exists."""
     _write(path, data, 0o644)
+
+
+def _founder(consortium: Consortium, name: str) -> Member | None:
+    return next((m for m in consortium.founding.members if m.name == name), None)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

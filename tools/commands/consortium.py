@@ -107,7 +107,7 @@ def consortium_issue_certificate(
     directory: ConsortiumDirectory,
     out: Annotated[Path, typer.Option(help="Directory for tls.crt, and tls.key if made here.")],
     name: Annotated[
-        str | None, typer.Option(help="The member, or a server such as `broker`.")
+        str | None, typer.Option(help="The founding member, or a server such as `broker`.")
     ] = None,
     request: Annotated[
         Path | None,
@@ -138,7 +138,8 @@ def consortium_issue_certificate(
         return
     assert name is not None
     path = consortiums.issue_certificate(opened, name, out, hosts=host or (), days=days)
-    report({"certificate": str(path), "key": str(out / "tls.key")}, None)
+    whose = consortiums.certificate_for(opened, name)
+    report({"certificate": str(path), "key": str(out / "tls.key"), "for": whose}, None)
 
 
 @app.command("request-membership")

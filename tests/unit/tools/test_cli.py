@@ -121,6 +121,13 @@ def test_a_certificate_is_issued(fogline, founded, tmp_path) -> None:
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert str(tmp_path / "broker" / "tls.crt") in out
+    assert "for: a server named broker" in out
+    code, out, err = fogline(
+        "consortium", "issue-certificate", "--consortium", founded, "--name", "seoul",
+        "--out", tmp_path / "renewed",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "for: the member seoul" in out
 
 
 def test_what_looks_like_markup_is_shown_as_it_is(capsys) -> None:

@@ -180,3 +180,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path) -> None:
             load(tmp_path / "nothing")
         with pytest.raises(ToolError, match=str(junk)):
             load(junk)
+
+
+def test_it_is_said_whose_certificate_a_name_gets(founded) -> None:
+    assert consortium.certificate_for(founded, "seoul") == "the member seoul"
+    words = consortium.certificate_for(founded, "soeul")
+    assert "server named soeul" in words
+    assert "seoul, busan, daegu, plant" in words
+    assert "--request" in words
