@@ -20,8 +20,9 @@ from fog_node.protocol.transactions import (
 from fog_node.protocol.validate import array, number, text, text_map, uint
 
 from .errors import ReleaseError
+from .model_files import BOARD_CARD_FILE
 
-CARD_FILE = "manifest.json"
+CARD_FILE = BOARD_CARD_FILE
 MODEL_FILE = "model.tflite"
 # Hex and JSON take a little over twice what CBOR takes.
 MAX_CARD_BYTES = 4 * MAX_MANIFEST_BYTES

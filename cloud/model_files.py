@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -20,6 +21,8 @@ from .digests import file_sha256
 from .errors import ModelError
 
 CARD_FILE = "card.json"
+# Beside a model for boards, the task `anomaly`, stands a card of this name instead.
+BOARD_CARD_FILE = "manifest.json"
 # In a model's directory: what a training has written until it is whole.
 NEW = ".new"
 MAX_CARD_BYTES = 16 * 1024 * 1024
@@ -65,6 +68,23 @@ def written_whole(directory: Path, card: str = CARD_FILE) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
+def check_task(directory: Path, task: str) -> None:
+    """Raise ModelError where a directory holds another task's model, before a training adds to it.
+
+    Of two models' files in one directory nobody could tell which card is of which.
+    """
+    held = set()
+    if (directory / BOARD_CARD_FILE).exists():
+        held.add("anomaly")
+    with contextlib.suppress(ModelError):  # one that cannot be read may be trained anew
+        held.add(str(_card(directory / CARD_FILE).get("task")))
+    if others := held - {task}:
+        raise ModelError(
+            f"{directory}: holds a model of the task {' and '.join(sorted(others))}",
+            f"name another directory for that of {task}, or remove this one",
+        )
+
+
 def write_card(directory: Path, card: dict[str, Any]) -> None:
     """Write what training says of its model."""
     (directory / CARD_FILE).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
@@ -73,6 +93,15 @@ def write_card(directory: Path, card: dict[str, Any]) -> None:
 def read_card(directory: Path, task: str) -> dict[str, Any]:
     """Read a card; raises ModelError where there is none, or it is another task's."""
     path = directory / CARD_FILE
+    card = _card(path)
+    if (found := card.get("task")) != task:
+        raise ModelError(
+            f"{path}: is of the task {found!r}, not {task!r}", "give a model of this task"
+        )
+    return card
+
+
+def _card(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ModelError(f"{path}: is over {MAX_CARD_BYTES} bytes", "train again")
@@ -83,12 +112,7 @@ def read_card(directory: Path, task: str) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is no JSON ({error})", "train again") from error
-    found = card.get("task") if isinstance(card, dict) else None
-    if found != task:
-        raise ModelError(
-            f"{path}: is of the task {found!r}, not {task!r}", "give a model of this task"
-        )
-    return dict(card)
+    return card if isinstance(card, dict) else {}
 
 
 def fingerprint(directory: Path) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from cloud.errors import ExportError, ModelError, TrainingError
 from cloud.export import FOG_NODE, to_float_tflite, to_int8_tflite
 from cloud.intervals import bootstrap
-from cloud.model_files import write_card, written_whole
+from cloud.model_files import check_task, write_card, written_whole
 from cloud.train.rul import FLOAT_FILE, INT8_FILE, TASK, rmse
 from cloud.train.rul_baselines import Means
 from cloud.train.rul_features import Preparation
@@ -45,10 +45,12 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
         The report: the card without what only programs read.
 
     Raises:
-        ModelError: there is no round, or a file of the run is damaged.
+        ModelError: there is no round, a file of the run is damaged, or another task's model lies
+            where this one is to go.
         RecordingError, TrainingError: machines are not as they must be.
         ExportError: int8 loses more, or LiteRT says something else than what was trained.
     """
+    check_task(out, TASK)
     files = RunFiles(run)
     settings, records, scales = files.settings(), files.rounds(), files.preparation()
     if not records or scales is None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.model_files import check_task
 from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
@@ -70,6 +71,7 @@ def train_anomaly(
     from tools import training
 
     recorded.ANOMALY.check_workers(workers)
+    check_task(out, recorded.ANOMALY.name)
     if training.is_recorded(
         founding, data, device_type=device_type, device=device, since=since, until=until,
         no_labels=no_labels, api=api, false_alarms=false_alarms,
@@ -109,6 +111,7 @@ def _add(task: recorded.RecordedTask) -> None:
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
+        check_task(out, task.name)
         sheet = task.sheet(labels, dataset)
         with recorded.job(out, quick, seed, errors, workers, sheet) as job:
             result = task.module().train(data, job, **settings)
