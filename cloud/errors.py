@@ -5,6 +5,7 @@ CloudError
 ├── DatasetError      the data set cannot be read or written, or lacks what was asked for
 ├── ExportError       a model cannot be run by the boards it is for
 ├── JournalError      a journal of verdicts cannot be used
+│   └── JournalFullError  there is no room on its disk
 ├── LabelError        a file of labels is not as it must be
 ├── MissingExtraError what was asked for needs a package that is not installed
 ├── ModelError        a trained model's directory is not one, or another task's
@@ -63,6 +64,10 @@ class ExportError(CloudError):
 
 class JournalError(CloudError):
     """A journal of verdicts is another worker's, or damaged."""
+
+
+class JournalFullError(JournalError):
+    """The disk has no room for a journal; what was noted before still stands."""
 
 
 class LabelError(CloudError):

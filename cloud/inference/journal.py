@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cloud.errors import JournalError
+from cloud.errors import JournalError, JournalFullError
 from fog_node.protocol.cbor import decode, encode
 from fog_node.protocol.predictions import Subject, parse_subject
 
@@ -71,12 +71,17 @@ class Waiting(NamedTuple):
 
 
 class Journal:
-    """One worker's journal; open it once."""
+    """One worker's journal; open it once.
+
+    What changes it raises JournalFullError where the disk is full, JournalError where the file
+    cannot be used any more; nothing of the change is there then.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or begin one; raises JournalError."""
         # Judging and sealing are in threads of their own; a transaction is of one of them.
         self._lock = threading.RLock()
+        self._path = path
         try:
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -91,6 +96,8 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
+            if _is_full(error):
+                raise self._full() from error
             raise JournalError(
                 f"{path}: cannot be used as a journal ({error})",
                 "give another file, or end the worker that uses this one",
@@ -105,9 +112,22 @@ class Journal:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
+        try:
+            with self._lock, self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.Error as error:
+            if _is_full(error):
+                raise self._full() from error
+            raise JournalError(
+                f"{self._path}: cannot be written ({error})",
+                "see whether its disk is well; what it holds is not lost with this command",
+            ) from error
+
+    def _full(self) -> JournalFullError:
+        return JournalFullError(
+            f"{self._path}: no room on the disk", "make room; what was noted before still stands"
+        )
 
     def _rows(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -254,6 +274,10 @@ class Journal:
                 "AND seen.subject = verdict.subject)"
             )
             self._db.execute(_FORGET_BATCHES)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _key(subject: Subject) -> bytes:

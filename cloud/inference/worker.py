@@ -7,15 +7,16 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloud.errors import RecordingError
+from cloud.errors import JournalFullError, RecordingError
 from cloud.images import MAX_IMAGE_BYTES, Grey, read_grey
 from fog_node.protocol.labels import NORMAL, Image
 
@@ -28,6 +29,8 @@ from .sealing import Sealer
 log = logging.getLogger(__name__)
 
 SCAN_S = 0.5
+# Where there is no room for the journal.
+ROOM_S = 10.0
 # Images that are read and judged together.
 BATCH = 32
 # Verdicts that wait for a fog node; with so many, judging rests.
@@ -120,10 +123,22 @@ class Worker:
         Raises:
             ModelError: a model cannot judge. RecordingError: a folder cannot be read any more.
             RefusedError: a node says that we may not seal.
+            JournalError: it cannot be written; a full disk is waited for, but not if `once`.
         """
+
+        async def patiently(work: Callable[[], Awaitable[None]]) -> None:
+            while True:
+                try:
+                    return await work()
+                except JournalFullError as error:
+                    if once:
+                        raise
+                    log.warning("put off: %s", error)
+                await asyncio.sleep(ROOM_S)
+
         tasks = [
-            asyncio.create_task(self._sealer.run()),
-            asyncio.create_task(self._judge_and_wait(once=once)),
+            asyncio.create_task(patiently(self._sealer.run)),
+            asyncio.create_task(patiently(partial(self._judge_and_wait, once=once))),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

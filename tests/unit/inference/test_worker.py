@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Picture
 from support.inference import KEY, Brightness
 
-from cloud.errors import JournalError, RecordingError
+from cloud.errors import JournalError, JournalFullError, RecordingError
 from cloud.inference import folder as folders
 from cloud.inference import sealing, worker
 from cloud.inference.heatmaps import Heatmaps
@@ -157,6 +157,45 @@ async def test_many_images_fill_transactions(bench, shoot, judge, node):
     sizes = [len(parse_transaction(raw).body.verdicts) for raw in node.final.values()]
     assert sum(sizes) == MAX_VERDICTS + 5
     assert max(sizes) <= MAX_VERDICTS
+
+
+def fill_disk(journal: Journal, pages: int = 1) -> None:
+    """SQLite gives a file at most so many pages, but what it has, as a full disk does."""
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+async def test_a_full_disk_ends_a_run_of_what_is_there(bench, shoot, judge, node):
+    for value in range(100):
+        shoot(f"{value}.bmp", value)
+    made = bench.begin(Watch(shoot.folder, judge))
+    fill_disk(bench.journal)
+    blocks = asyncio.create_task(bench.blocks())
+    with pytest.raises(JournalFullError, match="no room on the disk; make room"):
+        await made.run(once=True)
+    blocks.cancel()
+    bench.journal.close()
+    await bench.run(Watch(shoot.folder, judge))
+    assert len(node.verdicts()) == len(set(node.verdicts())) == 100
+
+
+async def test_a_full_disk_is_waited_for(bench, shoot, judge, node, monkeypatch, caplog):
+    monkeypatch.setattr(worker, "ROOM_S", 0.001)
+    for value in range(100):
+        shoot(f"{value}.bmp", value)
+    made = bench.begin(Watch(shoot.folder, judge))
+    fill_disk(bench.journal)
+    running = [asyncio.create_task(bench.blocks()), asyncio.create_task(made.run(once=False))]
+    async with asyncio.timeout(60):
+        while "no room on the disk" not in caplog.text:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.002)
+        fill_disk(bench.journal, 1_000_000)
+        while len(node.verdicts()) < 100:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    bench.journal.close()
+    assert len(node.verdicts()) == len(set(node.verdicts())) == 100
 
 
 async def test_a_member_who_may_not_is_told(bench, shoot, judge, node):
