@@ -59,7 +59,7 @@ class Sealer:
             try:
                 sealed = await self.seal_one()
             except RefusedError as error:
-                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR and not error.retry_after_s:
+                if _is_for_good(error):
                     raise
                 log.warning("sealing: put off: %s", error)
                 await asyncio.sleep(max(pause, error.retry_after_s))
@@ -111,26 +111,32 @@ class Sealer:
         return view.status == "final"
 
     async def _send(self, batch: Batch) -> Batch:
-        """Send the bytes that were signed; where somebody took their number, sign anew."""
+        """Send the bytes that were signed; where somebody took their number, sign anew.
+
+        So too where an earlier run signed them with another key, which a node does not take.
+        """
+        transaction = parse_transaction(batch.raw)
+        assert isinstance(transaction.body, Prediction)
         try:
             await self._client.submit(batch.raw)
         except RefusedError as error:
             if error.status != HTTPStatus.CONFLICT:
-                raise
+                if transaction.signer == self._key.kid or not _is_for_good(error):
+                    raise
+                log.warning("sealing: signed anew, with another key than before: %s", error)
+                return self._journal.replace(batch, await self._signed(transaction.body))
         else:
             return batch
-        transaction = parse_transaction(batch.raw)
         if not await self._is_taken(transaction):
             return batch
         # That number is final, and not with these bytes: they can never become final.
-        log.warning("sealing: number %d was taken by another of this key", transaction.sequence)
-        assert isinstance(transaction.body, Prediction)
+        log.warning("sealing: number %d was taken by another of its key", transaction.sequence)
         return self._journal.replace(batch, await self._signed(transaction.body))
 
     async def _is_taken(self, transaction: Transaction) -> bool:
         """Whether one node says that this number is final with other bytes."""
         async with contextlib.aclosing(
-            self._client.all_transactions(signer=self._key.kid)
+            self._client.all_transactions(signer=transaction.signer)
         ) as latest_first:
             async for view in latest_first:
                 if view.sequence <= transaction.sequence:
@@ -140,6 +146,11 @@ class Sealer:
                         and view.id != transaction.id.hex()
                     )
         return False
+
+
+def _is_for_good(error: RefusedError) -> bool:
+    """Whether asking again gives the same answer."""
+    return error.status < HTTPStatus.INTERNAL_SERVER_ERROR and not error.retry_after_s
 
 
 def _fitting(waiting: Waiting) -> tuple[Waiting, Prediction]:

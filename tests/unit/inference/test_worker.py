@@ -19,6 +19,7 @@ from cloud.inference.journal import Journal
 from cloud.inference.sealing import Sealer
 from cloud.inference.worker import Watch, Worker
 from fog_node.client import RefusedError
+from fog_node.protocol.keys import SigningKey
 from fog_node.protocol.predictions import MAX_VERDICTS, Prediction, Thing, Verdict
 from fog_node.protocol.transactions import parse_transaction, sign_transaction
 
@@ -38,10 +39,11 @@ class Bench:
     def __init__(self, directory, node, founding) -> None:
         self.path, self.node, self.founding = directory / "journal.db", node, founding
         self.lines: list[str] = []
+        self.key = KEY
 
     def begin(self, *watches: Watch, heatmaps: Heatmaps | None = None) -> Worker:
         self.journal = Journal(self.path)
-        sealer = Sealer(self.journal, self.node, KEY, self.founding)
+        sealer = Sealer(self.journal, self.node, self.key, self.founding)
         return Worker(watches, self.journal, sealer, self.lines.append, heatmaps)
 
     async def run(self, *watches: Watch, heatmaps: Heatmaps | None = None):
@@ -148,6 +150,27 @@ async def test_a_heat_map_that_cannot_be_written_stops_no_verdict(
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match="cannot be written"):
         Heatmaps(tmp_path / "file", 2)
+
+
+async def test_another_key_seals_what_one_without_the_role_could_not(bench, shoot, judge, node):
+    shoot("a.png", 20)
+    wrong, taken = SigningKey.from_secret(78), node.submit
+
+    async def submit(raw):
+        if parse_transaction(raw).signer == wrong.kid:
+            raise RefusedError("http://node", 403, "transaction", "needs the role gateway", "ask")
+        return await taken(raw)
+
+    node.submit = submit
+    bench.key = wrong
+    for _ in range(2):  # with that key it stays refused, and nothing is lost
+        with pytest.raises(RefusedError, match="needs the role"):
+            await bench.run(Watch(shoot.folder, judge))
+    bench.key = KEY
+    await bench.run(Watch(shoot.folder, judge))
+    (raw,) = node.final.values()
+    assert parse_transaction(raw).signer == KEY.kid
+    assert len(node.verdicts()) == 1
 
 
 async def test_many_images_fill_transactions(bench, shoot, judge, node):
