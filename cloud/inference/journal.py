@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,10 @@ from .folder import Stamp
 
 FORMAT = 2
 _BUSY_S = 10.0
+# SQLite's error codes have a primary one in their last byte.
+_PRIMARY = 0xFF
+# With less room than this an error of the disk is that it is full.
+_ROOM_BYTES = 64 * 1024
 _SCHEMA = """
 CREATE TABLE seen (
   path TEXT NOT NULL, model BLOB NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -96,7 +101,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if _is_full(error):
+            if self._is_full(error):
                 raise self._full() from error
             raise JournalError(
                 f"{path}: cannot be used as a journal ({error})",
@@ -117,12 +122,20 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
         except sqlite3.Error as error:
-            if _is_full(error):
+            if self._is_full(error):
                 raise self._full() from error
             raise JournalError(
                 f"{self._path}: cannot be written ({error})",
                 "see whether its disk is well; what it holds is not lost with this command",
             ) from error
+
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0)
+        # Of files beside the journal SQLite says no more than that they cannot be written.
+        return code == sqlite3.SQLITE_FULL or (
+            code & _PRIMARY == sqlite3.SQLITE_IOERR
+            and shutil.disk_usage(self._path.absolute().parent).free < _ROOM_BYTES
+        )
 
     def _full(self) -> JournalFullError:
         return JournalFullError(
@@ -274,10 +287,6 @@ class Journal:
                 "AND seen.subject = verdict.subject)"
             )
             self._db.execute(_FORGET_BATCHES)
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _key(subject: Subject) -> bytes:
