@@ -110,6 +110,8 @@ class Coordinator:
         self._told = told
         self._members = members
         self._known: dict[int, Known] = {}
+        # Names of sites that have come, or may come: who of them is away is said of each round.
+        self._names = {name for name, _ in (members or {}).values()}
 
     def run(self, grid: Any) -> Arrays:
         """Lead all rounds that are left; gives the last model.
@@ -167,6 +169,7 @@ class Coordinator:
                 log.warning("node %d: %s", reply.metadata.src_node_id, error)
                 continue
             self._known[reply.metadata.src_node_id] = known
+            self._names.add(known.name)
 
     def _introduced(self, reply: Any) -> Known:
         if reply.has_error():
@@ -216,6 +219,8 @@ class Coordinator:
                 answers.absent.setdefault(
                     one.name, f"is gone, or gave no answer within {settings.round_s:g} s"
                 )
+        for name in self._names - {one.name for one in known.values()}:
+            answers.absent[name] = "is not connected"
         return answers
 
     def _ask_plainly(

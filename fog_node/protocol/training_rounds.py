@@ -73,7 +73,7 @@ class TrainingRound:
         secure: whether updates were added up under masks.
         before, after: SHA-256 of the global model, as SPEC.md says.
         updates: of the sites that took part, by name.
-        absent: names of sites that were asked and gave nothing.
+        absent: names of sites that were away, or gave nothing of use.
         metrics: name to value, over all sites.
         privacy: None without noise.
         time: ms since 1970, of the round's end.

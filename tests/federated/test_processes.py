@@ -63,6 +63,7 @@ def test_three_sites_learn_lose_one_and_go_on(fogline, tmp_path):
     assert first.returncode == 0, first.stderr[-3000:]
     one, two = json.loads((tmp_path / "one.json").read_text())["rounds"]
     assert (one["sites"], two["sites"]) == (3, 2)
+    assert (one["absent"], two["absent"]) == ("", "site-3")
     assert two["rmse_before"] < one["rmse_before"]
 
     second = fogline(*arguments, "--rounds", "3", "--resume", "--json", tmp_path / "two.json")
