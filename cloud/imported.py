@@ -114,13 +114,7 @@ class Imported:
         try:
             value = json.loads(data)
             if value["format"] == FORMAT and value["sealed"] is False:
-                files = [
-                    ImportedFile(
-                        **{n: tuple(v) if isinstance(v, list) else v for n, v in item.items()}
-                    )
-                    for item in value["files"]
-                ]
-                return cls(directory, files)
+                return cls(directory, [_file(item) for item in value["files"]])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DatasetError(f"{path}: is damaged ({error!r})", _REMEDY) from error
         raise DatasetError(f"{path}: is not of format {FORMAT}", _REMEDY)
@@ -277,6 +271,11 @@ class Imported:
 def device_id(name: str) -> bytes:
     """What stands for a key id, of a device that has no key."""
     return hashlib.sha256(b"not sealed: " + name.encode()).digest()[:KID_BYTES]
+
+
+def _file(item: dict[str, Any]) -> ImportedFile:
+    lists = {name: tuple(item.get(name, ())) for name in ("channels", "left_out")}
+    return ImportedFile(**item | lists)
 
 
 def _column(name: str) -> str:

@@ -168,7 +168,8 @@ def read_table(
     """
     data = _content(path)
     text = _text(path, data)
-    lines, rows = [], []
+    lines: list[int] = []
+    rows: list[tuple[str, ...]] = []
     names = None if header else tuple(columns)
     for line, cells in _cells(path, text, delimiter):
         if names is None:

@@ -294,7 +294,7 @@ def take_part(
                     heard = time.monotonic()
             flower.end(node)
             ended = 1 if time.monotonic() - started > STAYED_S else ended + 1
-            log.warning("%s: the SuperNode has ended (see %s); another follows", superlink, node.log)
+            log.warning("%s: the SuperNode has ended, see %s; another follows", superlink, node.log)
             time.sleep(AGAIN_S)
     raise TrainingError(
         f"{superlink}: the SuperNode has ended {ended} times in a row: {node.tail()}",
