@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.model_files import check_task
 from tools import consortium as consortiums
 from tools import recorded
 from tools.commands.common import (
@@ -68,6 +67,7 @@ def train_anomaly(
     workers: NoWorkers = None,
     json_file: JsonFile = None,
 ) -> None:
+    from cloud.model_files import check_task
     from tools import training
 
     recorded.ANOMALY.check_workers(workers)
@@ -110,6 +110,8 @@ def _add(task: recorded.RecordedTask) -> None:
         *,
         settings: dict[str, Any],
     ) -> None:
+        from cloud.model_files import check_task
+
         task.check_workers(workers)
         check_task(out, task.name)
         sheet = task.sheet(labels, dataset)
