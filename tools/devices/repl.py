@@ -75,7 +75,7 @@ class Repl:
             self._drain()
             self.line.write(b"\r" + _CTRL_A)
             try:
-                self._read_until((_RAW_PROMPT,), timeout_s)
+                self._read_until((_RAW_PROMPT,), timeout_s, amid_words=True)
                 self._meet(timeout_s)
             except (SilentError, BoardError):  # the latter: more words of a program than we hold
                 continue
@@ -104,7 +104,7 @@ class Repl:
         self.line.write(_CTRL_D)
         with contextlib.suppress(SilentError):
             # boot.py has run by then, and may have said something.
-            said = self._read_until((_RAW_PROMPT, _PROMPT), FRESH_TIMEOUT_S)
+            said = self._read_until((_RAW_PROMPT, _PROMPT), FRESH_TIMEOUT_S, amid_words=True)
             if said.endswith(_RAW_PROMPT):
                 self._is_idle = True
                 return
@@ -165,8 +165,8 @@ class Repl:
         word = secrets.token_hex(8)
         # In two halves, so that no echo of it is taken for the word.
         self.line.write(f"print('{word[:8]}''{word[8:]}')".encode() + _CTRL_D)
-        self._read_until((word.encode(),), timeout_s)
-        self._read_until((_CTRL_D + _ENDED,), timeout_s)
+        self._read_until((word.encode(),), timeout_s, amid_words=True)
+        self._read_until((_CTRL_D + _ENDED,), timeout_s, amid_words=True)
 
     def _trouble(self) -> str:
         trouble = self._read_until((_ENDED,), RUN_TIMEOUT_S)[: -len(_ENDED)]
@@ -216,8 +216,16 @@ class Repl:
         del self._held[:count]
         return data
 
-    def _read_until(self, endings: tuple[bytes, ...], timeout_s: float) -> bytes:
-        """Everything up to and with the first of these."""
+    def _read_until(
+        self, endings: tuple[bytes, ...], timeout_s: float, *, amid_words: bool = False
+    ) -> bytes:
+        """Everything up to and with the first of these.
+
+        Args:
+            endings: of them.
+            timeout_s: how long nothing may come; where that is no sign of life, as a program of
+                the board's own may say anything at any time (`amid_words`), how long at all.
+        """
         deadline = time.monotonic() + timeout_s * self._patience
         searched = 0
         longest = max(map(len, endings))
@@ -230,6 +238,8 @@ class Repl:
             if found:
                 break
             searched = max(0, len(self._held) - longest + 1)
+            if amid_words and time.monotonic() > deadline:
+                raise self._silent()
             self._receive(deadline)
         end = sum(min(found))
         data = bytes(self._held[:end])
@@ -246,7 +256,10 @@ class Repl:
                 self._remedy,
             )
         if not data and time.monotonic() > deadline:
-            raise SilentError(f"{self.name}: the board has stopped answering", self._remedy)
+            raise self._silent()
+
+    def _silent(self) -> SilentError:
+        return SilentError(f"{self.name}: the board has stopped answering", self._remedy)
 
     def _drain(self) -> None:
         """Put aside what is on its way, for as long as it keeps coming, within bounds."""

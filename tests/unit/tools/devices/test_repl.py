@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,6 +163,25 @@ def test_a_window_of_nothing_and_endless_words_have_an_end() -> None:
     repl, _ = entered()
     with pytest.raises(BoardError, match="without an end"):
         repl.run("loop", 60)
+
+
+class Ticking(Scripted):
+    """A chip that starts again and again: there is always a word of it, every 20 ms."""
+
+    now_s = 0.0
+
+    def read(self):
+        self.now_s += 0.02
+        return b"tick "
+
+
+def test_words_without_an_end_do_not_put_off_the_end_of_waiting(monkeypatch) -> None:
+    line = Ticking()
+    monkeypatch.setattr(repls, "time", SimpleNamespace(monotonic=lambda: line.now_s))
+    with pytest.raises(SilentError, match=r"it says .*tick.*press RESET"):
+        Repl(line, "port").enter()
+    tries = repls.ENTER_TIMEOUTS_S
+    assert line.now_s < (len(tries) + 1) * max(tries) + sum(tries) + 1
 
 
 def test_a_silent_board_is_given_up_after_its_patience_and_says_what_it_said_last() -> None:
