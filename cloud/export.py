@@ -5,6 +5,7 @@ Or that fog nodes run, which have LiteRT itself and more room.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,7 +178,10 @@ def to_int8_tflite(
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
-    data: bytes = converter.convert()
+    with warnings.catch_warnings():
+        # It asks for ranges of inputs, which the samples give.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
+        data: bytes = converter.convert()
     interpreter = Interpreter(data)
     ops, needs = interpreter.ops(), interpreter.plan()
     check_limits(ops, len(data), needs.arena, target)
