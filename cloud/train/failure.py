@@ -31,7 +31,7 @@ from cloud.plots import plot_losses, plot_precision_recall
 from cloud.tables import write_table
 
 from .experiment_log import experiment_log
-from .failure_data import FEATURES, MODES, FailureData, labelled, read_failures, rule
+from .failure_data import FEATURES, MODES, FailureData, labelled, made_up, read_failures, rule
 from .failure_model import (
     BOARD,
     FLOAT_BOARD,
@@ -42,9 +42,9 @@ from .failure_model import (
     load_learner,
     mode_probabilities,
 )
-from .failure_network import fit_network
+from .failure_network import NetworkFit, fit_network
 from .job import Job
-from .super_learner import fit_super_learner
+from .super_learner import INNER_FOLDS, SuperLearner, fit_super_learner
 from .table_labels import TableLabels
 from .thresholds import best_threshold, f1, precision, recall
 
@@ -54,6 +54,12 @@ QUICK_FOLDS = 3
 MIN_ROWS_OF_A_CLASS = 25
 TREES = 400
 QUICK_TREES = 100
+# Learning rate times trees of the boosting: what learns faster takes single failures for a rule.
+BOOST = 6.0
+# The network for boards is taught of so many rows that nobody measured; so many are drawn for each.
+TAUGHT, QUICK_TAUGHT = 40_000, 20_000
+DRAWN_FOR_ONE = 3
+TAUGHT_THRESHOLDS = (0.001, 0.999)
 PUBLISHED = {
     "F1 0.895: XGBoost, cross-validated without leakage, all 10,000 rows": 0.895,
 }
@@ -262,8 +268,8 @@ class _Steps:
     """Counts the fits, for whoever watches."""
 
     def __init__(self, job: Job, what: str, rounds: int) -> None:
-        # Each candidate in each inner fold and once to everything; two networks; the modes.
-        self._of = rounds * (len(candidates(job)) * (5 + 1) + 3)
+        # Each candidate in each inner fold and once to everything; the network; the modes.
+        self._of = rounds * (len(candidates(job)) * (INNER_FOLDS + 1) + 2)
         self._done = 0
         self._say = job.progress
         self._what = what
@@ -289,7 +295,11 @@ def candidates(job: Job) -> dict[str, Callable[[], Any]]:
         ),
         "random forest": lambda: RandomForestClassifier(trees, random_state=seed),
         "gradient boosting": lambda: GradientBoostingClassifier(
-            n_estimators=trees // 2, max_depth=4, subsample=0.7, random_state=seed
+            n_estimators=trees // 2,
+            learning_rate=BOOST / (trees // 2),
+            max_depth=4,
+            subsample=0.7,
+            random_state=seed,
         ),
         "neural network": lambda: make_pipeline(
             StandardScaler(), MLPClassifier((48, 24), max_iter=trees, random_state=seed)
@@ -305,29 +315,40 @@ def _fit(
     step: _Steps,
 ) -> _Fitted:
     """Fit everything, each threshold by rows that its model has not seen."""
+    from scipy.special import logit
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import train_test_split
 
     learner = fit_super_learner(candidates(job), features, failed, job.seed, step, job.pool)
     thresholds = {
         name: best_threshold(values, failed) for name, values in learner.out_of_fold.items()
     }
     thresholds[SUPER] = best_threshold(learner.combined(learner.out_of_fold), failed)
-    learn, check = train_test_split(
-        np.arange(len(failed)), test_size=0.25, stratify=failed, random_state=job.seed
-    )
-    trial = fit_network(features[learn], failed[learn], quick=job.quick, seed=job.seed)
+    # The network says what the learner would, so the learner's threshold is its own.
+    thresholds[FLOAT_BOARD] = float(logit(np.clip(thresholds[SUPER], *TAUGHT_THRESHOLDS)))
+    fit = _teach(learner, features, failed, job)
     step()
-    float_scores = trial.network.float_scores(features[check])
-    thresholds[FLOAT_BOARD] = best_threshold(float_scores, failed[check])
-    fit = fit_network(features, failed, quick=job.quick, seed=job.seed)
-    # The whole network's scale of outputs is another one than the trial's.
     zero, width = fit.int8.output_zero, fit.int8.output_scale
     thresholds[BOARD] = thresholds[FLOAT_BOARD] / width + zero
-    step()
     forest = RandomForestClassifier(QUICK_TREES, random_state=job.seed).fit(features, modes)
     step()
     return _Fitted(FailureModel(learner, fit.network, forest, thresholds), fit.int8, fit.losses)
+
+
+def _teach(
+    learner: SuperLearner,
+    features: npt.NDArray[np.float64],
+    failed: npt.NDArray[np.bool_],
+    job: Job,
+) -> NetworkFit:
+    """Train the network for boards to say what the learner does, most of all where that wavers."""
+    count, random = QUICK_TAUGHT if job.quick else TAUGHT, np.random.default_rng(job.seed)
+    rows = made_up(features, failed, DRAWN_FOR_ONE * count, random)
+    said = learner.combined(learner.predict(rows))
+    wavering = np.argsort(np.abs(said - 0.5), kind="stable")[: count // 2]
+    others = np.setdiff1d(np.arange(len(rows)), wavering)
+    chosen = np.concatenate([wavering, random.choice(others, count - count // 2, replace=False)])
+    probability = np.concatenate([learner.combined(learner.predict(features)), said[chosen]])
+    return fit_network(features, rows[chosen], probability, quick=job.quick, seed=job.seed)
 
 
 def _read(data: Path, job: Job) -> tuple[FailureData, dict[str, Any] | None]:

@@ -6,6 +6,7 @@ AI4I 2020; UCI machine learning repository, data set 601.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -50,6 +51,9 @@ FEATURES = (
 )  # fmt: skip
 # Of a row, by which it is known again.
 DIGEST_BYTES = 8
+# Of rows that are made up: share made of rows that failed, and how far they are moved at most.
+MADE_UP_OF_FAILED = 0.7
+MADE_UP_DEVIATIONS = 0.5
 # Wear times torque that the tool of each type bears, min Nm (data set's description).
 STRAIN_LIMITS = np.array([11_000.0, 12_000.0, 13_000.0])
 
@@ -155,14 +159,48 @@ def labelled(path: Path, labels: TableLabels) -> FailureData:
 
 
 def _features(table: Table) -> npt.NDArray[np.float64]:
-    """What was measured, and what the physics of the failure modes makes of it."""
     kind = table.codes(TYPE_COLUMN, TYPES)
-    measured = [table.numbers(name, *RANGES[name]) for name in MEASURED]
+    return _derived(kind, [table.numbers(name, *RANGES[name]) for name in MEASURED])
+
+
+def _derived(
+    kind: npt.NDArray[np.int64], measured: Sequence[npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64]:
+    """What was measured, and what the physics of the failure modes makes of it."""
     air, process, speed, torque, wear = measured
     power = torque * speed * (2 * np.pi / 60)
     strain = wear * torque
     derived = (process - air, power, strain, strain / STRAIN_LIMITS[kind])
     return np.stack((kind, *measured, *derived), axis=1)
+
+
+def made_up(
+    features: npt.NDArray[np.float64],
+    failed: npt.NDArray[np.bool_],
+    count: int,
+    random: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Make rows that could have been measured, most of them near rows that failed.
+
+    Each is a row that was measured, with its measurements moved by chance, and what is derived
+    from these derived anew.
+
+    Args:
+        features: float64 [n, len(FEATURES)].
+        failed: bool [n]; some did.
+        count: of rows to make.
+        random: moves them.
+    """
+    near = np.where(
+        random.random(count) < MADE_UP_OF_FAILED,
+        random.choice(np.flatnonzero(failed), count),
+        random.integers(len(features), size=count),
+    )
+    kinds, measured = features[:, 0].astype(np.int64), features[:, 1 : 1 + len(MEASURED)]
+    far = MADE_UP_DEVIATIONS * measured.std(axis=0) * random.random((count, 1))
+    moved = measured[near] + random.normal(size=(count, len(MEASURED))) * far
+    bounds = np.array([RANGES[name] for name in MEASURED])
+    return _derived(kinds[near], list(np.clip(moved, *bounds.T).T))
 
 
 def rule(features: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

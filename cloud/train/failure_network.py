@@ -1,4 +1,8 @@
-"""A network for failures that is small enough for a board: int8, a kilobyte or two.
+"""A network for failures that is small enough for a board: int8, a few kilobytes.
+
+It is taught by the super learner, of rows that were measured and of rows that were made up: what is
+measured holds too few failures to learn from them alone (knowledge distillation; Bucila, Caruana
+and Niculescu-Mizil, "Model compression", KDD 2006).
 
 Convolutions of one by one instead of dense layers: LiteRT rounds those once, TensorFlow Lite Micro
 and the boards twice, and the three must agree to the bit.
@@ -17,15 +21,13 @@ from cloud.errors import ModelError
 from cloud.export import Interpreter, TfliteModel, to_float_tflite, to_int8_tflite
 from cloud.model_files import load_tflite
 
-HIDDEN = (48, 24)
-EPOCHS = 120
-QUICK_EPOCHS = 25
-BATCH = 128
+HIDDEN = (64, 32)
+EPOCHS = 40
+QUICK_EPOCHS = 15
+BATCH = 256
 LEARNING_RATE = 5e-3
 # Inputs are in standard deviations, cut off where nothing is to be learned.
 CLIP = 6.0
-# A failure counts as much as so many rows without one.
-POSITIVE_WEIGHT = 4.0
 INT8_FILE, FLOAT_FILE = "model.tflite", "model_float.tflite"
 
 
@@ -122,32 +124,44 @@ def scale(
 
 
 def fit_network(
-    features: npt.NDArray[np.float64], labels: npt.NDArray[np.bool_], *, quick: bool, seed: int
+    measured: npt.NDArray[np.float64],
+    made_up: npt.NDArray[np.float64],
+    probability: npt.NDArray[np.float64],
+    *,
+    quick: bool,
+    seed: int,
 ) -> NetworkFit:
-    """Train and quantize; raises ExportError."""
+    """Train and quantize.
+
+    Args:
+        measured: features of rows that were measured, float64 [n, features]; they set the scale.
+        made_up: of rows that were not, float64 [m, features].
+        probability: of a failure in each of both, by the teacher, float64 [n + m].
+        quick: fewer epochs.
+        seed: of everything random.
+
+    Raises:
+        ExportError: boards cannot run it.
+    """
     import keras
 
-    mean = features.mean(axis=0)
-    deviation = np.maximum(features.std(axis=0), 1e-9)
-    scaled = scale(features, mean, deviation)
+    mean = measured.mean(axis=0)
+    deviation = np.maximum(measured.std(axis=0), 1e-9)
+    scaled = scale(np.concatenate([measured, made_up]), mean, deviation)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    model = _build(features.shape[1])
+    model = _build(measured.shape[1])
     epochs = QUICK_EPOCHS if quick else EPOCHS
-    steps = epochs * -(-len(labels) // BATCH)
+    steps = epochs * -(-len(scaled) // BATCH)
     schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
     model.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=1e-3),
+        keras.optimizers.AdamW(schedule, weight_decay=1e-4),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
-    targets = labels.astype(np.float32).reshape(-1, 1, 1, 1)
-    weights = np.where(labels, POSITIVE_WEIGHT, 1.0).astype(np.float32)
-    history = model.fit(
-        scaled, targets, sample_weight=weights, batch_size=BATCH, epochs=epochs, verbose=0
-    )
-    # The rare rows set the ranges of the activations: without them they would saturate.
-    shown = np.concatenate([scaled[labels], scaled[~labels][: int(labels.sum())]])
-    float_data, int8 = to_float_tflite(model), to_int8_tflite(model, shown)
+    targets = probability.astype(np.float32).reshape(-1, 1, 1, 1)
+    history = model.fit(scaled, targets, batch_size=BATCH, epochs=epochs, verbose=0)
+    # Failures set the ranges of the activations, and most of what is made up is of such.
+    float_data, int8 = to_float_tflite(model), to_int8_tflite(model, scaled[len(measured) :])
     network = FailureNetwork(mean, deviation, float_data, int8.data)
     return NetworkFit(network, int8, tuple(float(value) for value in history.history["loss"]))
 

@@ -25,7 +25,15 @@ from cloud.model_files import (
 )
 from cloud.tables import write_table
 from cloud.train import failure, failure_network
-from cloud.train.failure_data import FEATURES, MODES, read_failures, rule
+from cloud.train.failure_data import (
+    FEATURES,
+    MEASURED,
+    MODES,
+    RANGES,
+    made_up,
+    read_failures,
+    rule,
+)
 from cloud.train.job import Job, LabelSheet
 from cloud.train.thresholds import best_threshold, f1
 from tools import cli
@@ -67,6 +75,25 @@ def test_a_bad_cell_is_named(tmp_path, column, cell, said):
     assert said in str(error.value)
 
 
+def test_rows_that_are_made_up_could_have_been_measured(tmp_path):
+    rows = read_failures(simulated(tmp_path / "rows.csv", 300, 5), labelled=True)
+    made = made_up(rows.features, rows.failed, 500, np.random.default_rng(1))
+    column = dict(zip(FEATURES, made.T, strict=True))
+    assert set(column["type"]) <= set(rows.features[:, 0])
+    for at, name in enumerate(MEASURED, start=1):
+        low, high = RANGES[name]
+        assert ((low <= made[:, at]) & (made[:, at] <= high)).all()
+        # Wear of a new tool cannot fall.
+        assert len(set(made[:, at])) > (250 if rows.features[:, at].std() else 0)
+    assert np.allclose(column["strain"], column["tool_wear"] * column["torque"])
+    assert np.allclose(
+        column["temperature_difference"],
+        column["process_temperature"] - column["air_temperature"],
+    )
+    # Many more of them fail by the rule than of what was measured.
+    assert rule(made).mean() > 2 * rule(rows.features).mean() > 0
+
+
 def test_a_missing_column_is_named(tmp_path):
     cut = tuple(name for name in HEADER if name != "Torque [Nm]")
     with pytest.raises(RecordingError, match=r"'Torque \[Nm\]' is there 0 times"):
@@ -90,6 +117,7 @@ def _few_trees():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failure, "QUICK_TREES", 20)
         patch.setattr(failure_network, "QUICK_EPOCHS", 10)
+        patch.setattr(failure, "QUICK_TAUGHT", 2000)
         yield
 
 
@@ -307,7 +335,7 @@ def test_a_trained_model_is_judged_by_rows_that_it_has_not_learned_from(trained,
     assert row["f1"] == f1(decided, failed) > 0.9
     assert row["f1_low"] <= row["f1"] <= row["f1_high"]
     assert by_name[failure.ALL]["precision"] == pytest.approx(failed.mean())
-    assert by_name[failure.BOARD]["f1"] > by_name[failure.ALL]["f1"]
+    assert by_name[failure.BOARD]["f1"] > 0.75 > by_name[failure.ALL]["f1"]
     modes = {row["mode"]: row for row in result["modes"]}
     assert modes["OSF"]["rows"] == result["failures"] == failed.sum()
     assert modes["OSF"]["f1"] > 0.9
