@@ -7,7 +7,7 @@ that learn nothing. See `demand_network`, `demand_baselines`, `stock`.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,19 +174,18 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
         return _measure(job.model, data, job, settings)
     rows = read_demand(data)
     _check_enough(rows, MIN_TRAINING_MONTHS + HORIZON)
-    origin = rows.months - HORIZON
-    past = rows.until(origin)
-    shape = _shape(job)
+    trial = _Trial(rows, rows.months - HORIZON, job, settings)
+    past, shape = trial.past, _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    step = _Steps(job, "evaluate", shape.members + _steps_to_judge(rows, origin))
+    step = _Steps(job, "evaluate", shape.members + trial.steps)
     with experiment_log(job.out) as note:
         network = fit_network(past, shape, job.seed, step, note, job.pool)
     plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
     about = {
-        "protocol": f"trained on {past.month(0)} to {past.month(origin - 1)}",
+        "protocol": f"trained on {past.month(0)} to {past.month(past.months - 1)}",
         "quick": job.quick,
     }
-    return _judge(network, rows, origin, job, settings, step, about)
+    return _judge(network, trial, step, about)
 
 
 def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> dict[str, Any]:
@@ -211,34 +210,56 @@ def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> 
             f"from {MIN_TRAINING_MONTHS} months at least",
             f"give a table that begins with {rows.month(origin - MIN_TRAINING_MONTHS)} or before",
         )
-    rows = rows.until(origin + HORIZON)
-    step = _Steps(job, "evaluate", _steps_to_judge(rows, origin))
+    trial = _Trial(rows.until(origin + HORIZON), origin, job, settings)
+    step = _Steps(job, "evaluate", trial.steps)
     job.out.mkdir(parents=True, exist_ok=True)
     about = {"protocol": f"trained before, on months up to {rows.month(origin - 1)}"}
-    return _judge(network, rows, origin, job, settings, step, about)
+    return _judge(network, trial, step, about)
 
 
-def _steps_to_judge(rows: DemandData, origin: int) -> int:
-    return demand_baselines.steps(rows.demand) + rows.months - origin
+@dataclass(frozen=True)
+class _Trial:
+    """Months that are forecast from those before, and lived through.
+
+    Attributes:
+        rows: all these months.
+        origin: position of the first one that is forecast.
+        job: that it is for.
+        settings: of the planner.
+    """
+
+    rows: DemandData
+    origin: int
+    job: Job
+    settings: StockSettings
+
+    @property
+    def past(self) -> DemandData:
+        """The months before."""
+        return self.rows.until(self.origin)
+
+    @property
+    def months(self) -> int:
+        """How many are forecast."""
+        return self.rows.months - self.origin
+
+    @property
+    def steps(self) -> int:
+        """How many it takes to judge a network by them."""
+        return demand_baselines.steps(self.rows.demand) + self.months
 
 
 def _judge(
-    network: DemandNetwork,
-    rows: DemandData,
-    origin: int,
-    job: Job,
-    settings: StockSettings,
-    step: _Steps,
-    about: dict[str, Any],
+    network: DemandNetwork, trial: _Trial, step: _Steps, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Hold a network and what takes no training against the months from `origin` on.
+    """Hold a network, and what takes no training, against what was asked for.
 
     Returns:
         The result, which is written as well, with what it is `about`.
     """
-    past, months = rows.until(origin), rows.months - origin
+    rows, job, past, months = trial.rows, trial.job, trial.past, trial.months
     points = demand_baselines.point_forecasts(past.demand, months, step)
-    judged = _Judged(rows, origin, job)
+    judged = _Judged(trial)
     distribution = network.forecast(past.demand).take(0).until(months)
     quantiles = np.stack([distribution.quantile(level) for level in LEVELS])
     median = LEVELS.index(MEDIAN)
@@ -264,7 +285,7 @@ def _judge(
         "task": TASK,
         **about,
         "protocol": (
-            f"{about['protocol']}; {months} months forecast once, {rows.month(origin)} to "
+            f"{about['protocol']}; {months} months forecast once, {rows.month(past.months)} to "
             f"{rows.month(rows.months - 1)}; MASE by seasonal naive differences of the months "
             "before, mean of parts, empty cells as zeros"
         ),
@@ -278,7 +299,7 @@ def _judge(
         "results": results,
         "mase_of_constants_in_hindsight": judged.least_of_constants(),
         "calibration": calibrated,
-        "planner": _live(network, rows, origin, job, settings, step),
+        "planner": _live(network, trial, step),
         "verdict": "",
     }
     result["verdict"] = _verdict(result, float((quantiles[median] == 0).mean()))
@@ -289,13 +310,14 @@ def _judge(
 class _Judged:
     """The months that are forecast, and how each forecast did."""
 
-    def __init__(self, rows: DemandData, origin: int, job: Job) -> None:
+    def __init__(self, trial: _Trial) -> None:
+        rows, origin = trial.rows, trial.origin
         self.actual = rows.demand[:, origin:]
         self.known = rows.recorded[:, origin:]
         self._scale = scales(rows.demand[:, :origin])
         self.scored = self._scale > 0
         self._whole: npt.NDArray[np.bool_] = np.all(rows.recorded, axis=1)
-        self._seed = job.seed
+        self._seed = trial.job.seed
         if not self.known.any():
             raise TrainingError(
                 f"evaluation: nothing is recorded from {rows.month(origin)} on",
@@ -331,15 +353,9 @@ class _Judged:
         }
 
 
-def _live(
-    network: DemandNetwork,
-    rows: DemandData,
-    origin: int,
-    job: Job,
-    settings: StockSettings,
-    step: _Steps,
-) -> dict[str, Any]:
+def _live(network: DemandNetwork, trial: _Trial, step: _Steps) -> dict[str, Any]:
     """Keep stock through the last months by each policy, reviewed each month with what is known."""
+    rows, origin, job, settings = trial.rows, trial.origin, trial.job, trial.settings
     keep: npt.NDArray[np.bool_] = np.all(rows.recorded[:, origin - 1 :], axis=1)
     if not keep.any():
         raise TrainingError(
@@ -411,7 +427,7 @@ def _live(
                 "stock": float(life.stock.sum()),
                 "orders": int(life.orders.sum()),
                 "short": int(life.short.sum()),
-                "part_months_short": float(life.months_short.mean() / asked.shape[1]),
+                "part_months_short": float(life.months_short.mean() / trial.months),
             }
             for name, life in outcomes.items()
         ],
