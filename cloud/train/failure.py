@@ -225,7 +225,7 @@ def _judged(verdicts: _Verdicts, job: Job, about: dict[str, Any]) -> dict[str, A
         ALL: np.ones(len(rows), np.bool_),
     }
     results = [_row(name, flags, failed, job.seed) for name, flags in decided.items()]
-    results.sort(key=lambda row: -row["f1"])
+    results.sort(key=lambda row: (-row["f1"], row["model"] != SUPER))
     result = {
         "task": TASK,
         **about,
