@@ -490,8 +490,8 @@ class Consensus:
     def _request_blocks(self) -> None:
         before = self._wanted
         hashes = list(self._book.decisions.values())
-        if self._book.highest_polka > self._held_round:
-            hashes.append(self._book.polkas[self._book.highest_polka])
+        if (highest := self._book.highest_polka) > self._held_round:
+            hashes.append(self._book.polkas[highest])
         lacking = [h for h in dict.fromkeys(hashes) if h not in self._blocks]
         self._wanted = lacking[:MAX_WANTED_BLOCKS]
         for block_hash in self._wanted:

@@ -90,8 +90,11 @@ class VoteBook:
 
     def round_reached_by(self, others: int, me: bytes | None) -> int:
         """Highest round that at least so many validators other than `me` have voted in."""
-        rounds = sorted((v.round for who, v in self.latest.items() if who != me), reverse=True)
-        return rounds[others - 1] if len(rounds) >= others else NO_ROUND
+        rounds = [vote.round for who, vote in self.latest.items() if who != me]
+        if len(rounds) < others:
+            return NO_ROUND
+        rounds.sort(reverse=True)
+        return rounds[others - 1]
 
     def move_window(self, round_: int) -> None:
         """Keep the votes of the rounds around this one, and each validator's latest."""
@@ -122,9 +125,9 @@ def votes_not_tagged(
 ) -> list[Vote]:
     """Find the votes that a peer with these tags lacks, or knows to be for another block."""
     return [
-        votes[validator]
+        vote
         for validator, tag in zip(validators, tags, strict=False)
-        if validator in votes and _tag(votes[validator]) != tag
+        if (vote := votes.get(validator)) is not None and _tag(vote) != tag
     ]
 
 

@@ -20,6 +20,7 @@ from fog_node.protocol.errors import SignatureError
 from fog_node.protocol.keys import PublicKey, SigningKey
 
 MAX_REMEMBERED = 50_000
+_PLAIN = frozenset((bytes, str, int))
 _Parser = Callable[..., Any]
 _Known = OrderedDict[tuple[bytes, bytes, bytes], SignatureError | None]
 _PARSERS: tuple[_Parser, ...] = (
@@ -54,8 +55,7 @@ def _parse_once(parser: _Parser) -> _Parser:
 
     def parse(*args: Any) -> Any:
         # Some take more than bytes, what is known already say.
-        is_plain = all(isinstance(argument, bytes | str | int) for argument in args)
-        return cached(*args) if is_plain else parser(*args)
+        return cached(*args) if _PLAIN.issuperset(map(type, args)) else parser(*args)
 
     return parse
 
