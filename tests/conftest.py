@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
-from support import parallel, summary
+from support import memory, parallel, summary
 from support.nets import boards, namespaces
 from support.nets.manifest import load
 from support.nets.wires import WAYS
@@ -48,6 +49,8 @@ def _missing():
 
 def pytest_configure(config):
     """Settle the way, the seed and the manifests once, for header and tests alike."""
+    if (root := memory.root()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(root))
     asked = config.getoption("--networks")
     missing = _missing() if asked != "proxy" else None
     if asked == "namespaces" and missing:
@@ -85,6 +88,7 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return (
+        f"temporary files: in {os.environ.get('PYTEST_DEBUG_TEMPROOT', tempfile.gettempdir())}\n"
         f"networks: by {config.net_way}{config.net_reason}, {len(config.net_manifests)} of "
         f"{config.net_total} manifests, seed {config.net_seed}, readings "
         f"{boards.source_of_readings()}"
