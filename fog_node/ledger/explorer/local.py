@@ -53,6 +53,7 @@ class Chooser:
         self.nursery = nursery
         self._found: dict[tuple[Replica, frozenset[Message]], list[tuple[Replica, Path]]] = {}
         self._ordered: dict[frozenset[Message], list[Message]] = {}
+        self._one: dict[Message, Message] = {}
         self._stages: dict[tuple[Replica, frozenset[Message]], list[Move]] = {}
 
     def choices(self, replica: Replica, messages: frozenset[Message]) -> list[tuple[Replica, Path]]:
@@ -106,6 +107,7 @@ class Chooser:
     def _moves_with(
         self, start: Replica, messages: frozenset[Message], incoming: list[Message]
     ) -> Iterator[Move]:
+        told = [(m, m.validator if isinstance(m, Vote) else "block") for m in incoming]
         seen: set[tuple[Replica, frozenset[object]]] = set()
         todo: list[tuple[Replica, frozenset[object], frozenset[Message]]] = [
             (start, frozenset(), frozenset())
@@ -115,8 +117,7 @@ class Chooser:
             if took_in:
                 for event in self._own_events(here, messages):
                     yield from self._moves_by(here, took_in, event)
-            for message in incoming:
-                source = message.validator if isinstance(message, Vote) else "block"
+            for message, source in told:
                 if source in used and not self._is_thorough:
                     continue
                 there = self.nursery.after(here, message)
@@ -163,7 +164,9 @@ class Chooser:
 
     def _in_order(self, messages: frozenset[Message]) -> list[Message]:
         if messages not in self._ordered:
-            self._ordered[messages] = sorted(messages, key=repr)
+            # Of those that are alike always the same one, which is told at a glance.
+            ordered = sorted(messages, key=repr)
+            self._ordered[messages] = [self._one.setdefault(item, item) for item in ordered]
         return self._ordered[messages]
 
     def _leads_to(self, less: Move, more: Move) -> bool:

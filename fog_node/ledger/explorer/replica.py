@@ -149,7 +149,7 @@ class Nursery:
         self._rounds = rounds
         self._counts = counts
         self._known: dict[tuple[object, ...], Replica] = {}
-        self._after: dict[tuple[Replica, object], Replica | None] = {}
+        self._after: dict[Replica, dict[object, Replica | None]] = {}
         self._least: dict[Replica, Replica] = {}
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class Nursery:
     @property
     def trials(self) -> int:
         """How many events replicas were tried with."""
-        return len(self._after)
+        return sum(map(len, self._after.values()))
 
     def first(self, name: bytes) -> Replica:
         """Return a validator that has just come to this height, with work to do."""
@@ -168,10 +168,12 @@ class Nursery:
 
     def after(self, replica: Replica, event: Event | Restart) -> Replica | None:
         """Return what becomes of a replica; None where that is beyond the bounds."""
-        case = (replica, event)
-        if case not in self._after:
-            self._after[case] = self._find(replica, event)
-        return self._after[case]
+        try:  # nearly always
+            return self._after[replica][event]
+        except KeyError:
+            there = self._find(replica, event)
+            self._after.setdefault(replica, {})[event] = there
+            return there
 
     def restarts(self, replica: Replica, event: Event) -> Iterable[Replica]:
         """Cut the power after each of the writes and sends that an event asks for."""
