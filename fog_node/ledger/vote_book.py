@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 
@@ -71,9 +70,14 @@ class VoteBook:
     def can_agree(self, round_: int, step: int) -> bool:
         """Whether one block can still get the quorum, with the votes that are out."""
         votes = self.votes(round_, step)
-        tally = Counter(vote.block_hash for vote in votes.values() if vote.block_hash is not None)
-        most = max(tally.values(), default=0)
-        return most + len(self._voters) - len(votes) >= self._quorum
+        lacking = self._quorum - (len(self._voters) - len(votes))
+        if lacking <= 0:
+            return True
+        tally: dict[bytes, int] = {}
+        for vote in votes.values():
+            if vote.block_hash is not None:
+                tally[vote.block_hash] = tally.get(vote.block_hash, 0) + 1
+        return max(tally.values(), default=0) >= lacking
 
     @property
     def highest_polka(self) -> int:
