@@ -162,11 +162,18 @@ def workers(where: str | None) -> Iterator[Pool]:
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": {THREADS: _threads()}},
                 )
+            except ray.exceptions.AuthenticationError as error:
+                raise TrainingError(
+                    f"--workers {where}: RAY_AUTH_MODE=token, and there is no token",
+                    "put the one of the cluster's head (`ray get-auth-token`) into "
+                    "~/.ray/auth_token",
+                ) from error
             except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
                 raise TrainingError(
                     f"--workers {where}: no cluster answers ({error})",
                     "see `ray status` on its head, whether its port is open from here, and whether "
-                    "it asks for a token, which is given by RAY_AUTH_MODE=token",
+                    "it asks for a token: RAY_AUTH_MODE=token gives it the one in "
+                    "~/.ray/auth_token, which must be its head's",
                 ) from error
         yield _Ray(ray)
     finally:
