@@ -305,7 +305,7 @@ def _times(table: Table, columns: Columns) -> npt.NDArray[np.float64]:
         try:
             found.append(read_time(_zoned(text.strip(), columns.utc), columns.time) / 1000)
         except ValueError as error:
-            wanted = "a time with its zone, or s since 1970; where all are UTC, say so"
+            wanted = "a time with its zone, or s since 1970; where all are UTC, say so (--utc)"
             raise table.bad_cell(line, columns.time, text, wanted) from error
     return np.array(found, np.float64)
 

@@ -27,6 +27,7 @@ MAX_CSV_BYTES = 64 * 1024 * 1024
 MAX_CELLS = 8_000_000
 MAX_VALUE = float(np.finfo(np.float32).max)
 _MAX_QUOTED = 40
+_MAX_NAMES = 120
 _IN_PARTS = "give it in parts: fewer rows, a file each"
 
 
@@ -132,8 +133,9 @@ class Table:
     def _position(self, name: str) -> int:
         count = self.header.count(name)
         if count != 1:
+            names = ", ".join(self.header)[:_MAX_NAMES] or "nothing"
             raise RecordingError(
-                f"{self.path}: line 1: column {name!r} is there {count} times",
+                f"{self.path}: line 1: column {name!r} is there {count} times; it has {names}",
                 "give a header with it once, and cells separated as in the public data set",
             )
         return self.header.index(name)

@@ -200,23 +200,16 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         pass
 
 
-def test_a_token_that_is_not_there_is_named_at_once(tmp_path):
-    """In a process of its own: Ray keeps what it once read."""
-    environment = {name: value for name, value in os.environ.items() if "RAY_" not in name}
-    code = (
-        "from cloud.scale_out import workers\n"
-        "try:\n"
-        "    with workers('ray://127.0.0.1:1'):\n"
-        "        pass\n"
-        "except Exception as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
-        capture_output=True, timeout=120, check=True, text=True,
-    )  # fmt: skip
-    assert "RAY_AUTH_MODE=token, and there is no token; put the one of" in done.stdout
+def test_a_token_that_is_not_there_is_named(monkeypatch):
+    import ray
+
+    def refuse(**_):
+        raise ray.exceptions.AuthenticationError("no authentication token was found")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    named = "RAY_AUTH_MODE=token, and there is no token; put the one of"
+    with pytest.raises(TrainingError, match=named), workers("ray://127.0.0.1:10001"):
+        pytest.fail("went on")
 
 
 def test_a_task_that_trains_in_one_piece_says_so(tmp_path):
