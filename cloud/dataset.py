@@ -8,6 +8,7 @@
     labels/<heights>.parquet                                  what engineers said, chain order
     starts/<heights>.parquet                                  when boards' clocks began
     releases/<heights>.parquet                                which models and firmware
+    files/<heights>.json                                      SHA-256 of each of these files
 
 A row of a board that did not know the time has `boot` and `up_s` instead: which start of the board
 it was, and how long it had been up. Once the board has said when that start was, `time` follows
@@ -18,17 +19,22 @@ A file is named by the first and last height of the blocks it was made of. Files
 in `state.json` are left over from a crash: they are not read, and removed before the next write,
 so that nothing is ever there twice. What is read depends on the blocks alone, not on how they came
 to be in files.
+
+What is read is what was written: `state.json` has a digest over all of `files`, and a file that is
+gone, or has other bytes than its SHA-256 there, is refused. Whoever can write to the directory can
+change all three; who does not trust it collects anew.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,10 +56,12 @@ from .labels import Labels, SealedLabel
 from .readings import Readings
 from .recording import read_csv
 
-FORMAT = 3
+FORMAT = 4
 STATE_FILE = "state.json"
+FILES_FOLDER = "files"
 LOCK_FILE = "lock"
 MAX_STATE_BYTES = 256 * 1024 * 1024
+MAX_FILES_BYTES = 16 * 1024 * 1024
 _SUFFIX = ".parquet"
 _COLLECT_ANEW = "remove the directory and collect anew; nothing is lost, the chain has it all"
 
@@ -134,9 +142,10 @@ class SealedRelease:
 class Dataset:
     """A data set as it was when it was opened or last appended to."""
 
-    def __init__(self, directory: Path, view: ChainView | None) -> None:
+    def __init__(self, directory: Path, view: ChainView | None, files: _Files) -> None:
         self._directory = directory
         self._view = view
+        self._files = files
         self._is_clean = False
 
     @classmethod
@@ -144,9 +153,18 @@ class Dataset:
         """Open a data set; one that is not there is empty, and made by the first `append`.
 
         Raises:
-            DatasetError: the state file is damaged or of another format.
+            DatasetError: the state file is damaged or of another format, or what it says of the
+                others does not hold.
         """
-        return cls(directory, _load_view(directory / STATE_FILE))
+        view, digest = _load_state(directory / STATE_FILE)
+        files = _Files()
+        if view is not None:
+            files = _load_files(directory / FILES_FOLDER, view.height)
+        if files.digest != digest:
+            raise DatasetError(
+                f"{directory / FILES_FOLDER}: is not what {STATE_FILE} says", _COLLECT_ANEW
+            )
+        return cls(directory, view, files)
 
     @property
     def view(self) -> ChainView | None:
@@ -184,15 +202,21 @@ class Dataset:
                 "use another directory for another consortium",
             )
         before = {} if self._view is None else self._view.devices
-        name = f"{heights[0]:010d}-{heights[-1]:010d}{_SUFFIX}"
+        name = f"{heights[0]:010d}-{heights[-1]:010d}"
+        hashes = {}
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._remove_leftovers()
                 self._is_clean = False
                 for folder, table in tables(blocks, before, view):
-                    save_file(self._directory / folder / name, _parquet(table))
-                save_file(self._directory / STATE_FILE, _encode_view(view))
+                    data, path = _parquet(table), f"{folder}/{name}{_SUFFIX}"
+                    save_file(self._directory / path, data)
+                    hashes[path] = hashlib.sha256(data).hexdigest()
+                listed = json.dumps(hashes, indent=1).encode()
+                files = self._files.with_more(listed)
+                save_file(self._directory / FILES_FOLDER / f"{name}.json", listed)
+                save_file(self._directory / STATE_FILE, _encode_state(view, files.digest))
         except OSError as error:
             raise DatasetError(
                 f"{self._directory}: cannot be written ({error.strerror})",
@@ -200,6 +224,7 @@ class Dataset:
             ) from error
         self._is_clean = True
         self._view = view
+        self._files = files
 
     def readings(
         self, device_type: str, device: bytes | None = None, height: int | None = None
@@ -358,28 +383,39 @@ class Dataset:
             height: only rows up to this block.
         """
         last = self.height if height is None else min(height, self.height)
+        for path in self._directory.glob(f"{folder}/**/*{_SUFFIX}"):
+            name = path.relative_to(self._directory).as_posix()
+            if _heights(path)[1] <= self.height and name not in self._files.hashes:
+                raise DatasetError(f"{path}: is none of this data set's files", "move it elsewhere")
         paths = [
             path
-            for path in sorted(self._directory.glob(f"{folder}/**/*{_SUFFIX}"))
-            if _heights(path)[1] <= self.height and _heights(path)[0] <= last
+            for path in map(Path, self._files.hashes)
+            if path.is_relative_to(folder) and _heights(path)[0] <= last
         ]
         filters: list[Any] = [("height", "<=", last)]
         if wanted is not None:
             filters.append((column, "in", set(wanted)))
         parts = []
         for path in sorted(paths, key=_heights):
+            data = self._bytes(path)
             try:
-                parts.append(
-                    pq.read_table(
-                        path,
-                        partitioning=None,
-                        filters=filters,
-                        page_checksum_verification=True,
-                    )
-                )
+                parts.append(pq.read_table(pa.BufferReader(data), filters=filters))
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{path}: cannot be read ({error})", _COLLECT_ANEW) from error
         return pa.concat_tables(parts, promote_options="default") if parts else None
+
+    def _bytes(self, name: Path) -> bytes:
+        """A file as it was written; `name` is its path in the directory."""
+        path = self._directory / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DatasetError(
+                f"{path}: cannot be read ({error.strerror})", _COLLECT_ANEW
+            ) from error
+        if hashlib.sha256(data).hexdigest() != self._files.hashes[name.as_posix()]:
+            raise DatasetError(f"{path}: is not what was written", _COLLECT_ANEW)
+        return data
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -389,7 +425,7 @@ class Dataset:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise self._other_writer() from error
-            on_disk = _load_view(self._directory / STATE_FILE)
+            on_disk, _ = _load_state(self._directory / STATE_FILE)
             if (on_disk.height if on_disk else 0) != self.height:
                 raise self._other_writer()
             yield
@@ -403,13 +439,14 @@ class Dataset:
     def _remove_leftovers(self) -> None:
         if self._is_clean:
             return
-        for path in self._directory.rglob(f"*{_SUFFIX}*"):
-            if not path.name.endswith(_SUFFIX) or _heights(path)[0] > self.height:
+        listed = (self._directory / FILES_FOLDER).glob("*.json*")
+        for path in (*self._directory.rglob(f"*{_SUFFIX}*"), *listed):
+            if path.suffix not in (_SUFFIX, ".json") or _heights(path)[0] > self.height:
                 path.unlink()
 
 
 def _heights(path: Path) -> tuple[int, int]:
-    first, _, last = path.name.removesuffix(_SUFFIX).partition("-")
+    first, _, last = path.name.partition(".")[0].partition("-")
     try:
         return int(first), int(last)
     except ValueError:
@@ -483,29 +520,74 @@ def _parquet(table: Any) -> bytes:
     return data
 
 
-def _encode_view(view: ChainView) -> bytes:
-    return json.dumps({"format": FORMAT, **view.value()}, indent=1).encode()
+@dataclass(frozen=True)
+class _Files:
+    """What was written.
+
+    Attributes:
+        hashes: SHA-256, hex, by path in the directory.
+        digest: over all files of FILES_FOLDER, one after the other: of the one before and this one.
+    """
+
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+    def with_more(self, listed: bytes) -> _Files:
+        """With those of another file of FILES_FOLDER; raises ValueError where it is none."""
+        digest = hashlib.sha256(self.digest.encode() + listed).hexdigest()
+        return _Files({**self.hashes, **dict(json.loads(listed))}, digest)
 
 
-def _load_view(path: Path) -> ChainView | None:
+def _encode_state(view: ChainView, digest: str) -> bytes:
+    return json.dumps({"format": FORMAT, "files": digest, **view.value()}, indent=1).encode()
+
+
+def _load_state(path: Path) -> tuple[ChainView | None, str]:
+    """The chain up to where the data set goes, and the digest over its files."""
+    try:
+        data = _bounded(path, MAX_STATE_BYTES)
+    except FileNotFoundError:
+        return None, ""
+    try:
+        value = json.loads(data)
+        if value["format"] == FORMAT:
+            return ChainView.from_value(value), str(value["files"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: is damaged ({error!r})", _COLLECT_ANEW) from error
+    raise DatasetError(f"{path}: is not of format {FORMAT}", _COLLECT_ANEW)
+
+
+def _load_files(folder: Path, height: int) -> _Files:
+    """What was written up to a block."""
+    hashes: dict[str, str] = {}
+    digest = ""
+    for path in sorted(folder.glob("*.json"), key=_heights):
+        if _heights(path)[1] > height:
+            continue
+        listed = _bounded(path, MAX_FILES_BYTES)
+        try:
+            more = _Files(digest=digest).with_more(listed)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DatasetError(f"{path}: is damaged ({error!r})", _COLLECT_ANEW) from error
+        hashes.update(more.hashes)
+        digest = more.digest
+    return _Files(hashes, digest)
+
+
+def _bounded(path: Path, most: int) -> bytes:
+    """Raises DatasetError for what cannot be read; FileNotFoundError."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_STATE_BYTES + 1)
+            data = file.read(most + 1)
     except FileNotFoundError:
-        return None
+        raise
     except OSError as error:
         raise DatasetError(
             f"{path}: cannot be read ({error.strerror})", "check its permissions"
         ) from error
-    if len(data) > MAX_STATE_BYTES:
-        raise DatasetError(f"{path}: is over {MAX_STATE_BYTES} bytes", _COLLECT_ANEW)
-    try:
-        value = json.loads(data)
-        if value["format"] == FORMAT:
-            return ChainView.from_value(value)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: is damaged ({error!r})", _COLLECT_ANEW) from error
-    raise DatasetError(f"{path}: is not of format {FORMAT}", _COLLECT_ANEW)
+    if len(data) > most:
+        raise DatasetError(f"{path}: is over {most} bytes", _COLLECT_ANEW)
+    return data
 
 
 def save_file(path: Path, data: bytes) -> None:

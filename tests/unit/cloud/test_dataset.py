@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cloud.chain_view import ChainView
@@ -120,7 +122,7 @@ def test_a_crash_before_the_state_is_written_leaves_nothing_double(
     directory = tmp_path / "data"
     Dataset.open(directory).append(*checked(pumps, last=1))
     with monkeypatch.context() as patch:
-        patch.setattr("cloud.dataset._encode_view", lambda view: 1 / 0)
+        patch.setattr("cloud.dataset._encode_state", lambda *_: 1 / 0)
         dataset = Dataset.open(directory)
         with pytest.raises(ZeroDivisionError):
             dataset.append(*checked(pumps, 2, last, dataset.view))
@@ -188,6 +190,41 @@ def test_a_damaged_file_is_named(pumps, dataset, tmp_path):
     damaged = next((tmp_path / "data" / "transactions").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:-20])
     with pytest.raises(DatasetError, match=damaged.name):
+        select(dataset, Query(PUMP))
+
+
+def changed(path: Path) -> None:
+    """As somebody would who thinks a reading wrong, and mends it."""
+    table = pq.read_table(path, partitioning=None)
+    flow = table.schema.get_field_index("flow")
+    pq.write_table(table.set_column(flow, "flow", pa.nulls(len(table), pa.float32())), path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "do", "named"),
+    [
+        ("readings", changed, "is not what was written"),
+        ("readings", Path.unlink, "cannot be read"),
+        ("transactions", Path.unlink, "cannot be read"),
+        ("files", Path.unlink, "files: is not what state.json says"),
+        ("files", lambda path: path.write_text("{}"), "files: is not what state.json says"),
+        ("files", lambda path: path.write_text("{"), "is damaged"),
+    ],
+)
+def test_what_is_read_is_what_was_written(pumps, tmp_path, folder, do, named):
+    dataset = Dataset.open(tmp_path / "data")
+    dataset.append(*checked(pumps, last=2))
+    dataset.append(*checked(pumps, 3, 3, dataset.view))
+    first = min(path for path in (tmp_path / "data" / folder).rglob("*") if path.is_file())
+    do(first)
+    with pytest.raises(DatasetError, match=rf"{named}.*collect anew"):
+        select(Dataset.open(tmp_path / "data"), Query(PUMP))
+
+
+def test_a_file_that_others_put_there_is_not_read(pumps, dataset, tmp_path):
+    path = next((tmp_path / "data" / "readings").rglob("*.parquet"))
+    path.with_name("0000000001-0000000002.parquet").write_bytes(path.read_bytes())
+    with pytest.raises(DatasetError, match="none of this data set's files; move it elsewhere"):
         select(dataset, Query(PUMP))
 
 
