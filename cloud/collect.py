@@ -56,6 +56,7 @@ async def catch_up(
         ChainError, StalledError, ClientError: no node did; the error of the first one.
         DatasetError: of another chain, or cannot be written.
     """
+    dataset.check_chain(founding)
     heights: dict[Client, int] = {}
     problems: list[Exception] = []
     for client in clients:
@@ -125,13 +126,8 @@ async def collect(
         StalledError: no block came for `stall_s`.
         DatasetError: of another chain, or cannot be written.
     """
+    dataset.check_chain(founding)
     view = dataset.view or ChainView.at_founding(founding)
-    if view.chain_id != founding.chain_id:
-        raise DatasetError(
-            f"the data set is of the chain {view.chain_id.hex()}, the founding file of "
-            f"{founding.chain_id.hex()}",
-            "give the founding file that it was begun with, or another directory",
-        )
     batch = _Batch(dataset, view, progress)
     pieces = _Pieces(source)
     try:

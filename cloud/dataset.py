@@ -45,6 +45,7 @@ import pyarrow.parquet as pq
 from fog_node.protocol.block import Block
 from fog_node.protocol.clocks import Start
 from fog_node.protocol.errors import ProtocolError
+from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import kid_hex
 from fog_node.protocol.labels import Image, PackSpan, Target, TimeSpan
 from fog_node.protocol.transactions import Release
@@ -175,6 +176,15 @@ class Dataset:
     def height(self) -> int:
         """Height of the latest block in it; 0 while it is empty."""
         return 0 if self._view is None else self._view.height
+
+    def check_chain(self, founding: Founding) -> None:
+        """Raise DatasetError where it is of another consortium; an empty one is of any."""
+        if self._view is not None and self._view.chain_id != founding.chain_id:
+            raise DatasetError(
+                f"{self._directory}: is of the chain {self._view.chain_id.hex()}, the founding "
+                f"file of {founding.chain_id.hex()}",
+                "give the founding file that it was begun with, or another directory",
+            )
 
     def devices(self) -> tuple[EnrolledDevice, ...]:
         """All boards enrolled up to this height, in the order of their enrolment."""

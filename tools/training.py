@@ -145,12 +145,7 @@ async def opened(nodes: Nodes, founding: Founding, directory: Path, *, offline: 
     dataset = await asyncio.to_thread(Dataset.open, directory)
     if dataset.view is None:
         raise DatasetError(f"{directory}: holds no data set", "collect one: leave --offline out")
-    if dataset.view.chain_id != founding.chain_id:
-        raise DatasetError(
-            f"{directory}: is of the chain {dataset.view.chain_id.hex()}, the founding file of "
-            f"{founding.chain_id.hex()}",
-            "give the founding file that it was begun with",
-        )
+    dataset.check_chain(founding)
     return dataset
 
 

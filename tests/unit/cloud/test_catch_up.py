@@ -14,7 +14,7 @@ import pytest
 
 from cloud.collect import catch_up
 from cloud.dataset import Dataset
-from cloud.errors import ChainError, StalledError
+from cloud.errors import ChainError, DatasetError, StalledError
 from cloud.selection import Query, select
 from fog_node.client import SealedBlock, UnreachableError
 from fog_node.protocol.block import hash_hex, parse_block
@@ -96,6 +96,15 @@ async def test_a_bad_node_is_left_for_the_next(pumps, tmp_path, caplog, kind):
     assert height == dataset.height == 3
     assert len(caplog.records) == 1
     assert len(dataset.readings(PUMP)[pumps.board.kid]) == 4
+
+
+async def test_another_consortiums_data_set_is_refused_though_nothing_lacks(pumps, tmp_path):
+    dataset, node = Dataset.open(tmp_path / "data"), Node("a", pumps.sealed)
+    await catch_up([node], pumps.founding, dataset)
+    other = replace(pumps.founding, name="other")
+    assert other.chain_id != pumps.founding.chain_id
+    with pytest.raises(DatasetError, match="give the founding file that it was begun with"):
+        await catch_up([node], other, dataset)
 
 
 @pytest.mark.parametrize(
