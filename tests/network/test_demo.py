@@ -22,9 +22,11 @@ FORGERIES = {"bad_signature", "tampered", "replayed", "unknown_device"}
 
 def demo(report: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tools.cli", "demo", "--json", str(report), *arguments]
+    # Its folder lies where a test's files do.
+    environment = os.environ | {"TMPDIR": str(report.parent)}
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     ) as run:  # fmt: skip
         try:
             output, errors = run.communicate(timeout=TIMEOUT_S)
