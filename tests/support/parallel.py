@@ -13,9 +13,12 @@ TOGETHER = {
     "tests/device/test_tflite.py": "tensorflow",
     "tests/unit/cloud/test_anomaly.py": "tensorflow",
     "tests/unit/cloud/test_demand.py": "tensorflow",
+    "tests/unit/cloud/test_drift.py": "tensorflow",
     "tests/unit/cloud/test_evaluate.py": "tensorflow",
     "tests/unit/cloud/test_export.py": "tensorflow",
     "tests/unit/cloud/test_failure.py": "tensorflow",
+    "tests/unit/cloud/test_followed_labels.py": "tensorflow",
+    "tests/unit/cloud/test_proposals.py": "tensorflow",
 }
 # Each of their tests takes long and makes all that it needs.
 APART = (
