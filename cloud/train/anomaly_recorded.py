@@ -113,10 +113,8 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         model = AnomalyModel.load(job.model)
         experiments = _not_learned_from(data, recordings, model)
         of = "f1 is of all experiments that the model, trained before, has not learned from"
-        left_out = sorted(
-            {each.name for each in recordings.experiments} - {each.name for each in experiments}
-        )
-        learned = {"learned_from": left_out}
+        known = [name for name, digest in recordings.sha256.items() if digest in model.learned_from]
+        learned = {"left_out_as_learned": known}
     said = _said(experiments, model, job)
     judged = _Judged.of(experiments)
     results = [judged.row(name, flags, job.seed) for name, flags in said.items()]

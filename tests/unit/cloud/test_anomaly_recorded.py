@@ -154,7 +154,7 @@ def test_what_was_trained_predicts(folder, tmp_path):
         experiment(later / f"{number}.csv", 40 + number)
     shutil.copy(folder / "valve" / "0.csv", later / "known.csv")
     result = anomaly_recorded.evaluate(later, measuring(tmp_path))
-    assert (result["reported_on"], result["learned_from"]) == (2, ["known.csv"])
+    assert (result["reported_on"], result["left_out_as_learned"]) == (2, ["known.csv"])
     assert result["rows"] == 2 * (ROWS - FIT_ROWS)
     by_name = {row["model"]: row for row in result["results"]}
     ours = by_name[anomaly_recorded.INT8]
