@@ -39,6 +39,8 @@ class RecordedTask:
         labels: what an engineer's label of a thing can be, for the help; or why there is none.
         takes_labels: whether its training and its evaluation take such.
         spreads: whether it has parts that workers can do.
+        measured_at_once: whether a model that was trained before is measured in so short a piece of
+            work that there is nothing in it for `--quick` and `--workers`.
         judged_by: what of `--data` a model that was trained before is judged by, for the help.
         home: its module in `cloud.train`; None: is named like the task.
     """
@@ -55,6 +57,7 @@ class RecordedTask:
     labels: str = ""
     takes_labels: bool = False
     spreads: bool = False
+    measured_at_once: bool = False
     judged_by: str = ""
     home: str | None = None
 
@@ -63,6 +66,13 @@ class RecordedTask:
         if where is not None and not self.spreads:
             names = ", ".join(task.name for task in TASKS if task.spreads)
             raise UsageError(f"--workers {where}: {self.name} trains in one piece, not so {names}")
+
+    def check_model(self, model: Path | None, quick: bool, where: str | None) -> None:
+        """Raise UsageError where a trained model is to be measured with what is for training."""
+        if model is not None and self.measured_at_once:
+            for name, is_given in (("--quick", quick), ("--workers", where is not None)):
+                if is_given:
+                    raise UsageError(f"{name}: is for training; --model trains nothing")
 
     def check_shares(self) -> None:
         """Raise UsageError where nothing that it predicts can be sealed."""
@@ -147,6 +157,7 @@ TASKS = (
         labels="id, and in value normal, failure, or how it failed: TWF, HDF, PWF or OSF",
         takes_labels=True,
         spreads=True,
+        measured_at_once=True,
         judged_by="the rows that it has not learned from",
     ),
     RecordedTask(
@@ -162,6 +173,7 @@ TASKS = (
         labels="unit, and in value the cycle at which it failed, or running",
         takes_labels=True,
         spreads=True,
+        measured_at_once=True,
         judged_by="the test_ file of any subset, with its RUL_ file",
     ),
     RecordedTask(
@@ -196,6 +208,7 @@ TASKS = (
         shares=Shares("part", "mean", adds=True),
         labels="demand is counted, not judged; what was counted wrongly is corrected in the table",
         spreads=True,
+        measured_at_once=True,
         judged_by="the months after the last one that it has learned from, 12 at most",
     ),
 )

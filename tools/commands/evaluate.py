@@ -118,6 +118,7 @@ def _add(task: recorded.RecordedTask) -> None:
         settings: dict[str, Any],
     ) -> None:
         task.check_workers(workers)
+        task.check_model(model, quick, workers)
         sheet = task.sheet(labels, dataset)
         with recorded.job(out, quick, seed, errors, workers, sheet, model) as job:
             result = task.module().evaluate(data, job, **settings)

@@ -299,3 +299,13 @@ def test_what_is_not_installed_is_named_with_its_extra(founded, typed, extra):
     else:
         assert done.returncode == cli.EXIT_REFUSED
         assert re.search(rf"is not installed; pip install '.\[{extra}\]'", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("task", ["failure", "rul", "demand"])
+@pytest.mark.parametrize("asked", [["--quick"], ["--workers", "2"]])
+def test_what_is_for_training_is_refused_where_a_trained_model_is_measured(
+    fogline, tmp_path, task, asked
+):
+    where = ["--model", tmp_path / "model", "--data", tmp_path, "--out", tmp_path / "out"]
+    code, _, err = fogline("evaluate", task, *where, *asked)
+    assert (code, f"{asked[0]}: is for training; --model trains nothing" in err) == (2, True)
