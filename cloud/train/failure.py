@@ -189,7 +189,7 @@ def _measure(directory: Path, data: Path, job: Job) -> dict[str, Any]:
     verdicts = _Verdicts(judged)
     verdicts.add(model, np.arange(len(judged)))
     protocol = "rows judged by a model that was trained before, but for those it has learned from"
-    about = {"protocol": protocol, "learned": len(seen), "left_out": int(learned.sum())}
+    about = {"protocol": protocol, "learned": len(seen), "left_out_as_learned": int(learned.sum())}
     return _judged(verdicts, job, {**about, "labels": said})
 
 

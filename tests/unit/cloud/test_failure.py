@@ -321,7 +321,7 @@ def test_a_trained_model_is_judged_by_rows_that_it_has_not_learned_from(trained,
     done = CliRunner().invoke(cli.app, list(map(str, typed)))
     assert done.exit_code == 0, done.output
     result = json.loads((out / "evaluation.json").read_text())
-    assert (result["learned"], result["left_out"], result["rows"]) == (400, 100, 300)
+    assert (result["learned"], result["left_out_as_learned"], result["rows"]) == (400, 100, 300)
     by_name = {row["model"]: row for row in result["results"]}
     assert set(by_name) == {
         *failure.candidates(Job(out)), failure.SUPER, failure.BOARD, failure.FLOAT_BOARD,
