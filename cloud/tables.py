@@ -133,9 +133,9 @@ class Table:
     def _position(self, name: str) -> int:
         count = self.header.count(name)
         if count != 1:
-            names = ", ".join(self.header)[:_MAX_NAMES]
+            names = repr(", ".join(self.header)[:_MAX_NAMES])[:_MAX_NAMES]
             raise RecordingError(
-                f"{self.path}: line 1: column {name!r} is there {count} times, in {names!r}",
+                f"{self.path}: line 1: column {name!r} is there {count} times, in {names}",
                 "give a header with it once, and cells separated as in the public data set",
             )
         return self.header.index(name)
