@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 
 from .errors import DatasetError
@@ -14,6 +15,8 @@ def file_sha256(path: Path) -> bytes:
     """SHA-256 of a file; raises DatasetError where it cannot be read."""
     digest = hashlib.sha256()
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, or never begin
+            raise DatasetError(f"{path}: is no file", "write what it gives into one, and name it")
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)

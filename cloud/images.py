@@ -5,6 +5,7 @@ What a file claims of itself is bounded before its pixels are made.
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
                 f"{path}: is no image by its suffix",
                 f"take it out, or save it as one of {', '.join(sorted(FORMATS))}",
             )
+        _check_size(path)
         found.append(path)
     if not found:
         raise RecordingError(f"{folder}: holds no image", "put images there, or take it out")
@@ -124,9 +126,12 @@ def open_grey(path: Path) -> Any:
 
 def _check_size(path: Path) -> None:
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         raise _unreadable(path, error) from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe may never end, or never begin
+        raise RecordingError(f"{path}: is no file", "give an image, or take it out")
+    size = found.st_size
     if size > MAX_IMAGE_BYTES:
         raise RecordingError(
             f"{path}: has {size} bytes, at most {MAX_IMAGE_BYTES} are read", "make it smaller"

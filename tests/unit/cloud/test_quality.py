@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from cloud import images, near_duplicates
-from cloud.errors import ModelError, RecordingError, TrainingError
+from cloud.digests import file_sha256
+from cloud.errors import DatasetError, ModelError, RecordingError, TrainingError
 from cloud.export import BOARD_OPS, to_int8_tflite
 from cloud.inference.judges import QualityJudge
 from cloud.train import (
@@ -126,6 +127,17 @@ def test_an_image_of_sixteen_bits_or_too_many_bytes_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(images, "MAX_IMAGE_BYTES", path.stat().st_size - 1)
     with pytest.raises(RecordingError, match=r"x\.png: has \d+ bytes, at most"):
         images.read_grey(path, [16])
+
+
+def test_a_pipe_among_images_is_refused_before_it_is_opened(tmp_path):
+    path = write_pieces(tmp_path / "data", 2, 0) / "ok_front" / "pipe.png"
+    os.mkfifo(path)
+    with pytest.raises(RecordingError, match=r"pipe\.png: is no file"):
+        images.list_images(path.parent)
+    with pytest.raises(RecordingError, match=r"pipe\.png: is no file"):
+        images.read_grey(path, [16])
+    with pytest.raises(DatasetError, match=r"pipe\.png: is no file"):
+        file_sha256(path)
 
 
 def test_damaged_images_raise_nothing_but_the_error_that_names_them(tmp_path):
