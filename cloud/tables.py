@@ -201,9 +201,9 @@ def read_table(
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file, whole or not at all; raises RecordingError where that cannot be.
 
-    What is no file on a disk, as a pipe, is written to as it is.
+    A pipe, or a link as /dev/stdout is, is written to as it is.
     """
-    special = path.exists() and not path.is_file()
+    special = path.is_symlink() or (path.exists() and not path.is_file())
     part = path if special else path.with_name(path.name + ".part")
     try:
         with part.open("w", newline="", encoding="utf-8") as file:
@@ -213,6 +213,8 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         if not special:
             part.replace(path)
     except OSError as error:
+        if not special:
+            part.unlink(missing_ok=True)
         raise RecordingError(
             f"{path}: cannot be written ({error.strerror})",
             "check its path, its permissions and the room on the disk",

@@ -15,7 +15,8 @@ from cloud.selection import Query, Selection
 from cloud.sources import Source, open_source
 from cloud.times import iso
 from fog_node.protocol.keys import kid_hex
-from tools.errors import ToolError, UsageError
+from tools.errors import UsageError
+from tools.outputs import written_whole
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -75,13 +76,11 @@ def _write(selection: Selection, out: Path) -> None:
     table = pa.concat_tables(
         [_rows(selection, kid) for kid in selection.readings], promote_options="default"
     )
-    try:
+    with written_whole(out) as part:
         if out.suffix.lower() == ".csv":
-            pyarrow.csv.write_csv(table, out)
+            pyarrow.csv.write_csv(table, part)
         else:
-            pyarrow.parquet.write_table(table, out, compression="zstd")
-    except OSError as error:
-        raise ToolError(f"{out}: cannot be written: {error.strerror or error}") from error
+            pyarrow.parquet.write_table(table, part, compression="zstd")
 
 
 def _rows(selection: Selection, kid: bytes) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fog_node.protocol.errors import ProtocolError
@@ -12,7 +14,7 @@ from fog_node.small_files import read_small
 
 from .errors import ToolError
 
-__all__ = ["check_output", "write_out"]
+__all__ = ["check_output", "write_out", "written_whole"]
 
 # What keys, certificates and ledgers begin with.
 _HEADS = (b"-----BEGIN ", b"SQLite format 3\0")
@@ -33,11 +35,33 @@ def check_output(path: Path) -> None:
 def write_out(path: Path, data: bytes) -> None:
     """Write what a command was asked to write; raises ToolError."""
     check_output(path)
+    with written_whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Write a file of which there may be an earlier one, which stands until the new one is whole.
+
+    A pipe, or a link as /dev/stdout is, is written to as it is.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        ToolError: for an OSError within.
+    """
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    part = path if special else path.with_name(path.name + ".part")
     try:
-        path.write_bytes(data)
+        yield part
+        if not special:
+            part.replace(path)
     except OSError as error:
+        if not special:
+            part.unlink(missing_ok=True)
         raise ToolError(
-            f"{path}: cannot be written: {error.strerror}; name a file that can be"
+            f"{path}: cannot be written: {error.strerror or error}; name a file that can be"
         ) from error
 
 

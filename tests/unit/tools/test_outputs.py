@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from tools import consortium
@@ -14,6 +17,28 @@ def test_a_report_takes_the_place_of_an_older_one(tmp_path) -> None:
     for data in (b"{}", b"[]"):
         write_out(path, data)
         assert path.read_bytes() == data
+
+
+def test_on_a_full_disk_the_older_one_stands(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "report.json"
+    write_out(path, b"{}")
+
+    def full(part: Path, _data: bytes) -> None:
+        part.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ToolError, match=r"report\.json: cannot be written: No space left"):
+        write_out(path, b"[]")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: b"{}"}
+
+
+def test_a_link_is_written_through(tmp_path) -> None:
+    """As /dev/stdout is one, which is not to be replaced."""
+    (tmp_path / "stdout").symlink_to(tmp_path / "file")
+    write_out(tmp_path / "stdout", b"{}")
+    assert (tmp_path / "stdout").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"{}"
 
 
 def test_nothing_is_written_over_what_cannot_be_had_again(tmp_path) -> None:
