@@ -32,7 +32,7 @@ class Flash:
         self._options = options  # of the file system, the same for its whole life
         self._unit = SECTOR_BYTES if self._fat else BLOCK_BYTES
         gc.collect()  # there is not much memory, and this wants it in one piece
-        self.data = bytearray(blocks * BLOCK_BYTES if data is None else data)
+        self.hold(bytearray(blocks * BLOCK_BYTES if data is None else data))
         self.writes = 0
         self.cut = None
         self.mode = "half"
@@ -40,6 +40,11 @@ class Flash:
         self.broken = False
         if data is None:
             kind.mkfs(self, **options)
+
+    def hold(self, data):
+        """Have this bytearray for the chip's content."""
+        self.data = data
+        self._view = memoryview(data)  # made once: littlefs reads a great deal
 
     def mount(self, path):
         """Mount the file system at `path`."""
@@ -53,7 +58,7 @@ class Flash:
         if self.broken:
             return -_EIO
         at = block * self._unit + offset
-        buffer[:] = memoryview(self.data)[at : at + len(buffer)]
+        buffer[:] = self._view[at : at + len(buffer)]
         return 0
 
     def writeblocks(self, block, buffer, offset=0):

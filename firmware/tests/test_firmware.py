@@ -40,7 +40,7 @@ class Powered:
 
     def __init__(self, new=True):
         self.chip = Chip(vfs.VfsLfs2, b"")
-        self.chip.data = DATA
+        self.chip.hold(DATA)
         if new:
             vfs.VfsLfs2.mkfs(self.chip)
 
