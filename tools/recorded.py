@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -246,7 +247,8 @@ def job(
         where: workers, as `cloud.scale_out.workers` takes them.
 
     Raises:
-        ToolError: nothing can be written to `out`, which is said before the work.
+        ToolError: nothing can be written to `out`, which is said before the work, or its disk has
+            become full.
     """
     there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -259,4 +261,11 @@ def job(
             if not console.is_terminal:
                 console.print(f"{what} {done}/{of}", highlight=False)
 
-        yield Job(out, quick, seed, show, pool, labels, model)
+        try:
+            yield Job(out, quick, seed, show, pool, labels, model)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ToolError(
+                f"--out {out}: {error.strerror}; make room, or name a directory on another disk"
+            ) from error

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from cloud.errors import TrainingError
+
 DIRECTORY = "log"
 
 
@@ -23,6 +25,9 @@ def experiment_log(out: Path) -> Iterator[Scalar]:
 
     Args:
         out: the run's directory; made if it is not there.
+
+    Raises:
+        TrainingError: it cannot be written, here or where a value is noted.
     """
     import tensorflow as tf
 
@@ -31,13 +36,24 @@ def experiment_log(out: Path) -> Iterator[Scalar]:
         plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
         data_class="DATA_CLASS_SCALAR",
     )
-    writer = tf.summary.create_file_writer(str(out / DIRECTORY))
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise TrainingError(
+                f"{out / DIRECTORY}: cannot be written", "see that its disk has room; train again"
+            ) from error
 
     def scalar(name: str, value: float, step: int) -> None:
-        with writer.as_default():
+        with writing(), writer.as_default():
             tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
 
+    with writing():
+        writer = tf.summary.create_file_writer(str(out / DIRECTORY))
     try:
         yield scalar
     finally:
-        writer.close()
+        with writing():
+            writer.close()
