@@ -121,7 +121,7 @@ def find(
         which = name if version is None else f"{name} {version}"
         raise DatasetError(
             f"release {which!r}: is not on the chain up to block {dataset.height}",
-            f"give one that is ({known or 'none'}), or collect what came later: fogline data collect",
+            f"give one that is ({known or 'none'}), or collect later blocks: fogline data collect",
         )
     return max(found, key=lambda r: r.release.version)
 
