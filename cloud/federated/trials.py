@@ -7,6 +7,7 @@ machines. Sites are in this process (`in_process`); Flower's strategies put thei
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
     dealt = deal(units, sites, split, job.seed)
     rounds = QUICK_ROUNDS if job.quick else ROUNDS
     done, of = 0, 1 + sites + len(TRIALS)
+    # Flower tells of every round that it adds up: hundreds of lines that say nothing of the table.
+    logging.getLogger("flwr").setLevel(logging.WARNING)
 
     def step(name: str) -> None:
         nonlocal done
