@@ -62,7 +62,7 @@ async def infer(
     watches = _watches(duty)
     _check_apart(watches, duty.heatmaps)
     drawn = None if duty.heatmaps is None else Heatmaps(duty.heatmaps, duty.heatmaps_kept)
-    with contextlib.closing(Journal(duty.journal)) as journal:
+    with contextlib.closing(Journal(duty.journal, founding.chain_id)) as journal:
         async with nodes.client(PATIENCE_S) as client:
             sealer = Sealer(journal, client, key, founding)
             worker = Worker(watches, journal, sealer, show, drawn)

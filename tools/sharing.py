@@ -54,7 +54,7 @@ async def predict_and_seal(
         ClientError: a node says that we may not seal.
         ToolError: the data changed meanwhile.
     """
-    with contextlib.closing(Journal(journal)) as noted:
+    with contextlib.closing(Journal(journal, founding.chain_id)) as noted:
         report = await asyncio.to_thread(_predict, noted, asked)
         async with nodes.client(PATIENCE_S) as client:
             sealer = Sealer(noted, client, key, founding)

@@ -17,13 +17,14 @@ from fog_node.protocol.predictions import Subject, parse_subject
 
 from .folder import Stamp
 
-FORMAT = 2
+FORMAT = 3
 _BUSY_S = 10.0
 # SQLite's error codes have a primary one in their last byte.
 _PRIMARY = 0xFF
 # With less room than this an error of the disk is that it is full.
 _ROOM_BYTES = 64 * 1024
 _SCHEMA = """
+CREATE TABLE chain (id BLOB NOT NULL);
 CREATE TABLE seen (
   path TEXT NOT NULL, model BLOB NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
   subject BLOB, problem TEXT, PRIMARY KEY (path, model)
@@ -82,8 +83,8 @@ class Journal:
     cannot be used any more; nothing of the change is there then.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or begin one; raises JournalError."""
+    def __init__(self, path: Path, chain_id: bytes) -> None:
+        """Open or begin one; raises JournalError, also where it is another consortium's."""
         # Judging and sealing are in threads of their own; a transaction is of one of them.
         self._lock = threading.RLock()
         self._path = path
@@ -96,7 +97,10 @@ class Journal:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+                self._db.executescript(f"BEGIN;{_SCHEMA}")
+                self._db.execute("INSERT INTO chain VALUES (?)", (chain_id,))
+                self._db.execute(f"PRAGMA user_version = {FORMAT}")
+                self._db.execute("COMMIT")
             # Takes the lock now, not at the first verdict.
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("COMMIT")
@@ -108,7 +112,16 @@ class Journal:
                 "give another file, or end the worker that uses this one",
             ) from error
         if version not in (0, FORMAT):
+            self.close()
             raise JournalError(f"{path}: is of format {version}", "give another file")
+        # What is sealed in one consortium is not, in another.
+        ((own,),) = self._rows("SELECT id FROM chain")
+        if own != chain_id:
+            self.close()
+            raise JournalError(
+                f"{path}: is of the chain {own.hex()}, not {chain_id.hex()}",
+                "give each consortium its own file",
+            )
 
     def close(self) -> None:
         """Close it; what was noted is on the disk already."""

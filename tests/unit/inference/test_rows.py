@@ -89,7 +89,7 @@ async def make_blocks(node) -> None:
 
 
 async def test_each_thing_of_a_file_is_sealed_once_by_each_model(tmp_path, node, founding):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", founding.chain_id)
     assert journal.note_things(MODEL, "pumps", SOURCE, things(MAX_VERDICTS + 2), 9) == 130
     sealer = await seal(journal, node, founding)
     assert len(sealer.transactions) == 2
@@ -109,7 +109,7 @@ async def test_each_thing_of_a_file_is_sealed_once_by_each_model(tmp_path, node,
 
 
 async def test_long_names_take_more_transactions(tmp_path, node, founding):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", founding.chain_id)
     journal.note_things(
         MODEL, "pumps", SOURCE, things(MAX_VERDICTS, "\N{MUSICAL SCORE}" * 60 + "{}"), 9
     )
@@ -122,7 +122,7 @@ async def test_long_names_take_more_transactions(tmp_path, node, founding):
 
 
 async def test_the_journal_forgets_the_oldest_files_that_are_sealed(tmp_path, node, founding):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", founding.chain_id)
     for number in range(4):
         journal.note_things(MODEL, "pumps", bytes([number + 1]) * 32, things(3), files_kept=2)
         if number != 1:
@@ -145,7 +145,7 @@ async def test_wherever_it_is_ended_nothing_is_sealed_twice(
     monkeypatch.setattr(sealing, "MAX_VERDICTS", 3)
     for _ in range(200):
         node.trouble = [rng.choice(["", "gone", "lost"]) for _ in range(rng.randrange(3))]
-        journal = Journal(tmp_path / "journal")
+        journal = Journal(tmp_path / "journal", founding.chain_id)
         journal.note_things(MODEL, "pumps", SOURCE, things(10), 9)
         tasks = [
             asyncio.create_task(Sealer(journal, node, KEY, founding).run(until_empty=True)),

@@ -42,7 +42,7 @@ class Bench:
         self.key = KEY
 
     def begin(self, *watches: Watch, heatmaps: Heatmaps | None = None) -> Worker:
-        self.journal = Journal(self.path)
+        self.journal = Journal(self.path, self.founding.chain_id)
         sealer = Sealer(self.journal, self.node, self.key, self.founding)
         return Worker(watches, self.journal, sealer, self.lines.append, heatmaps)
 
@@ -232,16 +232,18 @@ async def test_a_member_who_may_not_is_told(bench, shoot, judge, node):
         await bench.run(Watch(shoot.folder, judge))
 
 
-def test_a_journal_is_of_one_worker(tmp_path):
-    first = Journal(tmp_path / "journal.db")
+def test_a_journal_is_of_one_worker_and_one_chain(tmp_path):
+    first = Journal(tmp_path / "journal.db", b"chain")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cloud.inference.journal._BUSY_S", 0.01)
         with pytest.raises(JournalError, match="end the worker that uses this one"):
-            Journal(tmp_path / "journal.db")
+            Journal(tmp_path / "journal.db", b"chain")
     first.close()
+    with pytest.raises(JournalError, match="is of the chain 636861696e, not 6f74686572; give each"):
+        Journal(tmp_path / "journal.db", b"other")
     (tmp_path / "noise.db").write_bytes(b"noise" * 1000)
     with pytest.raises(JournalError, match="give another file"):
-        Journal(tmp_path / "noise.db")
+        Journal(tmp_path / "noise.db", b"chain")
 
 
 async def test_what_is_gone_and_sealed_is_forgotten(bench, shoot, judge):
@@ -250,7 +252,7 @@ async def test_what_is_gone_and_sealed_is_forgotten(bench, shoot, judge):
     await bench.run(Watch(shoot.folder, judge))
     path.unlink()
     await bench.run(Watch(shoot.folder, judge))
-    journal = Journal(bench.path)
+    journal = Journal(bench.path, bench.founding.chain_id)
     assert len(journal._rows("SELECT * FROM seen")) == 1
     assert len(journal._rows("SELECT * FROM verdict")) == 1
     journal.close()
