@@ -189,7 +189,7 @@ class MqttLine:
             async with client:
                 await self._serve(client)
         finally:
-            client.forget_end()
+            client.leave()
 
     async def _serve(self, client: Client) -> None:
         """Subscribe, then publish and receive until the connection ends."""
@@ -264,6 +264,8 @@ class MqttLine:
 class _Client(Client):
     """aiomqtt's client, where it is at odds with connections that end at any moment."""
 
+    _is_left = False
+
     def _on_socket_register_write(self, client: Any, _userdata: Any, sock: Any) -> None:
         # aiomqtt 2.5 has the event loop watch the socket's number, in a moment: by then the
         # socket may be closed, and the number another one's.
@@ -280,10 +282,25 @@ class _Client(Client):
 
         self._loop.call_soon_threadsafe(watch)
 
-    def forget_end(self) -> None:
-        """Take note of why the connection ended, for which nobody may have waited."""
+    def _client_connect(self) -> None:  # in a thread of its own
+        super()._client_connect()
+        if self._is_left:
+            self._loop.call_soon_threadsafe(self._close_socket)
+
+    def leave(self) -> None:
+        """Close what is left of the connection, and take note of why it ended.
+
+        aiomqtt leaves it open where the broker does not greet, where it is cancelled before that,
+        and where what was read makes no sense; and nobody may have waited for its reason.
+        """
+        self._is_left = True
+        # After what waits for its turn: it may be that the socket is to be watched.
+        self._loop.call_soon(self._close_socket)
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()
+
+    def _close_socket(self) -> None:
+        self._client._sock_close()  # noqa: SLF001 - paho offers no way to hang up
 
 
 def _handing_to(line: MqttLine) -> type[asyncio.Queue[Message]]:

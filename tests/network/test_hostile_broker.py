@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
+import threading
 
+import aiomqtt
 import pytest
 
 from fog_node.gateway import mqtt
@@ -130,3 +133,61 @@ async def test_who_is_no_broker_is_tried_again() -> None:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def mute(*, says: bytes = b""):
+    """A broker that says no more than this; gives its port, and how many came and went."""
+    counts = {"came": 0, "went": 0}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        counts["came"] += 1
+        writer.write(says)
+        while await reader.read(4096):
+            pass
+        counts["went"] += 1
+
+    async with Listener(serve) as listener:
+        yield listener.port, counts
+
+
+@pytest.fixture
+def no_collection():
+    """Nothing is closed because it is collected as garbage."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("says", [b"", CONNACK])
+async def test_a_connection_that_leads_to_nothing_is_closed(says) -> None:
+    async with mute(says=says) as (port, counts):
+        line = MqttLine(Broker(HOST, port), Topics("seoul"), "seoul", Silent())
+        running = asyncio.create_task(line.run())
+        await until(lambda: counts["went"] >= 2)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await until(lambda: counts["went"] == counts["came"])
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_a_connection_that_is_made_when_nobody_wants_it_is_closed(monkeypatch) -> None:
+    began, go_on = asyncio.Event(), threading.Event()
+    loop, connect = asyncio.get_running_loop(), aiomqtt.Client._client_connect
+
+    def slowly(client) -> None:
+        loop.call_soon_threadsafe(began.set)
+        go_on.wait(DEADLINE_S)
+        connect(client)
+
+    monkeypatch.setattr(aiomqtt.Client, "_client_connect", slowly)
+    async with mute() as (port, counts):
+        line = MqttLine(Broker(HOST, port), Topics("seoul"), "seoul", Silent())
+        running = asyncio.create_task(line.run())
+        async with asyncio.timeout(DEADLINE_S):
+            await began.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        go_on.set()
+        await until(lambda: counts["came"] == counts["went"] == 1)

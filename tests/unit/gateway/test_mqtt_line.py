@@ -62,7 +62,7 @@ class FakeClient:
         if self.leaving is not None:
             raise self.leaving
 
-    def forget_end(self):
+    def leave(self):
         pass
 
     async def subscribe(self, _):
