@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from cloud.errors import CloudError
 
 from .coordinator import Coordinator
+from .parent import end_with_parent
 from .run_files import RoundRecord, RunFiles
 
 app = ServerApp()
@@ -21,6 +22,8 @@ log = logging.getLogger("flwr")
 @app.main()  # type: ignore[untyped-decorator] # Flower is in an environment of its own
 def main(grid: Grid, context: Context) -> None:
     """Lead the run whose directory the run's configuration names."""
+    # Else it could hold the run for ever, and nobody could go on with it.
+    end_with_parent()
     files = RunFiles(Path(str(context.run_config["directory"])))
     nodes = json.loads(str(context.run_config["nodes"]))
     members = None if nodes is None else {int(node): tuple(who) for node, who in nodes.items()}

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -279,3 +284,42 @@ def test_a_run_is_led_by_one_process_at_a_time(tmp_path, monkeypatch):
         pass
     with files.alone():
         pass
+
+
+# Holds a file, and can do nothing else any more: it waits for a lock that it has, deaf to signals.
+STUCK = """
+import fcntl, signal, sys, threading
+from cloud.federated import parent
+parent.GRACE_S = 0.1
+parent.end_with_parent()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+file = open(sys.argv[1], "ab")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+lock = threading.Lock()
+lock.acquire()
+lock.acquire()
+"""
+PARENT = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", *sys.argv[1:]])
+"""
+
+
+def test_a_run_is_free_when_the_one_that_started_its_leader_was_killed(tmp_path):
+    files = RunFiles(tmp_path)
+    root = Path(run_files.__file__).parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, STUCK, str(tmp_path / run_files.LOCK_FILE)],
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    try:
+        assert parent.stdout.readline() == b"held\n"
+        parent.send_signal(signal.SIGKILL)
+        started = time.monotonic()
+        with files.alone():
+            print(f"free after {time.monotonic() - started:.1f} s")
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
