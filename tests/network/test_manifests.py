@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
+from support.nets import namespaces
+from support.nets.links import Links
 from support.nets.manifest import load
 from support.nets.run import run
 
@@ -18,6 +21,29 @@ async def test_network(net_run, pytestconfig, tmp_path) -> None:
     manifest, way = net_run
     await run(manifest, pytestconfig.net_seed, way, tmp_path)
     gc.collect()  # here, and not in a test that left nothing behind
+
+
+def test_a_network_keeps_its_number_until_its_namespaces_are_gone(
+    pytestconfig, monkeypatch
+) -> None:
+    """Networks of other test processes begin while this one ends, each with a free number."""
+    if pytestconfig.net_way != "namespaces":
+        pytest.skip("no network namespaces here: the header says why")
+    network = namespaces.Namespaces(Links(0), ["v1", "v2"])
+    number = network.hosts()[0].split(".")[2]
+    removed = []
+
+    def remove(*arguments: str) -> None:
+        with pytest.raises(OSError, match="busy"):
+            namespaces._open_device(f"fogtest{number}")
+        removed.append(arguments)
+        ip(*arguments)
+
+    ip = namespaces._ip
+    monkeypatch.setattr(namespaces, "_ip", remove)
+    network._remove()
+    assert sorted(removed) == [("netns", "del", f"fogtest{number}-{v}") for v in ("v1", "v2")]
+    os.close(namespaces._open_device(f"fogtest{number}"))
 
 
 def test_the_readme_has_every_manifest() -> None:

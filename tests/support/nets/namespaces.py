@@ -139,11 +139,17 @@ class Namespaces:
         _ip("-n", space, "link", "set", "net0", "up")
 
     def _remove(self) -> None:
-        for descriptor in set(self._devices.values()):
-            os.close(descriptor)
+        # The desk's device holds this network's number, by which the namespaces are named. Given
+        # back any earlier, it is the next network's, which then loses the namespaces it has made.
+        holder = self._devices.pop(DESK)
+        del self._devices[BOARDS]  # the same one
+        with contextlib.ExitStack() as stack:  # one that fails does not keep the others
+            stack.callback(os.close, holder)
+            for space in self._spaces.values():
+                stack.callback(_ip, "netns", "del", space)
+            for descriptor in self._devices.values():
+                stack.callback(os.close, descriptor)
         self._devices.clear()
-        for space in self._spaces.values():
-            _ip("netns", "del", space)
         self._spaces.clear()
 
     def _route(self, descriptor: int) -> None:
