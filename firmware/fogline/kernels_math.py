@@ -121,7 +121,10 @@ def activation_range(kind, scale, zero_point):
 def quantized(number, scale):
     """Round the whole `number` / `scale`, divided in binary32, to the nearest integer."""
     mantissa, exponent = _rounded_quotient(number, scale[0], _SINGLE_BITS)
-    return (_scaled(mantissa, exponent - scale[1]) + 1) >> 1
+    value = (_scaled(mantissa, exponent - scale[1]) + 1) >> 1
+    if value >> 31:  # refused by the reference as well
+        raise ModelError("model.scale", "a scale is too small for a fused activation")
+    return value
 
 
 def quantized_float(bits, scale):

@@ -180,6 +180,10 @@ def test_activation_ranges():
     assert fixed.activation_range(2, scale, 3) == (-17, 23)
     assert fixed.activation_range(3, scale, 3) == (3, 123)
     raises("model.activation", fixed.activation_range, 4, scale, 3)
+    tiny = fixed.scale_of(0x31000000)  # 2**-29
+    assert fixed.activation_range(2, tiny, 3) == (-128, 127)
+    assert fixed.activation_range(1, tiny, 3) == (3, 127)
+    raises("model.scale", fixed.activation_range, 3, tiny, 3)
 
 
 def test_flip():

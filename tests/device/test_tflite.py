@@ -11,7 +11,7 @@ import pytest
 from support.reference import LITERT_DIFFERS, run_litert, run_tflite_micro
 from support.tflite_models import RandomModel
 
-from tools.bench.tflite_builder import Kind, ModelBuilder, Operator, Padding
+from tools.bench.tflite_builder import Activation, Kind, ModelBuilder, Operator, Padding
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 CHECK_MODEL = FIRMWARE / "check_model.py"
@@ -72,7 +72,7 @@ def test_random_models(check_models, seed):
 
 
 def test_litert_rounds_a_fully_connected_sum_once(check_models):
-    """The one known difference, so that whoever compares knows: never more than one step."""
+    """A known difference, so that whoever compares knows: never more than one step."""
     rng = np.random.default_rng(1)
     builder = ModelBuilder()
     x = builder.tensor((64, 4), 0.0373, -7)
@@ -88,6 +88,28 @@ def test_litert_rounds_a_fully_connected_sum_once(check_models):
     steps = board - np.frombuffer(run_litert(model, inputs), np.int8)
     assert set(steps) == {-1, 0, 1} or set(steps) <= {0, 1} or set(steps) <= {-1, 0}
     assert 0 < np.count_nonzero(steps) < board.size / 100
+
+
+def test_litert_makes_a_products_multiplier_in_single_precision(check_models):
+    """Another: of all pairs of int8, few have a product so near the middle of two steps."""
+    first, second, scale = 0.05689077079296112, 0.06967270374298096, 0.5333489179611206
+    builder = ModelBuilder()
+    every = (1, 256, 256)
+    x, other = builder.tensor(every, first, -91), builder.tensor(every, second, 54)
+    y = builder.tensor(every, scale, 0)
+    builder.operator(Operator.MUL, [x, other], y, "MulOptions")
+    model = builder.finish([x, other], [y])
+    rows, columns = np.indices(every[1:]) - 128
+    inputs = [values.reshape(every).astype(np.int8) for values in (rows, columns)]
+    (answer,) = check_models([model], [[inputs]])
+    board = np.frombuffer(bytes.fromhex(answer["outputs"][0]), np.int8)
+    assert board.tobytes() == run_tflite_micro(model, inputs)
+    litert = np.frombuffer(run_litert(model, inputs), np.int8)
+    true = ((rows + 91) * (columns - 54)).reshape(-1) * (first * second / scale)
+    differ = board != litert
+    assert 0 < np.count_nonzero(differ) < board.size / 1000
+    assert (np.round(true[differ]) == board[differ]).all()  # and so the board is right
+    assert (np.abs(litert[differ].astype(int) - board[differ]) == 1).all()
 
 
 def test_models_from_keras(check_models, tmp_path):
@@ -129,6 +151,7 @@ def test_models_from_keras(check_models, tmp_path):
         ("no_options", "options are missing"),
         ("wrong_bias", "the bias must be a constant of 2 int32"),
         ("scales_apart", "model.scale"),
+        ("tiny_activation", "model.scale: a scale is too small for a fused activation"),
         ("short_constant", "model.shape"),
         ("read_before_written", "is read before it is written"),
         ("written_twice", "is written twice"),
@@ -230,6 +253,15 @@ class Refused:
     @classmethod
     def scales_apart(cls):
         return cls._convolution(x_scale=1e-20)
+
+    @staticmethod
+    def tiny_activation():
+        builder = ModelBuilder()
+        x, y = builder.tensor((1, 4), 1e-9), builder.tensor((1, 4), 2e-9)
+        builder.operator(
+            Operator.ADD, [x, x], y, "AddOptions", fusedActivationFunction=Activation.RELU6
+        )
+        return builder.finish([x], [y])
 
     @classmethod
     def short_constant(cls):

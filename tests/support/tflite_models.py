@@ -7,6 +7,8 @@ from tools.bench.tflite_builder import Activation, Kind, ModelBuilder, Operator,
 LARGE_PLANE = 200
 # Of padding that lies between so many rows a board wants no more.
 MAX_PIECES = 1 << 10
+# Products of products get ever smaller; below 6 / 2**31 the interpreters refuse a fused RELU6.
+MIN_SCALE = 1e-8
 FUSED = (
     Activation.NONE,
     Activation.NONE,
@@ -61,7 +63,7 @@ class RandomModel:
         return self._rng.integers(low, 128, shape).astype(np.int8)
 
     def _scale(self, middle):
-        return float(np.float32(middle * self._rng.uniform(0.4, 2.5)))
+        return float(np.float32(max(middle * self._rng.uniform(0.4, 2.5), MIN_SCALE)))
 
     def _zero_point(self):
         return self._pick(-128, 0, self._number(-60, 60), self._number(-128, 128))
