@@ -30,7 +30,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,9 +52,9 @@ from fog_node.protocol.transactions import Release
 from .chain_view import ChainView, EnrolledDevice
 from .dataset_tables import channel_column, complete, partition, tables
 from .errors import DatasetError
+from .files import save_file
 from .labels import Labels, SealedLabel
 from .readings import Readings
-from .recording import read_csv
 
 FORMAT = 4
 STATE_FILE = "state.json"
@@ -221,11 +220,11 @@ class Dataset:
                 self._is_clean = False
                 for folder, table in tables(blocks, before, view):
                     data, path = _parquet(table), f"{folder}/{name}{_SUFFIX}"
-                    save_file(self._directory / path, data)
+                    save_file(self._directory / path, data, parents=True)
                     hashes[path] = hashlib.sha256(data).hexdigest()
                 listed = json.dumps(hashes, indent=1).encode()
                 files = self._files.with_more(listed)
-                save_file(self._directory / FILES_FOLDER / f"{name}.json", listed)
+                save_file(self._directory / FILES_FOLDER / f"{name}.json", listed, parents=True)
                 save_file(self._directory / STATE_FILE, _encode_state(view, files.digest))
         except OSError as error:
             raise DatasetError(
@@ -598,33 +597,3 @@ def _bounded(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise DatasetError(f"{path}: is over {most} bytes", _COLLECT_ANEW)
     return data
-
-
-def save_file(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all, and durably."""
-    missing = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    for folder in {path.parent, *(parent.parent for parent in missing)}:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-__all__ = [
-    "Dataset",
-    "EnrolledDevice",
-    "Readings",
-    "SealedFault",
-    "SealedPack",
-    "SealedRelease",
-    "SealedVerdict",
-    "read_csv",
-]

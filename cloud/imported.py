@@ -29,9 +29,9 @@ from fog_node.protocol.keys import KID_BYTES
 from fog_node.protocol.merkle import root
 from fog_node.protocol.senml import MAX_CHANNELS
 
-from .dataset import save_file
 from .dataset_tables import ROW_FIELDS, channel_column, day_of, partition
 from .errors import DatasetError
+from .files import save_file
 from .label_files import read_time
 from .labels import Labels
 from .readings import Readings
@@ -158,7 +158,7 @@ class Imported:
             with self._locked():
                 self._check_new(file)
                 for folder, rows in _tables(file, readings):
-                    save_file(self._directory / folder / f"{digest}.parquet", rows)
+                    save_file(self._directory / folder / f"{digest}.parquet", rows, parents=True)
                 files = (*self.files, file)
                 listed = [asdict(each) for each in files]
                 value = {"format": FORMAT, "sealed": False, "files": listed}

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import RecordingError
+from .files import whole_file
 
 # Of one table: a week of eight sensors at 1 Hz has 40 MiB and 5.4 million cells. A cell takes some
 # 60 bytes of memory.
@@ -199,22 +200,13 @@ def read_table(
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, whole or not at all; raises RecordingError where that cannot be.
-
-    A pipe, or a link as /dev/stdout is, is written to as it is.
-    """
-    special = path.is_symlink() or (path.exists() and not path.is_file())
-    part = path if special else path.with_name(path.name + ".part")
+    """Write a CSV file as `files.whole_file` does; raises RecordingError where that cannot be."""
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             writer.writerows(rows)
-        if not special:
-            part.replace(path)
     except OSError as error:
-        if not special:
-            part.unlink(missing_ok=True)
         raise RecordingError(
             f"{path}: cannot be written ({error.strerror})",
             "check its path, its permissions and the room on the disk",

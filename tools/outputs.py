@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cloud.files import whole_file
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import MAX_FOUNDING_BYTES, parse_founding
 from fog_node.small_files import read_small
@@ -41,25 +42,11 @@ def write_out(path: Path, data: bytes) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Write a file of which there may be an earlier one, which stands until the new one is whole.
-
-    A pipe, or a link as /dev/stdout is, is written to as it is.
-
-    Yields:
-        The path to write to.
-
-    Raises:
-        ToolError: for an OSError within.
-    """
-    special = path.is_symlink() or (path.exists() and not path.is_file())
-    part = path if special else path.with_name(path.name + ".part")
+    """Write a file as `cloud.files.whole_file` does; raises ToolError for an OSError within."""
     try:
-        yield part
-        if not special:
-            part.replace(path)
+        with whole_file(path) as part:
+            yield part
     except OSError as error:
-        if not special:
-            part.unlink(missing_ok=True)
         raise ToolError(
             f"{path}: cannot be written: {error.strerror or error}; name a file that can be"
         ) from error

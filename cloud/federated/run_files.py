@@ -11,8 +11,8 @@ A round's record is written after its model, by renaming: what is there is whole
 from __future__ import annotations
 
 import fcntl
+import io
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cloud.errors import ModelError
+from cloud.files import save_file
 
 from .network import Arrays, model_hash, shapes
 
@@ -33,7 +34,6 @@ POLL_S = 0.2
 # Flower wants older versions of what the rest of Fogline runs with: an environment of its own.
 FEDERATED_PINS = "requirements-federated.txt"
 STRATEGIES = ("fedavg", "trimmed-mean", "krum")
-MAX_ROUNDS = 10_000
 # Of two sites each would know the other's update by the sum and its own.
 LEAST_MASKED = 3
 # Of a round under masks: keys, shares, updates, and shares again.
@@ -185,18 +185,17 @@ class RunFiles:
     def keep_round(self, record: RoundRecord, arrays: Arrays) -> None:
         """Note a round that is over."""
         name = f"{ROUNDS}/{record.round:04}"
-        part = self.directory / f"{name}.npz.part"
-        with part.open("wb") as file:
-            np.savez(file, *arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.directory / f"{name}.npz")
+        model = io.BytesIO()
+        np.savez(model, *arrays)
+        save_file(self.directory / f"{name}.npz", model.getvalue())
         self._write(f"{name}.json", asdict(record))
 
     def rounds(self) -> list[RoundRecord]:
         """All rounds that are over, in order; raises ModelError where they are no chain."""
         found: list[RoundRecord] = []
-        for path in sorted((self.directory / ROUNDS).glob("*.json")):
+        paths = (self.directory / ROUNDS).glob("*.json")
+        # By number: that of round 10000 has a digit more.
+        for path in sorted(paths, key=lambda path: (len(path.name), path.name)):
             name = f"{ROUNDS}/{path.name}"
             try:
                 value = self._read(name)
@@ -271,12 +270,7 @@ class RunFiles:
         return value
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
-        part = self.directory / f"{name}.part"
-        with part.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.directory / name)
+        save_file(self.directory / name, (json.dumps(value, indent=1) + "\n").encode())
 
     def _check_size(self, name: str) -> None:
         try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 from cloud.errors import RecordingError
+from cloud.files import PART, save_file
 
 KEPT = 1000
 _MODEL_BYTES = 8
 _OURS = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}\.png")
-_SUFFIX = ".part"
 
 
 class Heatmaps:
@@ -36,7 +36,7 @@ class Heatmaps:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.iterdir():
-                if path.suffix == _SUFFIX and _OURS.fullmatch(path.stem):
+                if path.suffix == PART and _OURS.fullmatch(path.stem):
                     path.unlink()
             found = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
             self._names = {
@@ -57,15 +57,11 @@ class Heatmaps:
             RecordingError: it cannot be written.
         """
         path = self._folder / f"{image.hex()}-{model[:_MODEL_BYTES].hex()}.png"
-        part = path.with_name(path.name + _SUFFIX)
+        data = io.BytesIO()
+        picture.save(data, format="PNG")
         try:
-            with part.open("wb") as file:
-                picture.save(file, format="PNG")
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            save_file(path, data.getvalue())
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise _refused(path, error) from error
         self._names.pop(path.name, None)
         self._names[path.name] = None

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cloud.chain_view import ChainView
-from cloud.dataset import Dataset, read_csv
+from cloud.dataset import Dataset
 from cloud.errors import DatasetError, RecordingError
+from cloud.recording import read_csv
 from cloud.selection import Query, select
 from fog_node.protocol import senml
 from fog_node.protocol.block import parse_block
