@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -305,13 +306,39 @@ import subprocess, sys
 subprocess.run([sys.executable, "-c", *sys.argv[1:]])
 """
 
+# Begins, and is gone before the one that it started looks.
+GONE = """
+import os, subprocess, sys
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:], str(os.getpid())])
+"""
+LATE = """
+import os, sys, time
+while os.getppid() == int(sys.argv[2]):
+    time.sleep(0.01)
+"""
+
+
+def test_who_leads_a_run_ends_though_its_parent_was_gone_before_it_looked(tmp_path):
+    root = Path(run_files.__file__).parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", GONE, LATE + STUCK, str(tmp_path / "lock")],
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        # Open as long as one of both is there.
+        parent.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.stdout.close()
+
 
 def test_a_run_is_free_when_the_one_that_started_its_leader_was_killed(tmp_path):
     files = RunFiles(tmp_path)
     root = Path(run_files.__file__).parents[2]
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, STUCK, str(tmp_path / run_files.LOCK_FILE)],
-        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)}, start_new_session=True,
     )  # fmt: skip
     try:
         assert parent.stdout.readline() == b"held\n"
