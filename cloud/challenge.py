@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .evaluate import Confusion
 from .export import Interpreter
 from .preprocess import quantize, score, verdicts
 from .readings import Readings
+from .train.anomaly_model import BoardModel
 
 # F1 by which a new model must be better; less than that comes and goes with the seed.
 MIN_GAIN = 0.01
@@ -25,14 +26,6 @@ COPIES = 8
 # Noise widths; those of `train.anomaly`, where models are told good from bad the same way.
 OFFSETS = (0.3, 20.0)
 _MAD_TO_DEVIATION = 1.4826
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A model as boards run it."""
-
-    manifest: Manifest
-    payload: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Challenge:
 
 
 def challenge(
-    running: Contender, new: Contender, held_out: Mapping[bytes, Readings], seed: int
+    running: BoardModel, new: BoardModel, held_out: Mapping[bytes, Readings], seed: int
 ) -> Challenge:
     """Let both judge readings that neither was trained on.
 
@@ -93,7 +86,7 @@ def challenge(
 
 
 def _judge(
-    contender: Contender,
+    contender: BoardModel,
     held_out: Mapping[bytes, Readings],
     random: np.random.Generator | None,
 ) -> Confusion:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,15 +147,6 @@ def propose_images(
     if not chosen:
         raise DatasetError(f"{predictions}: each image has a label", "predict for more images")
     return chosen
-
-
-def image_csv(proposals: Sequence[ImageProposal]) -> str:
-    """Proposals as CSV; with `value` filled in, `label import` takes it back."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, proposals[0].row(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(proposal.row() for proposal in proposals)
-    return out.getvalue()
 
 
 def _log_odds(probability: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.keys import parse_kid
@@ -23,11 +25,13 @@ from fog_node.protocol.labels import (
 from fog_node.protocol.merkle import HASH_BYTES
 from fog_node.protocol.validate import MAX_TIME_MS
 
-from .errors import LabelError
+from .digests import file_sha256
+from .errors import DatasetError, LabelError
 from .tables import read_table
 
 MAX_ROWS = 100_000
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
+# An image, or a sheet: a table has no more (`tables.py`).
+MAX_LABELLED_BYTES = 64 * 1024 * 1024
 VALUE = "value"
 # What names the target: one of these sets of columns is filled in.
 COLUMNS = ("device", "from", "until", "first", "last", "image")
@@ -105,22 +109,20 @@ def read_time(text: str, column: str) -> int:
 
 
 def image_sha256(path: Path) -> bytes:
-    """SHA-256 of an image; raises LabelError."""
-    digest, size = hashlib.sha256(), 0
+    """SHA-256 of an image, or of a sheet of labels; raises LabelError."""
     try:
-        if path.exists() and not path.is_file():
-            raise LabelError(f"{path}: is no file", "give an image, or its SHA-256")
-        with path.open("rb") as file:
-            while chunk := file.read(1024 * 1024):
-                digest.update(chunk)
-                size += len(chunk)
-                if size > MAX_IMAGE_BYTES:
-                    raise LabelError(f"{path}: is over {MAX_IMAGE_BYTES} bytes", "is it an image?")
-    except OSError as error:
-        raise LabelError(
-            f"{path}: cannot be read ({error.strerror})", "give its SHA-256 or where it lies"
-        ) from error
-    return digest.digest()
+        return file_sha256(path, MAX_LABELLED_BYTES)
+    except DatasetError as error:
+        raise LabelError(error.problem, "give its SHA-256, or where it lies") from error
+
+
+def proposals_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Proposals, at least one, as CSV; with `value` filled in, `read_labels` takes it back."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def _target(row: dict[str, str], path: Path) -> Target:

@@ -7,8 +7,6 @@ so that only one of them is proposed, and boards take turns.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fog_node.protocol.keys import kid_hex
-from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest
+from fog_node.protocol.manifest import Manifest
 
 from .dataset import SealedVerdict
 from .errors import DatasetError, TrainingError
 from .labels import Labels
-from .model_card import MODEL_FILE, ModelCard, read_bounded
-from .preprocess import quantize, score
 from .readings import Readings
 from .selection import Selection
 from .times import iso
+from .train.anomaly_model import BoardModel
 
 # Windows of a board that are proposed together are so many windows apart.
 APART_WINDOWS = 4
-COLUMNS = ("device", "from", "until", "value", "score", "threshold", "uncertainty", "why")
 _MODEL_PREFIX_BYTES = 8
 
 
@@ -101,9 +97,8 @@ def propose(
         DatasetError: boards have other channels than the model.
         TrainingError: nothing is left to propose.
     """
-    card = ModelCard.load(model_directory)
-    payload = read_bounded(model_directory / MODEL_FILE, MAX_PAYLOAD_BYTES)
-    manifest = card.manifest("-", card.min_version + 1, payload, 0)
+    model = BoardModel.load(model_directory)
+    manifest = model.manifest
     boards = {}
     for device, readings in selection.readings.items():
         if readings.channels != manifest.channels:
@@ -113,7 +108,7 @@ def propose(
                 "give the model of these boards, or leave the board out",
             )
         if sealed is None:
-            windows = _by_litert(readings, manifest, payload)
+            windows = _by_litert(readings, model, device)
         else:
             windows = _by_board([v for v in sealed if v.device == device], readings, manifest)
         boards[device] = _unlabelled(windows, device, readings, selection.labels)
@@ -126,28 +121,9 @@ def propose(
     return chosen
 
 
-def to_csv(proposals: Sequence[Proposal]) -> str:
-    """Proposals as CSV; with `value` filled in, `label import` takes it back."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(proposal.row() for proposal in proposals)
-    return out.getvalue()
-
-
-def _by_litert(readings: Readings, manifest: Manifest, payload: bytes) -> _Windows:
-    from .export import Interpreter
-
-    windows = quantize(readings.values, readings.times_ms, manifest)
-    if not len(windows.values):
-        empty = np.zeros(0, np.int64)
-        return _Windows(empty, empty, empty)
-    outputs = Interpreter(payload).run(windows.values)
-    return _Windows(
-        _first_rows(windows.last, readings, manifest),
-        windows.last,
-        score(windows.values, outputs, manifest),
-    )
+def _by_litert(readings: Readings, model: BoardModel, device: bytes) -> _Windows:
+    windows, scores = model.judge(readings, kid_hex(device))
+    return _Windows(_first_rows(windows.last, readings, model.manifest), windows.last, scores)
 
 
 def _by_board(sealed: Sequence[SealedVerdict], readings: Readings, manifest: Manifest) -> _Windows:

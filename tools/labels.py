@@ -139,16 +139,15 @@ async def show(nodes: Nodes, label: bytes) -> dict[str, Any]:
     }
 
 
-async def propose(dataset: Dataset, wanted: Wanted) -> tuple[list[dict[str, Any]], str]:
-    """Windows that are worth a label: for people, and as CSV that `label import` takes back."""
+async def propose(dataset: Dataset, wanted: Wanted) -> list[dict[str, Any]]:
+    """Windows that are worth a label, for people, JSON and CSV."""
     from cloud import proposals
 
     def choose() -> list[proposals.Proposal]:
         sealed = dataset.verdicts(wanted.query.device_type) if wanted.of_boards else None
         return proposals.propose(select(dataset, wanted.query), wanted.model, wanted.count, sealed)
 
-    chosen = await asyncio.to_thread(choose)
-    return [proposal.row() for proposal in chosen], proposals.to_csv(chosen)
+    return [proposal.row() for proposal in await asyncio.to_thread(choose)]
 
 
 def _row(label: SealedLabel, standing: str) -> dict[str, Any]:

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from cloud.challenge import Challenge, Contender, challenge
+from cloud.challenge import Challenge, challenge
 from cloud.dataset import Dataset
 from cloud.drift import STATISTIC, Seen, measure, seen
 from cloud.errors import CloudError, ReleaseError, TrainingError
 from cloud.lineage import find, trace
-from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
 from cloud.readings import Readings
 from cloud.selection import Query, Selection, select, within
+from cloud.train import anomaly
+from cloud.train.anomaly_model import BoardModel
 from fog_node.client import Client, ClientError, RefusedError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import SigningKey, kid_hex
-from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, Manifest, parse_bundle
+from fog_node.protocol.manifest import Manifest, parse_bundle
 from fog_node.protocol.predictions import Drift, Measure
 from fog_node.protocol.transactions import Release
 from tools import rollouts
@@ -95,7 +96,7 @@ class Look:
     """
 
     release: Release
-    contender: Contender
+    contender: BoardModel
     measures: tuple[Measure, ...]
     recent: Mapping[bytes, Readings]
     query: Query
@@ -291,7 +292,7 @@ def _learned(
 def _compare(
     learned: Mapping[bytes, Readings],
     release: Release,
-    contender: Contender,
+    contender: BoardModel,
     recent: Selection,
     rule: Rule,
 ) -> Look:
@@ -313,7 +314,7 @@ def _compare(
     return Look(release, contender, measures, fresh, recent.query)
 
 
-def _seen(readings: Mapping[bytes, Readings], contender: Contender) -> Seen:
+def _seen(readings: Mapping[bytes, Readings], contender: BoardModel) -> Seen:
     """What was called not normal is neither what it learned nor what has drifted."""
     normal = {
         kid: rows if rows.excluded is None else rows.rows(~rows.excluded)
@@ -322,10 +323,10 @@ def _seen(readings: Mapping[bytes, Readings], contender: Contender) -> Seen:
     return seen(normal, contender.manifest, contender.payload)
 
 
-async def _contender(client: Client, release: Release) -> Contender:
+async def _contender(client: Client, release: Release) -> BoardModel:
     bundle = parse_bundle(await client.get_blob(release.bundle))
     assert isinstance(bundle.manifest, Manifest)
-    return Contender(bundle.manifest, bundle.payload)
+    return BoardModel(bundle.manifest, bundle.payload)
 
 
 async def _act(
@@ -404,8 +405,6 @@ def _silent(what: str, done: int, of: int) -> None:
 
 
 def _train(rule: Rule, look: Look, data: Path, out: Path) -> Challenge:
-    from cloud.train import anomaly
-
     times = np.sort(np.concatenate([rows.times_ms for rows in look.recent.values()]))
     cut = int(times[int(len(times) * (1 - HELD_OUT))])
     selection = select(Dataset.open(data), replace(look.query, since=int(times[0]), until=cut))
@@ -419,9 +418,6 @@ def _train(rule: Rule, look: Look, data: Path, out: Path) -> Challenge:
         progress=_silent,
         false_alarms=rule.false_alarms,
     )
-    card = ModelCard.load(out)
-    payload = read_bounded(out / MODEL_FILE, MAX_PAYLOAD_BYTES)
-    manifest = card.manifest(look.release.name, look.release.version + 1, payload, cut)
     later = replace(look.query, since=cut + 1)
     held_out = {kid: part for kid, rows in look.recent.items() if len(part := within(rows, later))}
-    return challenge(look.contender, Contender(manifest, payload), held_out, rule.seed)
+    return challenge(look.contender, BoardModel.load(out), held_out, rule.seed)

@@ -79,8 +79,8 @@ class Waiting(NamedTuple):
 class Journal:
     """One worker's journal; open it once.
 
-    What changes it raises JournalFullError where the disk is full, JournalError where the file
-    cannot be used any more; nothing of the change is there then.
+    Each method raises JournalError where the file cannot be used any more, and what changes it
+    JournalFullError where the disk is full; nothing of the change is there then.
     """
 
     def __init__(self, path: Path, chain_id: bytes) -> None:
@@ -88,38 +88,37 @@ class Journal:
         # Judging and sealing are in threads of their own; a transaction is of one of them.
         self._lock = threading.RLock()
         self._path = path
-        try:
+        remedy = "give another file, or end the worker that uses this one"
+        with self._guarded("cannot be used as a journal", remedy):
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._db.executescript(f"BEGIN;{_SCHEMA}")
-                self._db.execute("INSERT INTO chain VALUES (?)", (chain_id,))
-                self._db.execute(f"PRAGMA user_version = {FORMAT}")
-                self._db.execute("COMMIT")
-            # Takes the lock now, not at the first verdict.
-            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._begin(chain_id)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _begin(self, chain_id: bytes) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.executescript(f"BEGIN;{_SCHEMA}")
+            self._db.execute("INSERT INTO chain VALUES (?)", (chain_id,))
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._is_full(error):
-                raise self._full() from error
-            raise JournalError(
-                f"{path}: cannot be used as a journal ({error})",
-                "give another file, or end the worker that uses this one",
-            ) from error
+        # Takes the lock now, not at the first verdict.
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("COMMIT")
         if version not in (0, FORMAT):
-            self.close()
-            raise JournalError(f"{path}: is of format {version}", "give another file")
+            raise JournalError(f"{self._path}: is of format {version}", "give another file")
         # What is sealed in one consortium is not, in another.
-        ((own,),) = self._rows("SELECT id FROM chain")
+        ((own,),) = self._db.execute("SELECT id FROM chain").fetchall()
         if own != chain_id:
-            self.close()
             raise JournalError(
-                f"{path}: is of the chain {own.hex()}, not {chain_id.hex()}",
+                f"{self._path}: is of the chain {own.hex()}, not {chain_id.hex()}",
                 "give each consortium its own file",
             )
 
@@ -130,17 +129,22 @@ class Journal:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
+        remedy = "see whether its disk is well; what it holds is not lost with this command"
+        with self._guarded("cannot be written", remedy), self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _guarded(self, problem: str, remedy: str) -> Iterator[None]:
         try:
-            with self._lock, self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
+            yield
         except sqlite3.Error as error:
             if self._is_full(error):
-                raise self._full() from error
-            raise JournalError(
-                f"{self._path}: cannot be written ({error})",
-                "see whether its disk is well; what it holds is not lost with this command",
-            ) from error
+                raise JournalFullError(
+                    f"{self._path}: no room on the disk",
+                    "make room; what was noted before still stands",
+                ) from error
+            raise JournalError(f"{self._path}: {problem} ({error})", remedy) from error
 
     def _is_full(self, error: sqlite3.Error) -> bool:
         code = getattr(error, "sqlite_errorcode", 0)
@@ -150,13 +154,8 @@ class Journal:
             and shutil.disk_usage(self._path.absolute().parent).free < _ROOM_BYTES
         )
 
-    def _full(self) -> JournalFullError:
-        return JournalFullError(
-            f"{self._path}: no room on the disk", "make room; what was noted before still stands"
-        )
-
     def _rows(self, question: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._guarded("cannot be read", "see whether its disk is well"), self._lock:
             return self._db.execute(question, values).fetchall()
 
     def is_new(self, path: Path, model: bytes, stamp: Stamp) -> bool:

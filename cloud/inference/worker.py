@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -16,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from cloud.errors import JournalFullError, RecordingError
+from cloud.digests import file_sha256
+from cloud.errors import DatasetError, JournalFullError, RecordingError
 from cloud.images import MAX_IMAGE_BYTES, Grey, read_grey
 from fog_node.protocol.labels import NORMAL, Image
 
@@ -194,11 +194,11 @@ class Worker:
         digests: list[bytes] = []
         for path, stamp in files:
             try:
-                digest = _digest(path)
+                digest = file_sha256(path, MAX_IMAGE_BYTES)
                 (image,) = read_grey(path, (judge.side,))
-                if _digest(path) != digest:
+                if file_sha256(path, MAX_IMAGE_BYTES) != digest:
                     continue  # it is being written: the next scan sees it changed
-            except RecordingError as error:
+            except (DatasetError, RecordingError) as error:
                 self._damaged(judge, path, stamp, error.problem)
                 continue
             good.append((path, stamp))
@@ -237,16 +237,3 @@ class Worker:
         self.told.damaged_count += 1
         if len(self.told.damaged) < MAX_DAMAGED_TOLD:
             self.told.damaged[str(path)] = problem
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)
-    except OSError as error:
-        raise RecordingError(
-            f"{path}: cannot be read ({error.strerror})", "check its path and permissions"
-        ) from error
-    if len(data) > MAX_IMAGE_BYTES:
-        raise RecordingError(f"{path}: is over {MAX_IMAGE_BYTES} bytes", "make it smaller")
-    return hashlib.sha256(data).digest()

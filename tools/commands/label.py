@@ -181,7 +181,8 @@ def label_propose_images(
     Example: fogline label propose-images predictions.csv --images castings --founding founding.cbor
     --data dataset --out proposals.csv
     """
-    from cloud.image_labels import image_csv, propose_images
+    from cloud.image_labels import propose_images
+    from cloud.label_files import proposals_csv
     from tools import training
 
     dataset = run(
@@ -191,9 +192,10 @@ def label_propose_images(
     )
     columns = (image_column, probability_column)
     chosen = propose_images(predictions, images, dataset.labels(), count, columns)
+    rows = [proposal.row() for proposal in chosen]
     if out is not None:
-        write_out(out, image_csv(chosen).encode())
-    report({"proposals": [proposal.row() for proposal in chosen]}, json_file)
+        write_out(out, proposals_csv(rows).encode())
+    report({"proposals": rows}, json_file)
 
 
 @app.command("propose")
@@ -222,6 +224,7 @@ def label_propose(
     Example: fogline label propose --founding founding.cbor --data dataset --device-type pump
     --model model --out proposals.csv
     """
+    from cloud.label_files import proposals_csv
     from tools import labels, training
 
     query = training.query(device_type, device, since, until)
@@ -230,7 +233,7 @@ def label_propose(
             Nodes.of(api, member), consortiums.load_founding(founding), data, offline=offline
         )
     )
-    rows, text = run(labels.propose(dataset, labels.Wanted(query, model, count, of_boards)))
+    rows = run(labels.propose(dataset, labels.Wanted(query, model, count, of_boards)))
     if out is not None:
-        write_out(out, text.encode())
+        write_out(out, proposals_csv(rows).encode())
     report({"proposals": rows}, json_file)

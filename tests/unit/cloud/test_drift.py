@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from support.trained import load_manifest, recording
 
-from cloud.challenge import MIN_GAIN, Challenge, Contender, challenge
+from cloud.challenge import MIN_GAIN, Challenge, challenge
 from cloud.drift import LIMIT, VERDICTS, measure, seen, stability_index
 from cloud.errors import TrainingError
+from cloud.train.anomaly_model import BoardModel
 
 ROWS = 2_000
 
@@ -63,8 +64,8 @@ def test_too_little_is_told(model):
 @pytest.mark.parametrize("with_labels", [False, True])
 def test_a_model_that_tells_nothing_does_not_win(model, with_labels):
     manifest, payload = model
-    good = Contender(manifest, payload)
-    blind = Contender(replace(manifest, threshold=2**31 - 1), payload)
+    good = BoardModel(manifest, payload)
+    blind = BoardModel(replace(manifest, threshold=2**31 - 1), payload)
     rows = recording(3, ROWS)
     basis = "made-up faults"
     if with_labels:
@@ -88,6 +89,6 @@ def test_a_gain_must_be_more_than_chance():
 
 
 def test_too_little_held_out_is_told(model):
-    contender = Contender(*model)
+    contender = BoardModel(*model)
     with pytest.raises(TrainingError, match="held-out readings: make"):
         challenge(contender, contender, {b"a": recording(1, 150)}, seed=1)

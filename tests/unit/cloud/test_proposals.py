@@ -18,9 +18,9 @@ from support.trained import (
 )
 
 from cloud.errors import DatasetError, TrainingError
-from cloud.label_files import read_labels
+from cloud.label_files import proposals_csv, read_labels
 from cloud.labels import Labels, SealedLabel
-from cloud.proposals import APART_WINDOWS, propose, to_csv
+from cloud.proposals import APART_WINDOWS, propose
 from cloud.selection import Query, Selection
 from cloud.train import anomaly
 from fog_node.protocol.labels import Labelled, TimeSpan
@@ -97,7 +97,7 @@ def test_rows_with_a_missing_value_are_in_no_window(trained):
 def test_what_is_proposed_comes_back_as_labels(trained, tmp_path):
     chosen = propose(selection(), trained, 4)
     path = tmp_path / "proposals.csv"
-    lines = to_csv(chosen).splitlines()
+    lines = proposals_csv([each.row() for each in chosen]).splitlines()
     columns = lines[0].split(",")
     answered = lines[1].split(",")
     answered[columns.index("value")] = "anomaly"
@@ -120,7 +120,7 @@ def test_the_command_hands_on_what_was_chosen(trained, monkeypatch):
     monkeypatch.setattr(labels, "select", lambda dataset, query: selection())
     dataset = SimpleNamespace(verdicts=lambda device_type: [])
     wanted = labels.Wanted(Query(DEVICE_TYPE), trained, 2, of_boards=False)
-    rows, text = asyncio.run(labels.propose(dataset, wanted))
+    rows = asyncio.run(labels.propose(dataset, wanted))
     assert len(rows) == 2
-    assert text.splitlines()[0].startswith("device,from,until,value,score")
+    assert proposals_csv(rows).splitlines()[0].startswith("device,from,until,value,score")
     assert rows[0]["value"] == ""

@@ -14,9 +14,9 @@ import pytest
 
 from cloud.dataset import Dataset
 from cloud.errors import DatasetError, LabelError, RecordingError
-from cloud.image_labels import image_csv, propose_images, sort_images
+from cloud.image_labels import propose_images, sort_images
 from cloud.imported import Columns, Imported, device_id
-from cloud.label_files import read_labels
+from cloud.label_files import proposals_csv, read_labels
 from cloud.labels import Labels, SealedLabel
 from cloud.selection import Query, select
 from cloud.sources import open_source
@@ -284,7 +284,7 @@ def test_the_images_that_a_model_is_least_sure_of_are_proposed(tmp_path):
     chosen = propose_images(predictions, tmp_path, labels, 3, ("file", "p"))
     assert [one.image for one in chosen] == ["half.png", "torn.png", "sure.png"]
     answered = tmp_path / "answered.csv"
-    header, first, *rest = image_csv(chosen).splitlines()
+    header, first, *rest = proposals_csv([each.row() for each in chosen]).splitlines()
     write(answered, header, first.replace(",,", ",scratch,", 1), *rest)
     assert read_labels(answered) == [Labelled(Image(hashlib.sha256(b"half").digest()), "scratch")]
     # Where the model decides by another threshold, that is where it is unsure.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
@@ -242,8 +244,21 @@ def test_a_journal_is_of_one_worker_and_one_chain(tmp_path):
     with pytest.raises(JournalError, match="is of the chain 636861696e, not 6f74686572; give each"):
         Journal(tmp_path / "journal.db", b"other")
     (tmp_path / "noise.db").write_bytes(b"noise" * 1000)
-    with pytest.raises(JournalError, match="give another file"):
+    # What is refused is closed, though somebody keeps the error, and with it the journal.
+    with pytest.raises(JournalError, match="give another file") as _refused:
         Journal(tmp_path / "noise.db", b"chain")
+    held = set()
+    for number in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(number.readlink())
+    assert tmp_path / "noise.db" not in held
+
+
+def test_a_journal_that_cannot_be_read_is_named(tmp_path):
+    journal = Journal(tmp_path / "journal.db", b"chain")
+    journal.close()
+    with pytest.raises(JournalError, match=r"journal\.db: cannot be read"):
+        journal.count_waiting()
 
 
 async def test_what_is_gone_and_sealed_is_forgotten(bench, shoot, judge):
