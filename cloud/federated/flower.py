@@ -255,15 +255,21 @@ class Flower:
         return str(said["runs"][0]["status"])
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            ["flwr", *arguments, "--format", "json"],
-            env=self._environment,
-            cwd=self._directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=START_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["flwr", *arguments, "--format", "json"],
+                env=self._environment,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=START_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TrainingError(
+                f"flwr {' '.join(arguments)}: says nothing within {START_S:g} s",
+                "see the SuperLink's log",
+            ) from error
         start = done.stdout.find(b"{")
         try:
             value: dict[str, Any] = json.loads(done.stdout[start:])

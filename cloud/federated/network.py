@@ -15,9 +15,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-# Cycles; see `cloud.train.rul_network`.
-CAP = 125.0
-QUANTILES = (0.05, 0.95)
+from cloud.train.rul_network import CAP, QUANTILES
+
 HEADS = 1 + len(QUANTILES)
 HIDDEN = (64, 32)
 DROPOUT = 0.2

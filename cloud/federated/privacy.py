@@ -13,7 +13,6 @@ from .run_files import FEDERATED_PINS
 
 # Below 1 / machines of any consortium that this is for.
 DELTA = 1e-3
-MAX_STEPS = 1_000_000
 
 
 def epsilon(noise: float, steps: int, delta: float = DELTA) -> float:

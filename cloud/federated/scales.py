@@ -25,12 +25,13 @@ from cloud.train.rul_features import (
     Preparation,
     conditions_of,
     distance,
+    moments_of,
     moved_of,
+    of_all_sensors,
 )
 
 # What a site may send, as JSON.
 MAX_BYTES = 64 * 1024
-STILL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,8 @@ class Scales:
     def of(cls, units: Units) -> Scales:
         """Measure a site's units; raises TrainingError for settings of too many conditions."""
         centres = conditions_of(units)
-        condition = np.argmin(distance(units.settings, centres), axis=1)
-        groups = [units.sensors[condition == at] for at in range(len(centres))]
-        mean = np.stack([group.mean(axis=0) for group in groups])
-        deviation = np.stack([group.std(axis=0) for group in groups])
-        values = _preparation(centres, mean, deviation).standardised(units)
-        moved = np.median([moved_of(values[rows]) for rows in units.slices], axis=0)
-        rows = np.array([len(group) for group in groups], np.float64)
+        rows, mean, deviation = moments_of(units, centres)
+        moved = moved_of(units, of_all_sensors(centres, mean, deviation))
         return cls(centres, rows, mean, deviation, moved)
 
     def encode(self) -> str:
@@ -128,7 +124,7 @@ def put_together(sites: Sequence[Scales]) -> Preparation:
         square = (rows * (deviations**2 + (means - whole) ** 2)).sum(axis=0) / rows.sum()
         mean.append(whole)
         deviation.append(np.sqrt(square))
-    together = _preparation(np.stack(centres), np.stack(mean), np.stack(deviation))
+    together = of_all_sensors(np.stack(centres), np.stack(mean), np.stack(deviation))
     chosen = tuple(
         np.flatnonzero(np.median([site.moved for site in sites], axis=0) >= MOVES).tolist()
     )
@@ -137,17 +133,4 @@ def put_together(sites: Sequence[Scales]) -> Preparation:
             "sites: no sensor moves while machines wear out",
             "give machines that ran until they failed, with sensors that show it",
         )
-    return Preparation(
-        chosen, together.centres, together.mean[:, chosen], together.deviation[:, chosen]
-    )
-
-
-def _preparation(
-    centres: npt.NDArray[np.float64],
-    mean: npt.NDArray[np.float64],
-    deviation: npt.NDArray[np.float64],
-) -> Preparation:
-    """With all sensors; one that stands still in a condition says nothing there."""
-    still = deviation <= STILL * np.maximum(np.abs(mean), STILL)
-    scale = np.where(still, np.float64(1e30), deviation)
-    return Preparation(tuple(range(len(SENSORS))), centres, mean, scale)
+    return together.only(chosen)

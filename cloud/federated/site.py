@@ -12,9 +12,9 @@ import numpy.typing as npt
 from cloud.errors import TrainingError
 from cloud.train.rul_data import TRAIN, Units, find, read_units
 from cloud.train.rul_features import Preparation
-from cloud.train.rul_network import MAX_LEFT, MIN_SEEN
+from cloud.train.rul_network import CAP, judged
 
-from .network import CAP, Arrays, Noise, Rows, cycles, learn, learn_privately
+from .network import Arrays, Noise, Rows, cycles, learn, learn_privately
 
 # Rate and epochs were chosen on training machines of FD001 alone, a quarter of them left out.
 LEARNING_RATE = 4e-3
@@ -73,7 +73,7 @@ class Site:
         self._left = np.minimum(left, CAP)
         self._target = (self._left / CAP).astype(np.float32)
         self._slices = list(units.slices)
-        self._judged = (units.cycle >= MIN_SEEN) & (left <= MAX_LEFT)
+        self._judged = judged(left, units.cycle)
 
     def work(self, arrays: Arrays, task: Task, random: np.random.Generator | None = None) -> Update:
         """Learn from the site's machines, beginning with what all sites have.

@@ -6,7 +6,6 @@ machines. Sites are in this process (`in_process`); Flower's strategies put thei
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -22,10 +21,11 @@ from cloud.train.job import Job
 from cloud.train.rul import nasa_score, rmse
 from cloud.train.rul_data import TEST, TRAIN, TRUTH, Units, find, read_truth, read_units
 from cloud.train.rul_features import Preparation
+from cloud.train.rul_network import CAP
 
 from .coordinator import Coordinator
 from .in_process import InProcessGrid, Member, turned_round
-from .network import CAP, Arrays, cycles, initial
+from .network import Arrays, cycles, initial
 from .run_files import RoundRecord, RunFiles, Settings
 from .scales import Scales, put_together
 from .site import EPOCHS, Site, Task, deal
@@ -98,7 +98,7 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
         split: how; see `site.deal`.
 
     Raises:
-        RecordingError, TrainingError, MissingExtraError.
+        RecordingError, TrainingError, MissingExtraError. ModelError: `job.out` holds such runs.
     """
     judge = Judge.read(data)
     units = read_units(find(data, TRAIN))
@@ -139,7 +139,7 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
         "protocol": (
             f"machines of the train_ file dealt out to {sites} sites ({split}); {rounds} rounds of "
             f"{EPOCHS} epochs, everywhere the same network; judged by the last row of each machine "
-            "of the test_ file, cycles capped at 125"
+            f"of the test_ file, cycles capped at {CAP:.0f}"
         ),
         "machines": [len(part.ends) for part in dealt],
         "judged": len(judge.left),
@@ -149,8 +149,7 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
         "verdict": _verdict(rows),
     }
     job.out.mkdir(parents=True, exist_ok=True)
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 def settings_of(trial: Trial, sites: int, rounds: int, seed: int, machines: int) -> Settings:

@@ -6,7 +6,6 @@ Networks learn it from units that ran until they failed. What they see of a unit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +86,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "cap": CAP,
         "margin": ensemble.margin,
         "means": Means.of(units.left(), units.cycle).card(),
-        "validation": _validation(units, ensemble.left_out, job.seed),
+        "validation": fitted.validation,
         "int8_bytes": len(ensemble.int8.data),
         "int8_ops": list(ensemble.int8.ops),
         "int8_arena": ensemble.int8.arena,
@@ -157,7 +156,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         "units_learned": len(units.ends),
         "labels": engineers,
         "quick": job.quick,
-        "validation": _validation(units, ensemble.left_out, job.seed),
+        "validation": fitted.validation,
     }
     return _judge(candidates, test, job, about)
 
@@ -277,8 +276,7 @@ def _judge(
     }
     job.out.mkdir(parents=True, exist_ok=True)
     plot_left(job.out / "left.png", true, int8.left, int8.low, int8.high)
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 @dataclass(frozen=True)
@@ -294,9 +292,18 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Fitted:
+    """What was learned.
+
+    Attributes:
+        features: of the units that were learned from.
+        validation: see `_validation`.
+        step: tells of what follows.
+    """
+
     preparation: Preparation
     features: npt.NDArray[np.float32]
     ensemble: Ensemble
+    validation: dict[str, Any]
     step: _Steps
 
 
@@ -326,6 +333,12 @@ def _check_enough(units: Units) -> None:
                 f"{MIN_CYCLES} are needed",
                 "leave the unit out, or give all of its rows",
             )
+    left = units.left()
+    if not (judged(left, units.cycle) & (left < CAP)).any():
+        raise TrainingError(
+            f"{units.path}: no unit has {MIN_SEEN} cycles behind it and less than {CAP:.0f} left",
+            "give units whose rows go on until they failed, or correct what --labels says of that",
+        )
 
 
 def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
@@ -351,7 +364,7 @@ def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
         found = _validation(units, ensemble.left_out, job.seed)
         for name in ("rmse", "held"):
             note(f"validation/{name}", found[name], 0)
-    return _Fitted(preparation, features, ensemble, step)
+    return _Fitted(preparation, features, ensemble, found, step)
 
 
 def _validation(units: Units, said: Estimate, seed: int) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from cloud.errors import ModelError, RecordingError, TrainingError
 
 from .rul_data import SENSORS, SETTINGS, Units
 
+Floats = npt.NDArray[np.float64]
+
 # Weights of the newest row.
 SMOOTHING = (0.5, 0.2, 0.1, 0.05, 0.02)
 # Of the settings: thousand feet, Mach number, throttle resolver angle (PHM 2008).
@@ -31,6 +33,9 @@ MOVES = 0.5
 # Beyond this many standard deviations nothing was learned.
 CLIP = 8.0
 AGE_CYCLES = 100.0
+# A sensor that deviates by no more than this share of its mean, or of this, stands still: that is
+# its rounding. It says nothing then, as if it deviated by so much.
+STILL, WIDE = 1e-6, 1e30
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,16 @@ class Preparation:
     """
 
     sensors: tuple[int, ...]
-    centres: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
+    centres: Floats
+    mean: Floats
+    deviation: Floats
 
     @property
     def channels(self) -> int:
         """How many numbers are known of a row."""
         return len(self.sensors) * len(SMOOTHING) + 1
 
-    def standardised(self, units: Units) -> npt.NDArray[np.float64]:
+    def standardised(self, units: Units) -> Floats:
         """Sensors in standard deviations of their condition, float64 [n, sensors].
 
         Raises:
@@ -75,7 +80,7 @@ class Preparation:
             )
         chosen = units.sensors[:, self.sensors]
         values = (chosen - self.mean[condition]) / self.deviation[condition]
-        clipped: npt.NDArray[np.float64] = np.clip(values, -CLIP, CLIP)
+        clipped: Floats = np.clip(values, -CLIP, CLIP)
         return clipped
 
     def features(self, units: Units) -> npt.NDArray[np.float32]:
@@ -87,6 +92,13 @@ class Preparation:
             age = np.minimum(units.cycle[rows, np.newaxis] / AGE_CYCLES - 1, CLIP)
             found[rows] = np.concatenate([*channels, age], axis=1)
         return found
+
+    def only(self, chosen: tuple[int, ...]) -> Preparation:
+        """The same of these of its sensors alone, by their positions in it."""
+        return Preparation(
+            tuple(self.sensors[at] for at in chosen), self.centres,
+            self.mean[:, chosen], self.deviation[:, chosen],
+        )  # fmt: skip
 
     def card(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
@@ -117,7 +129,7 @@ class Preparation:
         return found
 
 
-def smoothed(values: npt.NDArray[np.float64], weight: float) -> npt.NDArray[np.float64]:
+def smoothed(values: Floats, weight: float) -> Floats:
     """Moving averages with exponential weights that add up to 1 from the first row on.
 
     Args:
@@ -140,35 +152,52 @@ def fit_preparation(units: Units) -> Preparation:
         TrainingError: settings that do not fall into a few conditions; no useful sensor.
     """
     centres = conditions_of(units)
-    condition = np.argmin(distance(units.settings, centres), axis=1)
-    groups = [units.sensors[condition == at] for at in range(len(centres))]
-    mean = np.stack([group.mean(axis=0) for group in groups])
-    deviation = np.stack([group.std(axis=0) for group in groups])
-    # A sensor that stands still in a condition says nothing there: its rounding is no deviation.
-    deviation[deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = np.inf
-    everything = tuple(range(len(SENSORS)))
-    values = Preparation(everything, centres, mean, deviation).standardised(units)
-    moved = np.median([moved_of(values[rows]) for rows in units.slices], axis=0)
-    chosen = tuple(np.flatnonzero(moved >= MOVES).tolist())
+    _, mean, deviation = moments_of(units, centres)
+    everything = of_all_sensors(centres, mean, deviation)
+    chosen = tuple(np.flatnonzero(moved_of(units, everything) >= MOVES).tolist())
     if not chosen:
         raise TrainingError(
             f"{units.path}: no sensor moves while units wear out",
             "give units that ran until they failed, with sensors that show it",
         )
-    scale = np.where(np.isinf(deviation), np.float64(1e30), deviation)
-    return Preparation(chosen, centres, mean[:, chosen], scale[:, chosen])
+    return everything.only(chosen)
 
 
-def moved_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How far each sensor of a unit moved between its first quarter and its last tenth."""
-    first, last = values[: max(1, len(values) // 4)], values[-max(1, len(values) // 10) :]
-    moved: npt.NDArray[np.float64] = np.abs(last.mean(axis=0) - first.mean(axis=0))
+def moments_of(units: Units, centres: Floats) -> tuple[Floats, Floats, Floats]:
+    """Rows of each condition, [conditions]; mean and deviation there, [conditions, sensors]."""
+    condition = np.argmin(distance(units.settings, centres), axis=1)
+    groups = [units.sensors[condition == at] for at in range(len(centres))]
+    return (
+        np.array([len(group) for group in groups], np.float64),
+        np.stack([group.mean(axis=0) for group in groups]),
+        np.stack([group.std(axis=0) for group in groups]),
+    )
+
+
+def of_all_sensors(centres: Floats, mean: Floats, deviation: Floats) -> Preparation:
+    """A preparation with each sensor; one that stands still in a condition says nothing there."""
+    still = deviation <= STILL * np.maximum(np.abs(mean), STILL)
+    scale = np.where(still, np.float64(WIDE), deviation)
+    return Preparation(tuple(range(len(SENSORS))), centres, mean, scale)
+
+
+def moved_of(units: Units, preparation: Preparation) -> Floats:
+    """How far each sensor moves in a unit's life, in deviations; the median of units, [sensors]."""
+    values = preparation.standardised(units)
+    moved: Floats = np.median([_moved(values[rows]) for rows in units.slices], axis=0)
     return moved
 
 
-def conditions_of(units: Units) -> npt.NDArray[np.float64]:
+def _moved(values: Floats) -> Floats:
+    """Between a unit's first quarter and its last tenth."""
+    first, last = values[: max(1, len(values) // 4)], values[-max(1, len(values) // 10) :]
+    moved: Floats = np.abs(last.mean(axis=0) - first.mean(axis=0))
+    return moved
+
+
+def conditions_of(units: Units) -> Floats:
     """Centres of the operating conditions, float64 [conditions, len(SETTINGS)]."""
-    centres: list[npt.NDArray[np.float64]] = []
+    centres: list[Floats] = []
     left = np.arange(len(units))
     while len(left):
         if len(centres) == MAX_CONDITIONS:
@@ -184,10 +213,8 @@ def conditions_of(units: Units) -> npt.NDArray[np.float64]:
     return np.stack(centres)
 
 
-def distance(
-    settings: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def distance(settings: Floats, centres: Floats) -> Floats:
     """Largest difference in any setting, in SPANS; float64 [n, centres]."""
     apart = np.abs(settings[:, np.newaxis] - centres[np.newaxis]) / SPANS
-    largest: npt.NDArray[np.float64] = apart.max(axis=2)
+    largest: Floats = apart.max(axis=2)
     return largest

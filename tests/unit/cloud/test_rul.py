@@ -310,6 +310,15 @@ def test_a_unit_is_validated_by_networks_that_do_not_know_how_it_ended(tmp_path,
     assert before[~chosen].tolist() != after[~chosen].tolist()
 
 
+def test_units_of_which_none_came_near_its_failure_teach_nothing(tmp_path):
+    sheet = tmp_path / "labels.csv"
+    rows = "".join(f"{unit},5000\n" for unit in range(1, 21))
+    sheet.write_text(f"unit,value\n{rows}")
+    job = Job(tmp_path / "out", quick=True, labels=LabelSheet(sheet))
+    with pytest.raises(TrainingError, match=r"less than 125 left.*correct what --labels says"):
+        rul.train(subset(tmp_path / "data", 3), job)
+
+
 def test_evaluation_holds_networks_against_simple_methods(tmp_path):
     sheet = tmp_path / "labels.csv"
     sheet.write_text("unit,value\n7,running\n")
