@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -73,6 +74,13 @@ def test_each_command_has_help_with_an_example_of_its_own(path) -> None:
     assert marker, "its docstring has no line that begins with 'Example: '"
     words = shlex.split(example)
     assert words[: len(path) + 1] == ["fogline", *path]
+    check_options(command, words)
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+
+
+def check_options(command, words) -> None:
+    """The command has each option that is typed, and what it needs is among these."""
     known = {option for parameter in command.params for option in parameter.opts}
     used = {word for word in words if word.startswith("--")}
     assert used <= known
@@ -81,9 +89,32 @@ def test_each_command_has_help_with_an_example_of_its_own(path) -> None:
         for parameter in command.params
         if parameter.required and parameter.param_type_name == "option"
     }
-    assert required <= used
-    for parameter in command.params:
-        assert parameter.help, parameter.name
+    # "..." stands for the rest of it.
+    assert required <= used or "..." in words
+
+
+REPOSITORY = Path(__file__).parents[3]
+FOLDERS = ("cloud", "firmware", "fog_node", "hardware", "tests", "tools")
+READMES = {
+    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+    for path in (
+        REPOSITORY / "README.md",
+        *(path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.md"))),
+    )
+}
+# A block of shell commands; a command there, with the lines that it goes on in.
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+TYPED = re.compile(r"^(?:\S*/)?(fogline (?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page, text in READMES.items() if BLOCK.search(text)])
+def test_what_a_page_has_one_type_is_a_command(page) -> None:
+    for block in BLOCK.findall(READMES[page]):
+        for line in TYPED.findall(block):
+            words = shlex.split(line.replace("\\\n", " "), comments=True)
+            begun = {tuple(words[1:end]) for end in range(2, len(words) + 1)}
+            (path,) = begun & COMMANDS.keys()
+            check_options(COMMANDS[path], words)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
