@@ -76,7 +76,7 @@ class TfliteModel:
 
     @property
     def arena(self) -> int:
-        """Upper bound of the working memory that a board needs, in bytes."""
+        """Working memory that a board needs, in bytes; see `BoardPlan`."""
         return self.plan.arena
 
 

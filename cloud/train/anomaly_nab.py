@@ -217,8 +217,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         "results": results,
         "verdict": _verdict(results),
     }
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 def held_off(over: npt.NDArray[np.bool_], rows: int = HOLD_OFF) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,6 @@ that learn nothing. See `demand_network`, `demand_baselines`, `stock`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from .demand_network import (
 )
 from .demand_scores import calibration, pinball, scaled_errors, scales
 from .experiment_log import experiment_log
-from .job import Job
+from .job import Job, Steps
 from .stock_settings import PredictSettings, StockSettings
 
 TASK = "demand"
@@ -76,7 +75,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     _check_enough(rows, MIN_TRAINING_MONTHS)
     shape = _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    step = _Steps(job, "train", shape.members)
+    step = Steps(job, "train", shape.members)
     with experiment_log(job.out) as note:
         network = fit_network(rows, shape, job.seed, step, note, job.pool)
     plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
@@ -177,7 +176,7 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
     trial = _Trial(rows, rows.months - HORIZON, job, settings)
     past, shape = trial.past, _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
-    step = _Steps(job, "evaluate", shape.members + trial.steps)
+    step = Steps(job, "evaluate", shape.members + trial.steps)
     with experiment_log(job.out) as note:
         network = fit_network(past, shape, job.seed, step, note, job.pool)
     plot_losses(job.out / "loss.png", network.losses, "negative log-likelihood")
@@ -211,7 +210,7 @@ def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> 
             f"give a table that begins with {rows.month(origin - MIN_TRAINING_MONTHS)} or before",
         )
     trial = _Trial(rows.until(origin + HORIZON), origin, job, settings)
-    step = _Steps(job, "evaluate", trial.steps)
+    step = Steps(job, "evaluate", trial.steps)
     job.out.mkdir(parents=True, exist_ok=True)
     about = {"protocol": f"trained before, on months up to {rows.month(origin - 1)}"}
     return _judge(network, trial, step, about)
@@ -250,7 +249,7 @@ class _Trial:
 
 
 def _judge(
-    network: DemandNetwork, trial: _Trial, step: _Steps, about: dict[str, Any]
+    network: DemandNetwork, trial: _Trial, step: Steps, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Hold a network, and what takes no training, against what was asked for.
 
@@ -303,8 +302,7 @@ def _judge(
         "verdict": "",
     }
     result["verdict"] = _verdict(result, float((quantiles[median] == 0).mean()))
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 class _Judged:
@@ -353,7 +351,7 @@ class _Judged:
         }
 
 
-def _live(network: DemandNetwork, trial: _Trial, step: _Steps) -> dict[str, Any]:
+def _live(network: DemandNetwork, trial: _Trial, step: Steps) -> dict[str, Any]:
     """Keep stock through the last months by each policy, reviewed each month with what is known."""
     rows, origin, job, settings = trial.rows, trial.origin, trial.job, trial.settings
     keep: npt.NDArray[np.bool_] = np.all(rows.recorded[:, origin - 1 :], axis=1)
@@ -494,18 +492,6 @@ def _write_parts(
          f"{life.stock[at]:.3f}", f"{life.orders[at]:.0f}", f"{life.cost[at]:.4f}")
         for at, part in enumerate(rows.parts) for name, life in outcomes.items()
     ))  # fmt: skip
-
-
-class _Steps:
-    """Counts the steps, for whoever watches."""
-
-    def __init__(self, job: Job, what: str, of: int) -> None:
-        self._of, self._done, self._what, self._say = of, 0, what, job.progress
-        self._say(what, 0, of)
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._say(self._what, self._done, self._of)
 
 
 def _shape(job: Job) -> Shape:

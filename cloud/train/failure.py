@@ -7,7 +7,6 @@ boards. Failure modes are told by a random forest of several labels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,7 @@ from .failure_model import (
     mode_probabilities,
 )
 from .failure_network import NetworkFit, fit_network
-from .job import Job
+from .job import Job, Steps
 from .super_learner import INNER_FOLDS, SuperLearner, fit_super_learner
 from .table_labels import TableLabels
 from .thresholds import best_threshold, f1, precision, recall
@@ -78,7 +77,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     """
     rows, said = _read(data, job)
     failed, modes = _labels(rows)
-    fitted = _fit(rows.features, failed, modes, job, _Steps(job, "train", 1))
+    fitted = _fit(rows.features, failed, modes, job, _steps(job, "train", 1))
     model, int8 = fitted.model, fitted.int8
     with experiment_log(job.out) as note:
         for epoch, loss in enumerate(fitted.losses):
@@ -157,7 +156,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     count = QUICK_FOLDS if job.quick else FOLDS
     folds = StratifiedKFold(count, shuffle=True, random_state=job.seed)
     verdicts = _Verdicts(rows)
-    steps = _Steps(job, "cross-validation", count)
+    steps = _steps(job, "cross-validation", count)
     with experiment_log(job.out) as note:
         for fold, (learn, judge) in enumerate(folds.split(rows.features, failed)):
             fitted = _fit(rows.features[learn], failed[learn], modes[learn], job, steps)
@@ -241,8 +240,7 @@ def _judged(verdicts: _Verdicts, job: Job, about: dict[str, Any]) -> dict[str, A
     }
     job.out.mkdir(parents=True, exist_ok=True)
     plot_precision_recall(job.out / "precision_recall.png", verdicts.scores, failed)
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 @dataclass(frozen=True)
@@ -264,20 +262,10 @@ class _Fitted:
         return {**learner.out_of_fold, SUPER: learner.combined(learner.out_of_fold)}
 
 
-class _Steps:
-    """Counts the fits, for whoever watches."""
-
-    def __init__(self, job: Job, what: str, rounds: int) -> None:
-        # Each candidate in each inner fold and once to everything; the network; the modes.
-        self._of = rounds * (len(candidates(job)) * (INNER_FOLDS + 1) + 2)
-        self._done = 0
-        self._say = job.progress
-        self._what = what
-        self._say(what, 0, self._of)
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._say(self._what, self._done, self._of)
+def _steps(job: Job, what: str, rounds: int) -> Steps:
+    """Count the fits."""
+    # Each candidate in each inner fold and once to everything; the network; the modes.
+    return Steps(job, what, rounds * (len(candidates(job)) * (INNER_FOLDS + 1) + 2))
 
 
 def candidates(job: Job) -> dict[str, Callable[[], Any]]:
@@ -312,7 +300,7 @@ def _fit(
     failed: npt.NDArray[np.bool_],
     modes: npt.NDArray[np.bool_],
     job: Job,
-    step: _Steps,
+    step: Steps,
 ) -> _Fitted:
     """Fit everything, each threshold by rows that its model has not seen."""
     from scipy.special import logit

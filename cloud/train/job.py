@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cloud.errors import TrainingError
 from cloud.scale_out import HERE, Pool
+
+EVALUATION_FILE = "evaluation.json"
 
 # Told what is being done, how many steps are done, and of how many.
 Progress = Callable[[str, int, int], None]
@@ -51,3 +56,31 @@ class Job:
     def within_parts(self) -> Progress:
         """Is told how far a part is, which only parts that are done here can tell."""
         return self.progress if self.pool is HERE else say_nothing
+
+    def keep(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write what an evaluation has found, and give it back.
+
+        Raises:
+            TrainingError: a figure is no number, for which JSON has no word.
+        """
+        try:
+            text = json.dumps(result, indent=1, allow_nan=False)
+        except ValueError as error:
+            raise TrainingError(
+                "evaluation: one of its figures is no number",
+                f"see by the plots in {self.out} whether the training went astray",
+            ) from error
+        (self.out / EVALUATION_FILE).write_text(text + "\n")
+        return result
+
+
+class Steps:
+    """Counts the steps of a job, for whoever watches; it is called after each."""
+
+    def __init__(self, job: Job, what: str, of: int) -> None:
+        self._what, self._done, self._of, self._say = what, 0, of, job.progress
+        self._say(what, 0, of)
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._say(self._what, self._done, self._of)

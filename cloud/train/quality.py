@@ -7,7 +7,6 @@ in `quality_network`, how they are run in `quality_model`, what they are held ag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from cloud.plots import plot_heatmaps, plot_losses, plot_precision_recall
 from cloud.tables import write_table
 
 from .experiment_log import experiment_log
-from .job import Job
+from .job import Job, Steps
 from .quality_baselines import MAJORITY, Method, fit_baselines
 from .quality_data import TEST, TRAIN, Pieces, find_images, has_split, joined, read_pieces
 from .quality_heatmap import write_heatmap
@@ -53,9 +52,9 @@ TRIAL_SHARE = 0.5
 THRESHOLDS = (0.2, 0.8)
 # A quick look at no more images.
 QUICK_IMAGES = 1500
-# Pixels of the longer side of a heat map.
+# So many images are shown with where: misjudged ones, and the surest defects.
 SHOWN_HEATMAPS = 12
-# An ESP32-S3 runs at so many Hz.
+# Of an ESP32-S3.
 BOARD_CLOCK_HZ = 240e6
 _PREDICTED = ("file", "probability", "verdict", "threshold")
 DEFECTIVE, GOOD = "defect", "ok"
@@ -76,7 +75,7 @@ def train(data: Path, job: Job, settings: FolderSettings | None = None) -> dict[
     settings = settings or FolderSettings()
     _check_apart(data, job.out)
     where = data / TRAIN if has_split(data) else data
-    pieces = _read([where], settings, job, quick=job.quick)
+    pieces = _read([where], settings, job)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     fitted = _fit(pieces, groups, np.ones(len(pieces.defective), np.bool_), where, job)
     card = {
@@ -157,7 +156,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
         return _measure(job.model, data, job, settings)
     divided = has_split(data)
     parts = [data / TRAIN, data / TEST] if divided else [data]
-    pieces = _read(parts, settings, job, quick=job.quick)
+    pieces = _read(parts, settings, job)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     if divided:
         judged = pieces.part == 1
@@ -224,8 +223,7 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
         "networks": {name: trained.card() for name, trained in fitted.networks.items()},
         "verdict": _verdict(results),
     }
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 @dataclass(frozen=True)
@@ -313,11 +311,9 @@ def _fewer(pieces: Pieces) -> Pieces:
     return replace(pieces, paths=pieces.paths[::step], labels=pieces.labels[::step])
 
 
-def _read(
-    folders: Sequence[Path], settings: FolderSettings, job: Job, *, quick: bool = False
-) -> _Pieces:
+def _read(folders: Sequence[Path], settings: FolderSettings, job: Job) -> _Pieces:
     each = [read_pieces(folder, settings.good) for folder in folders]
-    if quick:
+    if job.quick:
         each = [_fewer(part) for part in each]
     found = joined(each)
     squares = read_all(
@@ -428,14 +424,8 @@ def _deal_images(defective: Flags, share: float, random: np.random.Generator) ->
 
 
 def _baselines(pieces: _Pieces, fitted: _Fitted, job: Job) -> dict[str, Method]:
-    done = 0
-
-    def told() -> None:
-        nonlocal done
-        done += 1
-        job.progress("baselines", done, 2)
-
     learned = fitted.learned & ~fitted.validated
+    told = Steps(job, "baselines", 2)
     return fit_baselines(pieces.of(FOG)[learned], pieces.defective[learned], job.seed, told)
 
 
@@ -444,7 +434,7 @@ def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) 
     card = read_card(directory, TASK)
     seen: Prints = load_seen(directory, np.int8, (PRINT_SIDE, PRINT_SIDE))
     models = {variant.name: QualityModel.load(directory, variant.name) for variant in VARIANTS}
-    pieces = _read([data], settings, job, quick=job.quick)
+    pieces = _read([data], settings, job)
     groups = group(pieces.prints, pieces.defective, settings.alike)
     near = alike(pieces.prints, seen, settings.alike)
     known = np.zeros(len(pieces.defective), np.bool_)
@@ -478,8 +468,7 @@ def _measure(directory: Path, data: Path, job: Job, settings: EvaluateSettings) 
         "results": results,
         "verdict": _verdict(results),
     }
-    (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return job.keep(result)
 
 
 def _most(card: Mapping[str, Any], where: str) -> bool:

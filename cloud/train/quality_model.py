@@ -24,7 +24,8 @@ TASK = "quality"
 THREADS = 2
 # Ways to lay a square down: as it is, mirrored, upside down, ..., the last four about its diagonal.
 MAX_VIEWS = 8
-_PIXEL_MAX = 255.0
+# Of what a network is shown in floats, 0 to 1.
+PIXEL_MAX = 255.0
 
 Floats = npt.NDArray[np.float64]
 
@@ -141,7 +142,7 @@ def _as_input(image: Grey, whole: bool) -> npt.NDArray[Any]:
     shaped = image[np.newaxis, :, :, np.newaxis]
     if whole:
         return (shaped.astype(np.int16) - 128).astype(np.int8)
-    return shaped.astype(np.float32) / np.float32(_PIXEL_MAX)
+    return shaped.astype(np.float32) / np.float32(PIXEL_MAX)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from cloud.export import (
 )
 from cloud.images import Grey
 
-from .quality_model import MAX_VIEWS
+from .quality_model import MAX_VIEWS, PIXEL_MAX
 
 BATCH = 32
 LEARNING_RATE = 3e-3
@@ -46,7 +46,6 @@ TURN_DEGREES = 45.0
 ZOOM, STRETCH, SHIFT = 0.1, 0.05, 0.05
 # Light: a factor around the middle grey, and what is added to it.
 CONTRAST, BRIGHTNESS = 0.25, 0.15
-PIXEL_MAX = 255.0
 # Of hardware/boards/esp32-s3.toml.
 ESP32_S3 = Target("boards with an ESP32-S3", BOARD_OPS, MAX_MODEL_BYTES, 96 * 1024)
 

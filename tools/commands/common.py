@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from tools.errors import UsageError
+from tools.errors import ToolError, UsageError
 from tools.nodes import DEFAULT_API
 from tools.outputs import check_output, write_out
 
@@ -165,7 +165,14 @@ def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
     if show:  # first: what was done is known then, though the disk be full
         _show(result)
     if json_file is not None:
-        write_out(json_file, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+        try:
+            text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
+        except ValueError as error:
+            raise ToolError(
+                f"--json {json_file}: a figure is no number, for which JSON has no word; it stands "
+                "above"
+            ) from error
+        write_out(json_file, f"{text}\n".encode())
 
 
 def say(line: str) -> None:

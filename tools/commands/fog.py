@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.inference.heatmaps import KEPT
 from tools.commands.common import (
     Api,
     FoundingFile,
@@ -273,7 +274,7 @@ def fog_infer(
     ] = None,
     heatmaps_kept: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="So many at most, the latest.")
-    ] = 1000,
+    ] = KEPT,
     api: Api = None,
     member: MemberDirectory = None,
     json_file: JsonFile = None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from pathlib import Path
 
 import pytest
 
 from tools import consortium
+from tools.commands.common import report
 from tools.errors import ToolError
 from tools.outputs import write_out
 
@@ -60,3 +62,13 @@ def test_what_cannot_be_written_is_named(tmp_path) -> None:
     ):
         with pytest.raises(ToolError, match=f"{path}: cannot be written: {why}; name a file"):
             write_out(path, b"")
+
+
+def test_a_figure_that_is_no_number_makes_no_report(tmp_path, capsys) -> None:
+    """JSON has neither NaN nor infinity, and most that read it refuse them."""
+    path = tmp_path / "report.json"
+    for figure in (math.nan, math.inf):
+        with pytest.raises(ToolError, match=r"report\.json: a figure is no number"):
+            report({"ratio": figure}, path)
+    assert not path.exists()
+    assert "ratio: nan" in capsys.readouterr().out
