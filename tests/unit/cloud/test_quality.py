@@ -435,7 +435,7 @@ def test_a_quick_look_is_at_a_part_of_the_images(tmp_path, monkeypatch):
     data = write_pieces(tmp_path / "data", 30, 3, copies=1)
     monkeypatch.setattr(quality, "QUICK_IMAGES", 25)
     whole = quality._read([data], FolderSettings(), Job(tmp_path))
-    part = quality._read([data], FolderSettings(), Job(tmp_path), quick=True)
+    part = quality._read([data], FolderSettings(), Job(tmp_path, quick=True))
     assert len(whole.found.paths) == 60
     assert part.found.paths == whole.found.paths[::3]
     assert part.found.counts() == {"def_front": 10, "ok_front": 10}
