@@ -63,12 +63,14 @@ class Process:
     Attributes:
         name: of its log.
         log: what it writes, after what those before it wrote from byte `log_start` on.
+        ports: held for it.
     """
 
     name: str
     log: Path
     popen: subprocess.Popen[bytes] = field(repr=False)
     log_start: int = 0
+    ports: Sequence[socket.socket] = field(default=(), repr=False)
 
     @property
     def is_running(self) -> bool:
@@ -101,6 +103,8 @@ class Process:
             while time.monotonic() < deadline and self.is_running:
                 time.sleep(POLL_S)
         self.popen.wait()
+        for port in self.ports:
+            port.close()
 
 
 def check_installed() -> None:
@@ -119,16 +123,23 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, **ONE_THREAD, **QUIET, "FLWR_HOME": str(home), "PATH": path}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((LOCALHOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def hold_port() -> socket.socket:
+    """Keep a port of this machine for a process of Flower's, until it is closed.
+
+    Such a process takes seconds to listen, and the system would give a port that is merely free to
+    whoever asks for any meanwhile. The servers are gRPC's: they share a port (SO_REUSEPORT) with
+    sockets of the same user that would share it too. This one does not listen.
+    """
+    port = socket.socket()
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port.bind((LOCALHOST, 0))
+    return port
+
+
+def address_of(port: socket.socket) -> str:
+    """HOST:PORT of a port that is held."""
+    host, number = port.getsockname()
+    return f"{host}:{number}"
 
 
 class Flower:
@@ -156,7 +167,7 @@ class Flower:
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes, and give their ports back."""
         while self._processes:
             self._processes.pop().stop()
 
@@ -165,22 +176,31 @@ class Flower:
         self._processes.remove(process)
         process.stop()
 
-    def superlink(
-        self, fleet: str, control_port: int, runtime_port: int, tls: Tls | None, *, known: bool
-    ) -> Process:
+    def superlink(self, fleet: str, tls: Tls | None, *, known: bool) -> Process:
         """Start the trainer's end and wait until it listens.
 
         Args:
             fleet: HOST:PORT for SuperNodes.
-            control_port, runtime_port: on this machine alone.
             tls: None only on this machine.
             known: whether SuperNodes must show a key that is registered.
         """
+        host, _, port = fleet.rpartition(":")
+        host = LOCALHOST if host == EVERYWHERE else host
+        # Two SuperLinks can listen on one port, and each would get some of the sites' calls. That
+        # of a run that was killed takes a moment to end.
+        deadline = time.monotonic() + STOP_S
+        while _is_listening(host, int(port)):
+            if time.monotonic() > deadline:
+                raise TrainingError(
+                    f"{fleet}: another process listens there", "end it, or give another port"
+                )
+            time.sleep(POLL_S)
+        control, runtime = hold_port(), hold_port()  # for this machine alone
         command = [
             "flower-superlink",
             "--fleet-api-address", fleet,
-            "--control-api-address", f"{LOCALHOST}:{control_port}",
-            "--serverappio-api-address", f"{LOCALHOST}:{runtime_port}",
+            "--control-api-address", address_of(control),
+            "--serverappio-api-address", address_of(runtime),
             "--isolation", "subprocess",
         ]  # fmt: skip
         if tls is None:
@@ -193,21 +213,10 @@ class Flower:
             ]  # fmt: skip
         if known:
             command += ["--enable-supernode-auth"]
-        host, _, port = fleet.rpartition(":")
-        host = LOCALHOST if host == EVERYWHERE else host
-        # Two SuperLinks can listen on one port, and each would get some of the sites' calls. That
-        # of a run that was killed takes a moment to end.
-        deadline = time.monotonic() + STOP_S
-        while _is_listening(host, int(port)):
-            if time.monotonic() > deadline:
-                raise TrainingError(
-                    f"{fleet}: another process listens there", "end it, or give another port"
-                )
-            time.sleep(POLL_S)
-        process = self._start("superlink", command)
-        self._wait_for(process, LOCALHOST, control_port)
+        process = self._start("superlink", command, control, runtime)
+        self._wait_for(process, *control.getsockname())
         self._wait_for(process, host, int(port))
-        self._connect(control_port, tls)
+        self._connect(address_of(control), tls)
         return process
 
     def supernode(
@@ -228,17 +237,18 @@ class Flower:
             key: private key in OpenSSH's format that the SuperLink knows.
         """
         told = " ".join(f"{item}={json.dumps(value)}" for item, value in config.items())
+        port = hold_port()
         command = [
             "flower-supernode",
             "--superlink", superlink,
-            "--clientappio-api-address", f"{LOCALHOST}:{free_ports(1)[0]}",
+            "--clientappio-api-address", address_of(port),
             "--isolation", "subprocess",
             "--node-config", told,
         ]  # fmt: skip
         command += ["--insecure"] if tls is None else ["--root-certificates", str(tls.authority)]
         if key is not None:
             command += ["--auth-supernode-private-key", str(key)]
-        return self._start(f"supernode-{name}", command)
+        return self._start(f"supernode-{name}", command, port)
 
     def register(self, public_key: Path) -> int:
         """Let the SuperNode with this key take part; gives its node's number."""
@@ -281,7 +291,7 @@ class Flower:
             raise TrainingError(f"flwr {' '.join(arguments)}: {said}", "see the SuperLink's log")
         return value
 
-    def _start(self, name: str, command: Sequence[str]) -> Process:
+    def _start(self, name: str, command: Sequence[str], *ports: socket.socket) -> Process:
         log = self._directory / f"{name}.log"
         with log.open("ab") as file:
             log_start = file.tell()
@@ -294,7 +304,7 @@ class Flower:
                 stderr=file,
                 start_new_session=True,
             )
-        process = Process(name, log, popen, log_start)
+        process = Process(name, log, popen, log_start, ports)
         self._processes.append(process)
         return process
 
@@ -309,13 +319,13 @@ class Flower:
             "see its log, and whether another process has the port",
         )
 
-    def _connect(self, control_port: int, tls: Tls | None) -> None:
+    def _connect(self, control: str, tls: Tls | None) -> None:
         """Tell `flwr` where the SuperLink is."""
         lines = [
             "[superlink]",
             f'default = "{CONNECTION}"',
             f"[superlink.{CONNECTION}]",
-            f'address = "{LOCALHOST}:{control_port}"',
+            f'address = "{control}"',
         ]
         if tls is None:
             lines.append("insecure = true")

@@ -19,7 +19,7 @@ import numpy as np
 from cloud.errors import ModelError, TrainingError
 from cloud.train.rul_data import TRAIN, Units, find
 
-from .flower import LOCALHOST, Flower, Process, Tls, check_installed, free_ports, write_app
+from .flower import Flower, Process, Tls, address_of, check_installed, hold_port, write_app
 from .run_files import RoundRecord, RunFiles, Settings
 from .site import deal, hold_out, read_site
 
@@ -129,10 +129,9 @@ def run_locally(
         files.forget_result()
     work = (files.directory / "flower").resolve()
     work.mkdir(parents=True, exist_ok=True)
-    fleet_port, control_port, runtime_port = free_ports(3)
-    address = f"{LOCALHOST}:{fleet_port}"
-    with Flower(work).started() as flower:
-        superlink = flower.superlink(address, control_port, runtime_port, None, known=False)
+    with hold_port() as port, Flower(work).started() as flower:
+        address = address_of(port)
+        superlink = flower.superlink(address, None, known=False)
 
         def start(number: int) -> Process:
             config = {"site": f"site-{number}", "data": str(sites[number - 1].resolve())}
@@ -246,9 +245,8 @@ def serve(
         files.forget_result()
     work = (files.directory / "flower").resolve()
     work.mkdir(parents=True, exist_ok=True)
-    control_port, runtime_port = free_ports(2)
     with Flower(work).started() as flower:
-        superlink = flower.superlink(listen, control_port, runtime_port, tls, known=True)
+        superlink = flower.superlink(listen, tls, known=True)
         nodes = {
             str(flower.register(public_key)): [name, kid]
             for name, (kid, public_key) in sites.items()
