@@ -311,7 +311,7 @@ async def test_leaves_a_broker_that_went_silent(probe, messages):
         event = await board.wait_event("disconnected")
         assert event["reason"].startswith("link.silent: ")
         await board.wait_event("connected")
-        assert broker.connections == 2
+        assert broker.connections >= 2  # by now it may have left once more
 
 
 async def test_resends_unacknowledged_messages_in_order_marked_dup(probe):
@@ -334,19 +334,19 @@ async def test_resends_unacknowledged_messages_in_order_marked_dup(probe):
 
 
 async def test_the_window_of_unacknowledged_messages_is_bounded(probe):
-    seen = []
+    counts = []  # of each connection
     quiet = asyncio.Event()
 
     async def script(reader, writer, number):
         await accept_session(reader, writer, subscribed=False)
-        while True:
-            head, body = await read_packet(reader)
-            if head == 0xC0:  # a ping: the board has nothing more to send
-                quiet.set()
-            else:
-                seen.append(body)
+        count = 0
+        while (await read_packet(reader))[0] != 0xC0:  # a ping: it has nothing more to send
+            count += 1
+        counts.append(count)
+        quiet.set()
+        await reader.read()
 
     async with FakeBroker(script) as broker, probe(broker.port, 100, keepalive_s=1):
         async with asyncio.timeout(DEADLINE_S):
             await quiet.wait()
-    assert len(seen) == MAX_IN_FLIGHT
+    assert set(counts) == {MAX_IN_FLIGHT}

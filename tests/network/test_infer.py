@@ -124,7 +124,8 @@ async def test_what_a_model_says_of_a_table_is_sealed_once_and_read(seoul, tmp_p
     try:
         await until(lambda: _is_true(bodies), "something is sealed")
     finally:
-        first.send_signal(signal.SIGKILL)
+        if first.returncode is None:
+            first.send_signal(signal.SIGKILL)
         await first.wait()
     await done(arguments)
     report = json.loads(out.read_text())

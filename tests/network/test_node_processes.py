@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from support.consortium import enrolment
-from support.daemons import Daemon, found, make_daemons, stop_all, until
+from support.daemons import DEADLINE_S, Daemon, found, make_daemons, stop_all, until
 from support.small_chain import bundle_of
 
 from fog_node.client import ClientError
@@ -166,7 +166,7 @@ async def test_a_daemon_goes_on_after_nonsense_on_its_ports(lone) -> None:
     assert api_port is not None
     answer = await asyncio.to_thread(raw_exchange, api_port, rng.randbytes(5000))
     assert not answer.startswith(b"HTTP/1.1 2")
-    async with httpx.AsyncClient(base_url=target.url) as http:
+    async with httpx.AsyncClient(base_url=target.url, timeout=DEADLINE_S) as http:
         for method, path in (
             ("GET", "/v1/blocks/999999999"), ("GET", "/v1/blocks?from=-1"),
             ("GET", "/v1/blocks?limit=100000000"), ("GET", "/v1/nothing"),

@@ -66,7 +66,7 @@ class Process:
             name, wrap(command), directory / "log", cwd=ROOT, environment=environment
         )
         if reader is None:
-            self.client = Client([self.url])
+            self.client = Client([self.url], timeout_s=DEADLINE_S)
             return
         own = consortium.member_directory(reader)
         credentials = Credentials(own / "tls.crt", own / "tls.key", consortium.founding.authority)

@@ -521,7 +521,10 @@ def test_without_tls_only_this_machine_is_listened_to(consortium, host):
 )
 async def test_without_tls_a_name_that_leads_here_is_refused(consortium, host, status):
     """A page in a browser could have its own name lead to 127.0.0.1, and read what it likes."""
-    async with consortium.world.served() as url, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        consortium.world.served() as url,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
+    ):
         answer = await http.get(f"{url}/v1/status", headers={"Host": host})
         assert answer.status_code == status
         if status == 403:
@@ -560,9 +563,9 @@ class TestConnections:
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()
-            # Its place is free again.
-            asked = Client([url], credentials=consortium.credentials("buyer") if tls else None)
-            async with asked:
+            # Its place is free again, if only for those who are as quick.
+            mine = consortium.credentials("buyer") if tls else None
+            async with Client([url], credentials=mine, patience_s=DEADLINE_S) as asked:
                 assert (await asked.status()).height == consortium.chain.ledger.height
 
     async def test_handshakes_that_stall_do_not_keep_others_out(self, consortium, monkeypatch):
@@ -572,7 +575,8 @@ class TestConnections:
         async with consortium.served() as url, asyncio.timeout(DEADLINE_S):
             port = int(url.rpartition(":")[2])
             stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
-            async with Client([url], credentials=consortium.credentials("buyer")) as asked:
+            mine = consortium.credentials("buyer")
+            async with Client([url], credentials=mine, patience_s=DEADLINE_S) as asked:
                 assert (await asked.signer(consortium.kid("buyer"))).next == 2
             for _, writer in stalled:
                 writer.close()

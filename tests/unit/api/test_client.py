@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 from contextlib import aclosing
 
 import httpx
@@ -19,6 +18,7 @@ from fog_node.client import AnswerError, Client, ClientError, RefusedError, Unre
 from fog_node.protocol.block import parse_block
 from fog_node.protocol.senml import Clock
 from fog_node.protocol.votes import parse_certificate
+from tools.demo.processes import free_port
 
 DEADLINE_S = 60
 
@@ -37,9 +37,7 @@ async def client(url):
 
 def nowhere():
     """An address where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 async def take(stream, count):

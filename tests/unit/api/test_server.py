@@ -104,7 +104,7 @@ async def test_garbage_on_the_port_ends_the_connection_only(world, request_):
             # It may be cut off before all was sent, and then there is no answer to read.
             with contextlib.suppress(ConnectionError):
                 assert (await reader.read(64)).startswith(b"HTTP/1.1 4")
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
             assert (await client.get(f"{url}/v1/healthz")).status_code == 200
 
 
