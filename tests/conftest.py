@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import memory, parallel, summary
 from support.nets import boards, namespaces
 from support.nets.manifest import load
@@ -16,6 +17,12 @@ from support.nets.wires import WAYS
 MANIFESTS = Path(__file__).parent / "network" / "manifests"
 # This one runs by the proxy as well where namespaces are to be had, so that both ways stay good.
 BOTH_WAYS = "halves"
+
+# Whatever else runs on the machine, no test fails for being slow; what fails replays elsewhere.
+settings.register_profile(
+    "fogline", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fogline")
 
 
 def pytest_addoption(parser):

@@ -48,7 +48,7 @@ def test_what_chance_makes_of_valid_messages_is_refused_or_understood(harness) -
 
 @pytest.mark.parametrize("name", sorted(set(BY_NAME) - set(SLOW)))
 @settings(
-    max_examples=60, deadline=None, print_blob=True, database=None,
+    max_examples=60, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data())

@@ -240,8 +240,6 @@ class Governance(RuleBasedStateMachine):
 Governance.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=30,
-    deadline=None,
-    print_blob=True,
     # A failing history is replayed from its seed; making it shorter would take minutes.
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=list(HealthCheck),

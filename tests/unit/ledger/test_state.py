@@ -291,7 +291,8 @@ def transaction_for(consortium, state: State, step):
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=STEPS)
 def test_any_history_keeps_what_is_final(consortium, steps):
@@ -343,7 +344,7 @@ def test_only_touched_entries_are_encoded_again(consortium, state, monkeypatch):
     assert sorted(encoded) == sorted([devices[7].kid, devices[90].kid])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.binary(min_size=1, max_size=2), st.binary(min_size=32, max_size=32)),

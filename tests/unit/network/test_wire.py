@@ -168,7 +168,7 @@ def test_a_body_over_the_limit_is_refused_unread() -> None:
         wire.parse_message(bytes(wire.MAX_FRAME_BYTES + 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300))
 def test_garbage_is_refused(data) -> None:
     with pytest.raises(ProtocolError):
@@ -182,7 +182,7 @@ scalars = st.one_of(
 nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4), max_leaves=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(EXAMPLES)), st.lists(nested, max_size=8))
 def test_any_items_behind_a_name_are_a_message_or_refused(kind, items) -> None:
     data = encode([kind, *items])
@@ -193,7 +193,7 @@ def test_any_items_behind_a_name_are_a_message_or_refused(kind, items) -> None:
     assert body(message) == data
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(EXAMPLES)), st.data())
 def test_a_message_with_changed_bytes_is_a_message_or_refused(kind, data) -> None:
     changed = bytearray(body(EXAMPLES[kind]))

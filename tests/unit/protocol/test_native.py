@@ -16,7 +16,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fog_node.errors import LedgerError
@@ -451,7 +451,7 @@ def is_odd(value: Any) -> bool:
     return not isinstance(value, (int, str, bytes, bool, type(None)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40)
@@ -538,7 +538,7 @@ TRIPLES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     st.lists(READINGS | ODD, max_size=6),
     st.lists(FAULTS, max_size=3),
@@ -558,7 +558,7 @@ def test_made_up_packs_are_judged_alike(readings, faults, triples, number, base_
     agree(wrap(payload))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(
