@@ -5,7 +5,7 @@ import random
 import threading
 
 import pytest
-from support.processes import Mosquitto
+from support.processes import DEADLINE_S, Mosquitto
 
 from fog_node.gateway import serial_frame
 from fog_node.gateway.serial_session import Kind
@@ -124,7 +124,7 @@ async def test_packs_that_reach_a_broker(pack, tmp_path) -> None:
         watching = asyncio.create_task(
             asyncio.to_thread(monitor.watch, [], show, broker=at, seconds=60, stopping=stop)
         )
-        async with broker.client("board") as client:
+        async with broker.client("board", DEADLINE_S) as client:
             # Until it has subscribed, what is published goes past it.
             while not whole.is_set():
                 await client.publish(f"fogline/seoul/up/{KEY.kid.hex()}", data)
