@@ -163,9 +163,9 @@ def test_a_board_with_a_running_program_is_taken_over_and_goes_on(ours) -> None:
 
 
 def test_what_does_not_answer_says_what_to_press(tmp_path, micropython, monkeypatch) -> None:
-    monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUTS_S", (0.2, 0.2))
+    monkeypatch.setattr("tools.devices.repl.ENTER_TIMEOUTS_S", (0.5, 0.5))
     program = tmp_path / "deaf"
-    program.write_text("#!/bin/sh\nwhile touch talks; do echo ets Jul 29 2019; sleep 0.02; done\n")
+    program.write_text("#!/bin/sh\nwhile echo ets Jul 29 2019; do touch talks; sleep 0.02; done\n")
     program.chmod(0o755)
     with PtyBoard(tmp_path / "flash", program) as board:
         while not (board.directory / "talks").exists():
