@@ -24,7 +24,12 @@ class Scripted:
         greedy: ends a transfer by itself behind so many bytes; None for never.
         stale: said at the first Ctrl-C.
         talk: said instead of all that it would say, if given.
+
+    Attributes:
+        now_s: the time, of all lines. It goes on while one is waited for, and with each `talk`.
     """
+
+    now_s = 0.0
 
     def __init__(self, window=32, greedy=None, stale=b"", talk=None):
         self.window, self.greedy, self.stale, self.talk = window, greedy, stale, talk
@@ -39,11 +44,11 @@ class Scripted:
         self.closed = False
 
     def read(self):
-        if self.talk is not None:
-            return self.talk
         data = bytes(self.out[:7])  # in pieces, as from a UART
         del self.out[:7]
-        return data
+        if self.talk is not None or not data:
+            Scripted.now_s += 0.02
+        return data if self.talk is None else self.talk
 
     def write(self, data):
         self.writes += 1
@@ -110,10 +115,9 @@ class Scripted:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(repls, "ENTER_TIMEOUTS_S", (0.05, 0.1))
-    monkeypatch.setattr(repls, "RUN_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(repls, "FRESH_TIMEOUT_S", 0.1)
+def clock(monkeypatch):
+    """The lines' own: silence is waited out in no time, and no answer is late."""
+    monkeypatch.setattr(repls, "time", SimpleNamespace(monotonic=lambda: Scripted.now_s))
 
 
 def entered(**options):
@@ -165,23 +169,13 @@ def test_a_window_of_nothing_and_endless_words_have_an_end() -> None:
         repl.run("loop", 60)
 
 
-class Ticking(Scripted):
-    """A chip that starts again and again: there is always a word of it, every 20 ms."""
-
-    now_s = 0.0
-
-    def read(self):
-        self.now_s += 0.02
-        return b"tick "
-
-
-def test_words_without_an_end_do_not_put_off_the_end_of_waiting(monkeypatch) -> None:
-    line = Ticking()
-    monkeypatch.setattr(repls, "time", SimpleNamespace(monotonic=lambda: line.now_s))
+def test_words_without_an_end_do_not_put_off_the_end_of_waiting() -> None:
+    """A chip that starts again and again: there is always a word of it."""
+    began_s = Scripted.now_s
     with pytest.raises(SilentError, match=r"it says .*tick.*press RESET"):
-        Repl(line, "port").enter()
+        Repl(Scripted(talk=b"tick "), "port").enter()
     tries = repls.ENTER_TIMEOUTS_S
-    assert line.now_s < (len(tries) + 1) * max(tries) + sum(tries) + 1
+    assert Scripted.now_s - began_s < (len(tries) + 1) * max(tries) + sum(tries) + 1
 
 
 def test_a_silent_board_is_given_up_after_its_patience_and_says_what_it_said_last() -> None:
