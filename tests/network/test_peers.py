@@ -466,10 +466,11 @@ async def test_who_takes_nothing_is_cut_off_before_much_waits_for_it(
 async def test_who_falls_silent_is_dropped_but_may_come_again(
     target, consortium, monkeypatch
 ) -> None:
+    intruder = await Intruder.member(target, consortium, "busan")
+    await until(lambda: target.joined == ["busan"], "it is connected")
     with monkeypatch.context() as quick:
-        quick.setattr(peers, "IDLE_TIMEOUT_S", 0.3)
-        intruder = await Intruder.member(target, consortium, "busan")
-        await until(lambda: target.joined == ["busan"], "it is connected")
+        quick.setattr(peers, "IDLE_TIMEOUT_S", 0.3)  # for what comes after the next message
+        intruder.send(wire.GetBlocks(1))
         intruder.writer.write(wire.LENGTH.pack(100))  # announces, and sends no more
         await intruder.closed()
         await until(lambda: target.left == ["busan"], "it is gone")
