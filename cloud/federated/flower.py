@@ -26,6 +26,8 @@ from cloud.errors import MissingExtraError, TrainingError
 from .run_files import FEDERATED_PINS
 
 LOCALHOST, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - what a user may ask for
+# One of Flower's own choice, which only its own processes have to know.
+ANY_PORT = f"{LOCALHOST}:0"
 START_S = 120.0
 STOP_S = 10.0
 POLL_S = 0.2
@@ -63,14 +65,12 @@ class Process:
     Attributes:
         name: of its log.
         log: what it writes, after what those before it wrote from byte `log_start` on.
-        ports: held for it.
     """
 
     name: str
     log: Path
     popen: subprocess.Popen[bytes] = field(repr=False)
     log_start: int = 0
-    ports: Sequence[socket.socket] = field(default=(), repr=False)
 
     @property
     def is_running(self) -> bool:
@@ -103,8 +103,6 @@ class Process:
             while time.monotonic() < deadline and self.is_running:
                 time.sleep(POLL_S)
         self.popen.wait()
-        for port in self.ports:
-            port.close()
 
 
 def check_installed() -> None:
@@ -124,14 +122,14 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def hold_port() -> socket.socket:
-    """Keep a port of this machine for a process of Flower's, until it is closed.
+    """Keep a port of this machine for a process of Flower's, until it listens.
 
-    Such a process takes seconds to listen, and the system would give a port that is merely free to
-    whoever asks for any meanwhile. The servers are gRPC's: they share a port (SO_REUSEPORT) with
-    sockets of the same user that would share it too. This one does not listen.
+    It takes seconds to, and the system would give a port that is merely free to whoever asks for
+    any meanwhile. Who asks for this one by its number, with SO_REUSEADDR, as Flower does, gets it:
+    what holds it does not listen.
     """
     port = socket.socket()
-    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     port.bind((LOCALHOST, 0))
     return port
 
@@ -167,7 +165,7 @@ class Flower:
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
-        """End all processes, and give their ports back."""
+        """End all processes."""
         while self._processes:
             self._processes.pop().stop()
 
@@ -195,12 +193,10 @@ class Flower:
                     f"{fleet}: another process listens there", "end it, or give another port"
                 )
             time.sleep(POLL_S)
-        control, runtime = hold_port(), hold_port()  # for this machine alone
         command = [
             "flower-superlink",
             "--fleet-api-address", fleet,
-            "--control-api-address", address_of(control),
-            "--serverappio-api-address", address_of(runtime),
+            "--serverappio-api-address", ANY_PORT,
             "--isolation", "subprocess",
         ]  # fmt: skip
         if tls is None:
@@ -213,10 +209,12 @@ class Flower:
             ]  # fmt: skip
         if known:
             command += ["--enable-supernode-auth"]
-        process = self._start("superlink", command, control, runtime)
-        self._wait_for(process, *control.getsockname())
+        with hold_port() as control:
+            address = address_of(control)
+            process = self._start("superlink", [*command, "--control-api-address", address])
+            self._wait_for(process, *control.getsockname())
         self._wait_for(process, host, int(port))
-        self._connect(address_of(control), tls)
+        self._connect(address, tls)
         return process
 
     def supernode(
@@ -237,18 +235,17 @@ class Flower:
             key: private key in OpenSSH's format that the SuperLink knows.
         """
         told = " ".join(f"{item}={json.dumps(value)}" for item, value in config.items())
-        port = hold_port()
         command = [
             "flower-supernode",
             "--superlink", superlink,
-            "--clientappio-api-address", address_of(port),
+            "--clientappio-api-address", ANY_PORT,
             "--isolation", "subprocess",
             "--node-config", told,
         ]  # fmt: skip
         command += ["--insecure"] if tls is None else ["--root-certificates", str(tls.authority)]
         if key is not None:
             command += ["--auth-supernode-private-key", str(key)]
-        return self._start(f"supernode-{name}", command, port)
+        return self._start(f"supernode-{name}", command)
 
     def register(self, public_key: Path) -> int:
         """Let the SuperNode with this key take part; gives its node's number."""
@@ -291,7 +288,7 @@ class Flower:
             raise TrainingError(f"flwr {' '.join(arguments)}: {said}", "see the SuperLink's log")
         return value
 
-    def _start(self, name: str, command: Sequence[str], *ports: socket.socket) -> Process:
+    def _start(self, name: str, command: Sequence[str]) -> Process:
         log = self._directory / f"{name}.log"
         with log.open("ab") as file:
             log_start = file.tell()
@@ -304,7 +301,7 @@ class Flower:
                 stderr=file,
                 start_new_session=True,
             )
-        process = Process(name, log, popen, log_start, ports)
+        process = Process(name, log, popen, log_start)
         self._processes.append(process)
         return process
 

@@ -129,9 +129,10 @@ def run_locally(
         files.forget_result()
     work = (files.directory / "flower").resolve()
     work.mkdir(parents=True, exist_ok=True)
-    with hold_port() as port, Flower(work).started() as flower:
-        address = address_of(port)
-        superlink = flower.superlink(address, None, known=False)
+    with Flower(work).started() as flower:
+        with hold_port() as port:
+            address = address_of(port)
+            superlink = flower.superlink(address, None, known=False)
 
         def start(number: int) -> Process:
             config = {"site": f"site-{number}", "data": str(sites[number - 1].resolve())}
