@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,12 +95,12 @@ def _judge(
     for kid in sorted(held_out):
         rows = held_out[kid]
         truth = np.zeros(len(rows), np.bool_) if rows.excluded is None else rows.excluded
-        _add(found, contender.manifest, network, rows, rows.values, truth)
+        _add(found, contender.manifest, network, rows, truth)
         if random is None:
             continue
         for _ in range(COPIES):
             spoilt, faulty = _spoil(rows, contender.manifest.calibrate, random)
-            _add(found, contender.manifest, network, rows, spoilt, faulty)
+            _add(found, contender.manifest, network, replace(rows, values=spoilt), faulty)
     return found
 
 
@@ -109,11 +109,10 @@ def _add(
     manifest: Manifest,
     network: Interpreter,
     rows: Readings,
-    values: npt.NDArray[np.float32],
     truth: npt.NDArray[np.bool_],
 ) -> None:
     """Count windows; one is anomalous when its last row is."""
-    windows = quantize(values, rows.times_ms, manifest)
+    windows = quantize(rows.only(manifest.channels).values, rows.times_ms, manifest)
     if not len(windows.values):
         return
     scores = score(windows.values, network.run(windows.values), manifest)

@@ -52,14 +52,15 @@ def seen(readings: Mapping[bytes, Readings], manifest: Manifest, payload: bytes)
     """Let a model judge the readings of boards, as they would.
 
     Args:
-        readings: by key id, with the manifest's channels.
+        readings: by key id, with all of the manifest's channels.
         manifest: of the release.
         payload: its `.tflite`.
     """
     inputs, said = [], []
     network = Interpreter(payload)
     for rows in readings.values():
-        windows = quantize(rows.values, rows.times_ms, manifest)
+        own = rows.only(manifest.channels)
+        windows = quantize(own.values, own.times_ms, manifest)
         if not len(windows.values):
             continue
         # Windows overlap: of each, the rows that the one before it had not.

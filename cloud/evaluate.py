@@ -121,7 +121,7 @@ def evaluate(
         own = [v for v in sealed if v.device == kid]
         if not own:
             continue
-        judged = _since_activation(readings, own[0], manifest)
+        judged = _since_activation(readings.only(manifest.channels), own[0], manifest)
         windows = quantize(judged.values, judged.times_ms, manifest)
         outputs = interpreter.run(windows.values)
         scores = score(windows.values, outputs, manifest)

@@ -68,6 +68,11 @@ def written_whole(directory: Path, card: str = CARD_FILE) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
+def is_model(directory: Path) -> bool:
+    """Whether a training has written a model into a directory."""
+    return any((directory / name).exists() for name in (CARD_FILE, BOARD_CARD_FILE))
+
+
 def check_task(directory: Path, task: str) -> None:
     """Raise ModelError where a directory holds another task's model, before a training adds to it.
 

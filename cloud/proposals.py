@@ -101,17 +101,19 @@ def propose(
     manifest = model.manifest
     boards = {}
     for device, readings in selection.readings.items():
-        if readings.channels != manifest.channels:
+        try:
+            own = readings.only(manifest.channels)
+        except DatasetError as error:
             raise DatasetError(
                 f"{kid_hex(device)}: measures {', '.join(readings.channels)}, the model takes "
                 f"{', '.join(manifest.channels)}",
                 "give the model of these boards, or leave the board out",
-            )
+            ) from error
         if sealed is None:
-            windows = _by_litert(readings, model, device)
+            windows = _by_litert(own, model, device)
         else:
-            windows = _by_board([v for v in sealed if v.device == device], readings, manifest)
-        boards[device] = _unlabelled(windows, device, readings, selection.labels)
+            windows = _by_board([v for v in sealed if v.device == device], own, manifest)
+        boards[device] = _unlabelled(windows, device, own, selection.labels)
     chosen = list(_in_turn(_ranked(boards, manifest), count))
     if not chosen:
         raise TrainingError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from .errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,23 @@ class Readings:
             part(self.corrected),
             part(self.excluded),
         )
+
+    def only(self, channels: Sequence[str]) -> Readings:
+        """These channels alone, in this order, as boards take what a model wants.
+
+        Raises:
+            DatasetError: one lacks.
+        """
+        if tuple(channels) == self.channels:
+            return self
+        if not set(channels) <= set(self.channels):
+            raise DatasetError(
+                f"readings: have the channels {', '.join(self.channels)}, the model takes "
+                f"{', '.join(channels)}",
+                "give the model of these boards",
+            )
+        chosen = [self.channels.index(name) for name in channels]
+        return replace(self, values=self.values[:, chosen], channels=tuple(channels))
 
     @property
     def times_ms(self) -> npt.NDArray[np.int64]:

@@ -223,10 +223,27 @@ ANOMALY = RecordedTask(
     "labels, files without it are normal operation. Or a file of the Numenta Anomaly Benchmark, "
     "with combined_windows.json beside it.",
     "SKAB/data",
-    "score and verdict of each window, at the line of its last row",
+    "score and verdict of each window, at the line of its last row, and in anomaly_told_later what "
+    "is said of that line half a window later",
     unshared="boards seal their verdicts themselves, in their packs",
     home="anomaly_recorded",
 )
+
+
+def check_measured_apart(out: Path, model: Path | None) -> None:
+    """Raise UsageError where what `evaluate` writes would stand among a trained model's files.
+
+    Args:
+        out: directory for plots and the result.
+        model: that is to be measured, if one is.
+    """
+    from cloud.model_files import is_model
+
+    inside = model is not None and out.resolve().is_relative_to(model.resolve())
+    if inside or is_model(out):
+        raise UsageError(
+            f"--out {out}: is the directory of a model, whose plots it would replace; name another"
+        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from tools import rollouts
 from tools.at_work import AtWork, ask_offer, at_work, has_open_rollout
 from tools.errors import ToolError
 from tools.nodes import Nodes
+from tools.outputs import write_out
 from tools.rollout_wishes import Wishes
 from tools.submit import submit
 from tools.training import is_staged, release, update
@@ -167,7 +169,8 @@ class Memory:
     Attributes:
         in_a_row: looks in which it has moved.
         said: with what action its drift was sealed; once each, also by an earlier watcher.
-        followed: models after which another one was trained.
+        followed: models after which another one was trained; it is noted beside that as well, for
+            a watcher that is started anew.
     """
 
     in_a_row: Counter[bytes] = field(default_factory=Counter)
@@ -345,9 +348,15 @@ async def _act(
     if (look.model, action) not in memory.said:
         done = {"drift": await _seal(nodes, founding, watched.key, look, action), "action": action}
         memory.said.add((look.model, action))
-    if may_train and look.model not in memory.followed:
-        done |= await _follow(nodes, founding, watched, rule, look)
-        memory.followed.add(look.model)
+    if not may_train or look.model in memory.followed:
+        return done
+    assert rule.retrain is not None
+    note = rule.retrain / f"followed-{look.model.hex()}.json"
+    if note.exists():
+        return done | {"followed": str(note)}
+    done |= await _follow(nodes, founding, watched, rule, look)
+    memory.followed.add(look.model)
+    write_out(note, (json.dumps(done, indent=1) + "\n").encode())
     return done
 
 

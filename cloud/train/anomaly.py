@@ -147,7 +147,8 @@ def train(
         TrainingError: too little data, or boards that measure different channels.
         ExportError: the network is not one that boards can run.
     """
-    channels = _channels(readings)
+    channels, still = _channels(readings)
+    readings = {board: rows.only(channels) for board, rows in readings.items()}
     progress("windows", 0, 1)
     random = np.random.default_rng(seed)
     most = QUICK_WINDOWS if quick else MAX_WINDOWS
@@ -184,6 +185,8 @@ def train(
     card = ModelCard.of_manifest(manifest, metrics, dataset)
     report = {
         "device_type": device_type,
+        "channels": list(channels),
+        "left_out": still,
         "rows": sum(len(r) for r in readings.values()),
         "windows": len(normal),
         "held_out": len(held),
@@ -301,14 +304,41 @@ def _quantile(scores: npt.NDArray[Any], weights: npt.NDArray[np.float64], share:
     return scores[order][np.searchsorted(total, share * total[-1])]
 
 
-def _channels(readings: Mapping[bytes, Readings]) -> tuple[str, ...]:
+def _channels(
+    readings: Mapping[bytes, Readings],
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The channels that can be learned from, and why each other one cannot.
+
+    What stands still has no deviation to measure by how far it may wander.
+    """
     found = {r.channels for r in readings.values()}
     if len(found) != 1:
         raise TrainingError(
             f"training: {len(found)} different sets of channels",
             "train on boards that measure the same channels in the same order",
         )
-    return next(iter(found))
+    (channels,) = found
+    still = {}
+    for at, name in enumerate(channels):
+        most = max(_different(r, at) for r in readings.values())
+        if most < 2:
+            still[name] = "never changes" if most else "is never there"
+    if len(still) == len(channels):
+        told = ", ".join(f"{name} {why}" for name, why in still.items())
+        raise TrainingError(
+            f"training: no channel can be learned from: {told}",
+            "give readings of sensors that work",
+        )
+    return tuple(name for name in channels if name not in still), still
+
+
+def _different(readings: Readings, at: int) -> int:
+    """How many different values a channel has in normal operation, counted up to two."""
+    values = readings.values[:, at]
+    if readings.excluded is not None:
+        values = values[~readings.excluded]
+    values = values[np.isfinite(values)]
+    return min(len(values), 1 + bool((values != values[:1]).any()))
 
 
 def _join(

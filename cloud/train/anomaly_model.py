@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import RecordingError, ReleaseError
+from cloud.errors import DatasetError, RecordingError, ReleaseError
 from cloud.export import Interpreter
 from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
 from cloud.preprocess import Windows, quantize, score
@@ -49,12 +49,14 @@ class BoardModel:
         Raises:
             RecordingError: other channels than the model's, of the recording called `name`.
         """
-        if readings.channels != self.manifest.channels:
+        try:
+            readings = readings.only(self.manifest.channels)
+        except DatasetError as error:
             raise RecordingError(
                 f"{name}: has the channels {', '.join(readings.channels)}, not the model's "
                 f"{', '.join(self.manifest.channels)}",
                 "train on recordings like it",
-            )
+            ) from error
         windows = quantize(readings.values, readings.times_ms, self.manifest)
         outputs = Interpreter(self.payload).run(windows.values)
         return windows, score(windows.values, outputs, self.manifest)
@@ -102,9 +104,10 @@ class AnomalyModel:
             ) from error
 
     def cut_scaled(self, readings: Readings) -> tuple[npt.NDArray[np.float32], FloatWindows]:
-        """Windows as the float network takes them; see `anomaly.cut_scaled`."""
+        """Windows as the float network takes them, of its channels; see `anomaly.cut_scaled`."""
         cutting = Cutting.of_manifest(self.board.manifest)
-        return cut_scaled(readings, self.least, self.wander, cutting)
+        own = readings.only(self.board.manifest.channels)
+        return cut_scaled(own, self.least, self.wander, cutting)
 
 
 def _read_model(path: Path, max_bytes: int) -> bytes:

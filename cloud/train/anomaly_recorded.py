@@ -21,6 +21,7 @@ from cloud.plots import plot_timeline
 from cloud.preprocess import verdicts
 from cloud.readings import Readings
 from cloud.tables import write_table
+from fog_node.protocol.manifest import Manifest
 
 from . import anomaly, anomaly_nab
 from .anomaly_baselines import ALL, DETECTORS, PUBLISHED
@@ -44,7 +45,7 @@ INT8, FLOAT = "network for boards, int8", "the same network, float"
 LATE = "network for boards, int8, told half a window later"
 PLAIN = "the same scaling, squared means of windows, no network"
 PUBLISHED_FIGURES = {"F1 0.78: Conv-AE fitted to each experiment, all of them": 0.78}
-_PREDICTED = ("file", "line", "time", "score", "anomaly")
+_PREDICTED = ("file", "line", "time", "score", "anomaly", "anomaly_told_later")
 
 Flags = npt.NDArray[np.bool_]
 
@@ -70,21 +71,29 @@ def train(data: Path, job: Job) -> dict[str, Any]:
 def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     """Write a CSV file: what a board would say of each window, at the line that completes it.
 
+    And what it says of that line half a window later, which lines before the first window have
+    as well, and those do not have whose recording, or run of rows without a gap, ends before.
+
     Raises:
         RecordingError, ReleaseError.
     """
     board = BoardModel.load(model)
+    late = _late_rows(board.manifest)
     parts = _by_name(data)
-    rows = []
+    rows: list[tuple[object, ...]] = []
+    windows = anomalies = 0
     for name, readings in sorted(parts.items()):
         cut, scores = board.judge(readings, name)
         said = verdicts(scores, cut.segment, board.manifest)
-        for at, last in enumerate(cut.last):
-            line, time = int(readings.sequence[last]), f"{readings.times[last]:.3f}"
-            rows.append((name, line, time, int(scores[at]), int(said[at])))
+        at_once = {int(last): (int(scores[at]), int(said[at])) for at, last in enumerate(cut.last)}
+        later = {last - late: anomalous for last, (_, anomalous) in at_once.items()}
+        for row in sorted(at_once | later):
+            line, time = int(readings.sequence[row]), f"{readings.times[row]:.3f}"
+            rows.append((name, line, time, *at_once.get(row, ("", "")), later.get(row, "")))
+        windows += len(said)
+        anomalies += int(said.sum())
     write_table(out, _PREDICTED, rows)
-    anomalies = sum(row[-1] for row in rows)
-    return {"files": len(parts), "windows": len(rows), "anomalies": anomalies, "out": str(out)}
+    return {"files": len(parts), "windows": windows, "anomalies": anomalies, "out": str(out)}
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
@@ -214,13 +223,18 @@ def _by_network(experiment: Experiment, model: AnomalyModel, out: Path) -> dict[
     by_float = anomaly.float_score(scaled, model.float_payload) > model.float_threshold
     plain = anomaly.plain_score(scaled) > model.plain_threshold
     told = rows_judged(count, windows.last, hits, stride)
-    late = manifest.window // 2
+    late = _late_rows(manifest)
     return {
         INT8: told,
         LATE: np.concatenate([told[late:], np.repeat(told[-1:], late)]),
         FLOAT: rows_judged(count, cut.last, by_float, stride),
         PLAIN: rows_judged(count, cut.last, plain, stride),
     }
+
+
+def _late_rows(manifest: Manifest) -> int:
+    """Half a window: so much later more of what follows a row is known."""
+    return manifest.window // 2
 
 
 @dataclass(frozen=True)

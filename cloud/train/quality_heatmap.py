@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cloud.errors import RecordingError
+from cloud.files import whole_file
 from cloud.images import open_grey
 
 from .quality_model import Floats, QualityModel, heat
@@ -35,6 +37,14 @@ def heatmap(image: Path, grid: Floats, judging: QualityModel) -> Any:
 
 
 def write_heatmap(path: Path, image: Path, grid: Floats, judging: QualityModel) -> None:
-    """Write it as PNG; raises RecordingError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    heatmap(image, grid, judging).save(path, format="PNG")
+    """Write it as PNG, whole or not at all; raises RecordingError."""
+    picture = heatmap(image, grid, judging)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            picture.save(part, format="PNG")
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: cannot be written ({error.strerror})",
+            "check its path, its permissions and the room on the disk",
+        ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ TEST_SHARE = 0.25
 # Of fewer images, or groups of near-duplicates, of either kind nothing is learned.
 MIN_IMAGES = 25
 MIN_GROUPS = 8
+
+# So many pairs of near-duplicates of both kinds are named.
+LISTED = 20
 
 Flags = npt.NDArray[np.bool_]
 
@@ -38,7 +43,8 @@ class Groups:
     def report(self, defective: Flags, seed: int) -> dict[str, Any]:
         """Say how many there are, and what a split by images would have done."""
         sizes = np.bincount(self.number)
-        first, second = self._near()
+        near = self._near()
+        first, second = near.first, near.second
         kept_out = np.random.default_rng(seed).random(len(defective)) < TEST_SHARE
         seen = np.zeros(len(defective), np.bool_)
         seen[first[~kept_out[second]]] = True
@@ -55,17 +61,38 @@ class Groups:
             ),
         }
 
+    def contradictions(self, paths: Sequence[Path], defective: Flags) -> list[dict[str, Any]]:
+        """Near-duplicates of which one lies among good pieces, the other among defective ones.
+
+        Returns:
+            Files of each pair and how they correlate, the most alike first, LISTED at most.
+        """
+        near = self._near()
+        both = np.flatnonzero(defective[near.first] != defective[near.second])
+        worst = both[np.argsort(-near.correlation[both], kind="stable")][:LISTED]
+        rows = []
+        for at in worst.tolist():
+            pair = (int(near.first[at]), int(near.second[at]))
+            good, bad = pair if defective[pair[1]] else pair[::-1]
+            correlation = round(float(near.correlation[at]), 4)
+            rows.append(
+                {"defective": str(paths[bad]), "good": str(paths[good]), "correlation": correlation}
+            )
+        return rows
+
     def with_near_duplicate(self, judged: Flags, learned: Flags) -> Flags:
         """Which of the images that are judged have a near-duplicate that is learned from."""
-        first, second = self._near()
+        near = self._near()
+        first, second = near.first, near.second
         found = np.zeros(len(self.number), np.bool_)
         found[first[learned[second]]] = True
         found[second[learned[first]]] = True
         return found & judged
 
-    def _near(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        near = self.pairs.correlation >= self.at_least
-        return self.pairs.first[near], self.pairs.second[near]
+    def _near(self) -> Alike:
+        """The pairs that are near-duplicates."""
+        pairs, near = self.pairs, self.pairs.correlation >= self.at_least
+        return Alike(pairs.first[near], pairs.second[near], pairs.correlation[near])
 
 
 def group(prints: Prints, defective: Flags, at_least: float) -> Groups:

@@ -89,6 +89,7 @@ def evaluate_anomaly(
         api=api,
     ):  # fmt: skip
         out = training.required("--out", out)
+        recorded.check_measured_apart(out, model)
         with recorded.job(out, quick, seed, errors, model=model) as job:
             result = recorded.ANOMALY.module().evaluate(data, job)
     else:
@@ -119,6 +120,7 @@ def _add(task: recorded.RecordedTask) -> None:
     ) -> None:
         task.check_workers(workers)
         task.check_model(model, quick, workers)
+        recorded.check_measured_apart(out, model)
         sheet = task.sheet(labels, dataset)
         with recorded.job(out, quick, seed, errors, workers, sheet, model) as job:
             result = task.module().evaluate(data, job, **settings)

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from cloud.errors import RecordingError, ReleaseError, TrainingError
+from cloud.evaluate import rows_judged
 from cloud.model_card import MODEL_FILE
+from cloud.readings import Readings
 from cloud.recording import CHANNEL_COLUMNS
 from cloud.train import anomaly, anomaly_baselines, anomaly_nab, anomaly_recorded
 from cloud.train.anomaly_data import FIT_ROWS, read_recordings
+from cloud.train.anomaly_model import AnomalyModel
+from cloud.train.anomaly_recorded import INT8, LATE
 from cloud.train.job import Job
 from cloud.train.nab_score import probation
 from tools import training
@@ -21,6 +25,7 @@ from tools.errors import UsageError
 
 START = datetime(2020, 3, 9, 12, tzinfo=UTC)
 ROWS, FAULT = 640, slice(520, 600)
+PRESSURE = tuple(CHANNEL_COLUMNS).index("pressure")
 NAB_ROWS, NAB_FAULT = 4000, (3000, 3200)
 
 
@@ -31,11 +36,16 @@ def short(monkeypatch):
     monkeypatch.setattr(anomaly_baselines, "AE_EPOCHS", 1)
 
 
-def experiment(path, seed, *, rows=ROWS, labelled=True):
-    """Write a recording of noise, whose flow falls during the fault."""
+def experiment(path, seed, *, rows=ROWS, labelled=True, still=False):
+    """Write a recording of noise, whose flow falls during the fault.
+
+    Where a sensor stands still it is the pressure's, until the calibration is over.
+    """
     rng = np.random.default_rng(seed)
     values = 10 + rng.normal(0, 1, (rows, len(CHANNEL_COLUMNS)))
     labels = np.zeros(rows)
+    if still:
+        values[:FIT_ROWS, PRESSURE] = 2.5
     if labelled:
         labels[FAULT] = 1
         values[FAULT, -1] -= 8
@@ -101,6 +111,24 @@ def shorter(machine, path):
     return path
 
 
+def check_told_later(rows, folder, model):
+    """What `predict` wrote is what the evaluation judges, row for row."""
+    (known,) = read_recordings(folder / "valve" / "0.csv").experiments
+    judged = anomaly_recorded._by_network(known, AnomalyModel.load(model), model.parent)
+    stride = anomaly.CUTTING.stride
+    for column, name in (("anomaly", INT8), ("anomaly_told_later", LATE)):
+        told = [(int(row["line"]) - 2, row[column] == "1") for row in rows if row[column]]
+        said = rows_judged(ROWS, *zip(*told, strict=True), stride)
+        end = told[-1][0] + 1
+        assert said[:end].any()
+        assert not said[:end].all()
+        assert said[:end].tolist() == judged[name][:end].tolist()
+        # Of what ends before it can be told the evaluation takes the last that is.
+        assert set(judged[name][end:].tolist()) <= {judged[INT8][-1]}
+    assert [row["score"] == "" for row in rows[:4]] == [True, True, True, False]
+    assert [row["anomaly_told_later"] == "" for row in rows[-4:]] == [False, True, True, True]
+
+
 def test_the_halves_go_by_content(folder):
     recordings = read_recordings(folder)
     assert list(recordings.plain) == ["free/all.csv"]
@@ -139,16 +167,18 @@ def test_what_was_trained_predicts(folder, tmp_path):
     found = anomaly_recorded.predict(tmp_path / "model", folder / "valve" / "0.csv", out)
     with out.open() as file:
         rows = list(csv.DictReader(file))
+    at_once = [row for row in rows if row["score"]]
     assert found == {
         "files": 1,
-        "windows": len(rows),
-        "anomalies": sum(int(row["anomaly"]) for row in rows),
+        "windows": len(at_once),
+        "anomalies": sum(int(row["anomaly"]) for row in at_once),
         "out": str(out),
     }
     cutting = anomaly.CUTTING
     # Line 1 is the header; the line is that of the window's last row.
-    assert int(rows[0]["line"]) == 1 + cutting.calibrate + cutting.window
-    assert int(rows[1]["line"]) == int(rows[0]["line"]) + cutting.stride
+    assert int(at_once[0]["line"]) == 1 + cutting.calibrate + cutting.window
+    assert int(at_once[1]["line"]) == int(at_once[0]["line"]) + cutting.stride
+    check_told_later(rows, folder, tmp_path / "model")
     later = tmp_path / "later"
     for number in range(2):
         experiment(later / f"{number}.csv", 40 + number)
@@ -165,6 +195,46 @@ def test_what_was_trained_predicts(folder, tmp_path):
     (tmp_path / "model" / MODEL_FILE).write_bytes(b"no model")
     with pytest.raises(ReleaseError, match=r"model\.tflite: is no model"):
         anomaly_recorded.predict(tmp_path / "model", folder, out)
+
+
+def test_a_sensor_that_stands_still_is_left_out_and_told(tmp_path):
+    data = tmp_path / "data"
+    for number in range(2):
+        experiment(data / f"{number}.csv", 60 + number, still=True)
+    report = anomaly_recorded.train(data, job(tmp_path / "model"))
+    assert report["left_out"] == {"pressure": "never changes"}
+    assert report["channels"] == [name for name in CHANNEL_COLUMNS if name != "pressure"]
+    found = anomaly_recorded.predict(tmp_path / "model", data, tmp_path / "said.csv")
+    assert found["windows"] > 0
+    experiment(tmp_path / "later" / "2.csv", 70)
+    result = anomaly_recorded.evaluate(tmp_path / "later", measuring(tmp_path))
+    assert {row["model"] for row in result["results"]} >= {INT8, LATE, anomaly_recorded.FLOAT}
+
+
+def readings_of(*columns, excluded=None):
+    """Rows of channels a, b and so on."""
+    values = np.array(columns, np.float32).T
+    count, width = values.shape
+    return Readings(
+        np.arange(count, dtype=float), values, tuple("abcd"[:width]), np.arange(count), False,
+        excluded=None if excluded is None else np.array(excluded),
+    )  # fmt: skip
+
+
+def test_what_moves_on_one_board_alone_is_kept():
+    nan, still = np.nan, [1, 1, 1]
+    boards = {
+        b"1": readings_of(still, still, [nan] * 3, [1, 2, 3]),
+        b"2": readings_of([2, 2, nan], [1, 1, 2], [nan] * 3, still),
+    }
+    left_out = {"a": "never changes", "c": "is never there"}
+    assert anomaly._channels(boards) == (("b", "d"), left_out)
+    # What an engineer calls anomalous is no normal operation.
+    normal = {b"1": readings_of([1, 1, 5], [1, 2, 3], excluded=[False, False, True])}
+    assert anomaly._channels(normal) == (("b",), {"a": "never changes"})
+    said = "no channel can be learned from: a never changes, b is never there; give readings of"
+    with pytest.raises(TrainingError, match=said):
+        anomaly._channels({b"1": readings_of(still, [nan] * 3)})
 
 
 def test_the_protocol_of_nab(machine, folder, tmp_path):

@@ -8,7 +8,8 @@ import io
 import pytest
 from rich.console import Console
 
-from cloud.errors import TrainingError
+from cloud.errors import RecordingError, TrainingError
+from cloud.train import quality_heatmap
 from cloud.train.experiment_log import experiment_log
 from tools import recorded
 from tools.errors import ToolError
@@ -19,6 +20,21 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
     named = "log: cannot be written; see that its disk has room"
     with pytest.raises(TrainingError, match=named), experiment_log(tmp_path):
         pytest.fail("went on")
+
+
+def test_a_heat_map_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    maps = tmp_path / "maps" / "a.png.png"
+
+    class Half:
+        def save(self, path, **_):
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(quality_heatmap, "heatmap", lambda *_: Half())
+    said = r"a\.png\.png: cannot be written \(No space left on device\); .* the room on the disk"
+    with pytest.raises(RecordingError, match=said):
+        quality_heatmap.write_heatmap(maps, tmp_path / "a.png", None, None)
+    assert not list(maps.parent.iterdir())
 
 
 def test_a_training_says_whose_disk_it_was(tmp_path):

@@ -218,6 +218,30 @@ def test_turned_mirrored_and_brightened_copies_are_one_group(tmp_path):
     assert len(between.first) == 0
 
 
+def test_images_of_both_kinds_that_are_alike_are_named(monkeypatch):
+    random = np.random.default_rng(4)
+    shown = [piece(random, defective=False)[::2, ::2] for _ in range(4)]
+    shown += [
+        shown[1],
+        np.rot90(shown[2]) // 8 * 8,
+        shown[3],
+        piece(random, defective=True)[::2, ::2],
+    ]
+    defective = np.array([False, False, False, True, True, True, False, True])
+    prints = near_duplicates.prints_of(np.stack(shown))
+    groups = quality_split.group(prints, defective, 0.95)
+    paths = [Path(f"{'bad' if flag else 'good'}/{at}.png") for at, flag in enumerate(defective)]
+    rows = groups.contradictions(paths, defective)
+    assert len(rows) == groups.report(defective, 0)["pairs_of_both_kinds"] == 3
+    named = [(row["defective"], row["good"]) for row in rows]
+    assert sorted(named[:2]) == [("bad/3.png", "good/6.png"), ("bad/4.png", "good/1.png")]
+    assert named[2] == ("bad/5.png", "good/2.png")
+    assert [row["correlation"] for row in rows[:2]] == [1, 1]
+    assert 0.95 <= rows[2]["correlation"] < 1
+    monkeypatch.setattr(quality_split, "LISTED", 1)
+    assert len(groups.contradictions(paths, defective)) == 1
+
+
 def test_no_group_is_divided_and_shares_are_kept():
     seed = int.from_bytes(os.urandom(4), "big")
     print("seed", seed)
@@ -264,6 +288,7 @@ def test_the_networks_fit_their_targets(trained):
     card = json.loads((trained / "card.json").read_text())
     assert card["sealed"] is False
     assert card["near_duplicates"]["groups"] == 120
+    assert card["contradictions"] == []
     for name, about in card["variants"].items():
         assert (trained / about["file"]).stat().st_size == about["bytes"]
         assert about["input_zero"] == -128

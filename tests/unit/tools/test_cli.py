@@ -14,7 +14,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from tools import cli, entry
+from tools import cli, entry, recorded
 from tools.commands import common
 from tools.demo.processes import free_port
 
@@ -340,3 +340,15 @@ def test_what_is_for_training_is_refused_where_a_trained_model_is_measured(
     where = ["--model", tmp_path / "model", "--data", tmp_path, "--out", tmp_path / "out"]
     code, _, err = fogline("evaluate", task, *where, *asked)
     assert (code, f"{asked[0]}: is for training; --model trains nothing" in err) == (2, True)
+
+
+@pytest.mark.parametrize("task", [task.name for task in (recorded.ANOMALY, *recorded.TASKS)])
+@pytest.mark.parametrize("out", ["model", "model/measured", "other"])
+def test_an_evaluation_writes_nothing_among_a_models_files(fogline, tmp_path, task, out):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "card.json").write_text("{}")
+    typed = ("--data", tmp_path, "--model", tmp_path / "model", "--out", tmp_path / out)
+    code, _, err = fogline("evaluate", task, *typed)
+    assert code == cli.EXIT_USAGE
+    why = f"--out {tmp_path / out}: is the directory of a model, whose plots it would replace; name"
+    assert why in one_line(err, "usage")

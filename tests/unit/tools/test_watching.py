@@ -1,0 +1,53 @@
+"""What a watcher of drift keeps, from look to look and over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tools import watching
+from tools.watching import Looks, Memory, Rule
+
+MODEL = bytes(range(32))
+WATCHED = SimpleNamespace(key=None)
+LOOK = SimpleNamespace(model=MODEL, moved=("flow",))
+
+
+async def test_a_drift_is_followed_by_one_training_however_often_the_watcher_is_started(
+    tmp_path, monkeypatch
+) -> None:
+    trained = []
+    rule = Rule(24, 0.25, 1, tmp_path, (100,), quick=True, seed=0, false_alarms=None)
+    looks = Looks("pump", (), {}, is_between=False)
+
+    async def seal(*_: object) -> str:
+        return "ab"
+
+    async def follow(*_: object) -> dict[str, object]:
+        trained.append(rule)
+        if len(trained) == 1:
+            raise asyncio.CancelledError
+        return {"model": "m", "released": None}
+
+    monkeypatch.setattr(watching, "_seal", seal)
+    monkeypatch.setattr(watching, "_follow", follow)
+
+    async def look(memory: Memory) -> dict[str, object]:
+        return await watching._act(None, None, WATCHED, rule, LOOK, memory, looks)
+
+    # One that is ended while it trains has followed nothing yet.
+    with pytest.raises(asyncio.CancelledError):
+        await look(Memory())
+    assert not list(tmp_path.iterdir())
+    memory = Memory(said={(MODEL, "retraining")})
+    assert await look(memory) == {"model": "m", "released": None}
+    assert await look(memory) == {}
+    (note,) = tmp_path.iterdir()
+    assert note.name == f"followed-{MODEL.hex()}.json"
+    assert json.loads(note.read_text()) == {"model": "m", "released": None}
+    for _ in range(2):
+        assert await look(Memory(said=memory.said)) == {"followed": str(note)}
+    assert len(trained) == 2
