@@ -278,7 +278,7 @@ def _material(
             f"training: {len(values)} windows of normal operation, at least {MIN_WINDOWS} are "
             "needed",
             f"collect more: each run of {cutting.calibrate + cutting.window} rows without a "
-            "gap gives the first one",
+            "gap or a step back in time gives the first one",
         )
     _, source = _join([part.values for part in parts], [part.source for part in parts])
     largest = [np.abs(r.values[np.isfinite(r.values).all(axis=1)]) for r in readings.values()]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import TrainingError
+from cloud.errors import RecordingError, TrainingError
 from cloud.evaluate import rows_judged
 from cloud.intervals import bootstrap
 from cloud.plots import plot_timeline
-from cloud.preprocess import verdicts
+from cloud.preprocess import segments, verdicts
 from cloud.readings import Readings
 from cloud.tables import write_table
 from fog_node.protocol.manifest import Manifest
@@ -45,6 +45,8 @@ INT8, FLOAT = "network for boards, int8", "the same network, float"
 LATE = "network for boards, int8, told half a window later"
 PLAIN = "the same scaling, squared means of windows, no network"
 PUBLISHED_FIGURES = {"F1 0.78: Conv-AE fitted to each experiment, all of them": 0.78}
+# So many places at which boards would begin anew are named.
+LISTED = 20
 _PREDICTED = ("file", "line", "time", "score", "anomaly", "anomaly_told_later")
 
 Flags = npt.NDArray[np.bool_]
@@ -74,13 +76,17 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
     And what it says of that line half a window later, which lines before the first window have
     as well, and those do not have whose recording, or run of rows without a gap, ends before.
 
+    Returns:
+        How many there are, and where boards would begin anew, LISTED at most.
+
     Raises:
-        RecordingError, ReleaseError.
+        RecordingError: also where no recording is long enough for a verdict. ReleaseError.
     """
     board = BoardModel.load(model)
     late = _late_rows(board.manifest)
     parts = _by_name(data)
     rows: list[tuple[object, ...]] = []
+    breaks: list[dict[str, object]] = []
     windows = anomalies = 0
     for name, readings in sorted(parts.items()):
         cut, scores = board.judge(readings, name)
@@ -92,8 +98,23 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
             rows.append((name, line, time, *at_once.get(row, ("", "")), later.get(row, "")))
         windows += len(said)
         anomalies += int(said.sum())
+        breaks += _breaks(name, readings, board.manifest.max_gap_s)
+    if not windows:
+        needed = board.manifest.calibrate + board.manifest.window
+        raise RecordingError(
+            f"{data}: holds no {needed} rows without a gap or a step back in time, which the first "
+            "verdict takes",
+            "give longer recordings, in the order of time",
+        )
     write_table(out, _PREDICTED, rows)
-    return {"files": len(parts), "windows": windows, "anomalies": anomalies, "out": str(out)}
+    return {
+        "files": len(parts),
+        "windows": windows,
+        "anomalies": anomalies,
+        "began_anew": len(breaks),
+        "at": breaks[:LISTED],
+        "out": str(out),
+    }
 
 
 def evaluate(data: Path, job: Job) -> dict[str, Any]:
@@ -230,6 +251,16 @@ def _by_network(experiment: Experiment, model: AnomalyModel, out: Path) -> dict[
         FLOAT: rows_judged(count, cut.last, by_float, stride),
         PLAIN: rows_judged(count, cut.last, plain, stride),
     }
+
+
+def _breaks(name: str, readings: Readings, max_gap_s: int) -> list[dict[str, object]]:
+    """Where a board would calibrate anew: after a gap, or where time steps back."""
+    found: list[dict[str, object]] = []
+    for start, _ in segments(readings.times_ms, max_gap_s)[1:]:
+        step = readings.times[start] - readings.times[start - 1]
+        why = f"{step:g} s after the row above" if step > 0 else "before the row above in time"
+        found.append({"file": name, "line": int(readings.sequence[start]), "why": why})
+    return found
 
 
 def _late_rows(manifest: Manifest) -> int:

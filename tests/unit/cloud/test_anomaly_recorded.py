@@ -129,6 +129,13 @@ def check_told_later(rows, folder, model):
     assert [row["anomaly_told_later"] == "" for row in rows[-4:]] == [False, True, True, True]
 
 
+def cut_and_turned(path):
+    """An experiment with an hour between its rows 500 and 501, and one whose end comes first."""
+    head, *rows = path.read_text().splitlines()
+    later = [row.replace(" 12:", " 13:", 1) for row in rows[500:]]
+    return {"cut.csv": [head, *rows[:500], *later], "turned.csv": [head, *rows[140:], *rows[:140]]}
+
+
 def test_the_halves_go_by_content(folder):
     recordings = read_recordings(folder)
     assert list(recordings.plain) == ["free/all.csv"]
@@ -172,6 +179,8 @@ def test_what_was_trained_predicts(folder, tmp_path):
         "files": 1,
         "windows": len(at_once),
         "anomalies": sum(int(row["anomaly"]) for row in at_once),
+        "began_anew": 0,
+        "at": [],
         "out": str(out),
     }
     cutting = anomaly.CUTTING
@@ -192,6 +201,19 @@ def test_what_was_trained_predicts(folder, tmp_path):
     assert not {name for name in ours if name.endswith(("_development", "_all"))}
     with pytest.raises(TrainingError, match="4 recordings with labels, and the model has learned"):
         anomaly_recorded.evaluate(folder, measuring(tmp_path))
+    for file, lines in cut_and_turned(folder / "valve" / "0.csv").items():
+        (tmp_path / "broken" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "broken" / file).write_text("\n".join(lines) + "\n")
+    found = anomaly_recorded.predict(tmp_path / "model", tmp_path / "broken", out)
+    assert found["began_anew"] == 2
+    assert found["at"] == [
+        {"file": "cut.csv", "line": 502, "why": "3601 s after the row above"},
+        {"file": "turned.csv", "line": 502, "why": "before the row above in time"},
+    ]
+    experiment(tmp_path / "short.csv", 1, rows=cutting.calibrate + cutting.window - 1)
+    with pytest.raises(RecordingError, match=r"short\.csv: holds no 448 rows without a gap or a"):
+        anomaly_recorded.predict(tmp_path / "model", tmp_path / "short.csv", tmp_path / "no.csv")
+    assert not (tmp_path / "no.csv").exists()
     (tmp_path / "model" / MODEL_FILE).write_bytes(b"no model")
     with pytest.raises(ReleaseError, match=r"model\.tflite: is no model"):
         anomaly_recorded.predict(tmp_path / "model", folder, out)
