@@ -146,8 +146,8 @@ class Table:
             value = float(text)
         except ValueError:
             value = math.nan
-        # Python reads 1_000, which no sensor writes.
-        if "_" in text or not math.isfinite(value):
+        # Python reads 1_000 and the digits of every script, which no sensor writes.
+        if "_" in text or not text.isascii() or not math.isfinite(value):
             raise self.bad_cell(line, column, text, "a finite number")
         if not low <= value <= high:
             raise self.bad_cell(line, column, text, f"from {low:g} to {high:g}")

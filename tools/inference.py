@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud.inference.folder import check_folder
 from cloud.inference.heatmaps import Heatmaps
 from cloud.inference.journal import Journal
 from cloud.inference.judges import QualityJudge
@@ -80,6 +81,7 @@ def _watches(duty: Duty) -> list[Watch]:
         folder, sign, model = typed.partition("=")
         if not (folder and sign and model):
             raise UsageError(f"--watch {typed}: is not FOLDER=MODEL, as camera=model")
+        check_folder(Path(folder))
         directory = Path(model)
         if directory not in judges:
             judges[directory] = QualityJudge(directory, duty.variant)

@@ -15,7 +15,7 @@ from fog_node.small_files import read_small
 
 from .errors import ToolError
 
-__all__ = ["check_output", "write_out", "written_whole"]
+__all__ = ["check_directory", "check_output", "write_out", "written_whole"]
 
 # What keys, certificates and ledgers begin with.
 _HEADS = (b"-----BEGIN ", b"SQLite format 3\0")
@@ -31,6 +31,14 @@ def check_output(path: Path) -> None:
         raise _cannot(path, errno.EACCES)
     if path.is_file() and _is_irreplaceable(path):
         raise ToolError(f"{path}: is a key, a founding file or a ledger; name another file")
+
+
+def check_directory(option: str, path: Path) -> None:
+    """Raise ToolError where nothing can be written to a directory, which may not be there yet."""
+    absolute = path.absolute()
+    there = next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ToolError(f"{option} {path}: is no directory that can be written to; name another")
 
 
 def write_out(path: Path, data: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cloud.scale_out import workers
 from cloud.train.job import Job, LabelSheet
 from tools.errors import ToolError, UsageError
 from tools.options import with_fields
+from tools.outputs import check_directory
 
 
 @dataclass(frozen=True)
@@ -267,9 +267,7 @@ def job(
         ToolError: nothing can be written to `out`, which is said before the work, or its disk has
             become full.
     """
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ToolError(f"--out {out}: is no directory that can be written to; name another")
+    check_directory("--out", out)
     with Progress(console=console, transient=True) as bar, workers(where) as pool:
         task = bar.add_task("", total=None)
 

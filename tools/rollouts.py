@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
 from fog_node.protocol.keys import KID_BYTES, PublicKey, SigningKey
 from fog_node.protocol.manifest import Bundle, Manifest, parse_bundle
-from fog_node.protocol.rollouts import Group, Named
+from fog_node.protocol.rollouts import MAX_GROUPS, Group, Named
 from fog_node.protocol.transactions import (
     Release,
     Rollout,
@@ -339,6 +340,16 @@ async def _body(client: Client, rollout: RolloutView) -> Rollout:
     if transaction.id.hex() != rollout.id or not isinstance(transaction.body, Rollout):
         raise ToolError(f"rollout {rollout.id}: a node gives something else; ask another")
     return transaction.body
+
+
+def check_percentages(groups: Sequence[int]) -> None:
+    """Raise UsageError for percentages of groups that no rollout can have; see Rollout.decode."""
+    rising = list(groups) == sorted(set(groups))
+    if not rising or not groups or groups[0] < 1 or groups[-1] != 100 or len(groups) > MAX_GROUPS:
+        typed = ",".join(map(str, groups))
+        raise UsageError(
+            f"--groups {typed}: must rise from 1 or more to 100, in {MAX_GROUPS} steps at most"
+        )
 
 
 def _groups(wishes: Wishes) -> tuple[Group, ...]:

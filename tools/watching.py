@@ -33,7 +33,7 @@ from tools import rollouts
 from tools.at_work import AtWork, ask_offer, at_work, has_open_rollout
 from tools.errors import ToolError
 from tools.nodes import Nodes
-from tools.outputs import write_out
+from tools.outputs import check_directory, write_out
 from tools.rollout_wishes import Wishes
 from tools.submit import submit
 from tools.training import is_staged, release, update
@@ -200,7 +200,13 @@ async def watch(
 
     Returns:
         The last look, and what followed from it.
+
+    Raises:
+        UsageError, ToolError: what would be found out only when something has drifted.
     """
+    rollouts.check_percentages(rule.groups)
+    if rule.retrain is not None:
+        check_directory("--retrain", rule.retrain)
     memory: Memory | None = None
     while True:
         try:

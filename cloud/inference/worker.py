@@ -20,7 +20,7 @@ from cloud.errors import DatasetError, JournalFullError, RecordingError
 from cloud.images import MAX_IMAGE_BYTES, Grey, read_grey
 from fog_node.protocol.labels import NORMAL, Image
 
-from .folder import SETTLE_S, Folder, Stamp, check_folder
+from .folder import SETTLE_S, Folder, Stamp
 from .heatmaps import Heatmaps
 from .journal import Journal, Said
 from .judges import ImageJudge, Judgement
@@ -99,12 +99,7 @@ class Worker:
             journal, sealer: see there.
             show: takes a line per image judged.
             heatmaps: of what is not normal; None: none.
-
-        Raises:
-            RecordingError: a folder cannot be read.
         """
-        for watch in watches:
-            check_folder(watch.folder)
         self._watches = tuple(watches)
         self._folders: Mapping[Path, Folder] = {w.folder: Folder(w.folder) for w in watches}
         self._journal = journal

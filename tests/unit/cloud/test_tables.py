@@ -52,3 +52,13 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
     for name, words in (("pipe", "is no file"), ("", "is a folder"), ("gone", "cannot be read")):
         with pytest.raises(RecordingError, match=words):
             read_table(tmp_path / name, ("a",))
+
+
+@pytest.mark.parametrize(
+    "text", ["1_000", "\u0661", "\uff11", "0x10", "1,5", "5 C", "nan", "-inf", "1e999", "NA", " "]
+)
+def test_what_is_no_number_of_a_sensor_is_refused(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_text(f"a;b\n1;2\n{text};2\n", encoding="utf-8")
+    with pytest.raises(RecordingError, match=r"a\.csv: line 3: column 'a' is .*a finite number"):
+        read_table(path, ("a",), ";").numbers("a")

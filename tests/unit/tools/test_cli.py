@@ -352,3 +352,11 @@ def test_an_evaluation_writes_nothing_among_a_models_files(fogline, tmp_path, ta
     assert code == cli.EXIT_USAGE
     why = f"--out {tmp_path / out}: is the directory of a model, whose plots it would replace; name"
     assert why in one_line(err, "usage")
+
+
+def test_a_folder_that_is_none_leaves_no_journal(fogline, founded, tmp_path):
+    key = founded / "members" / "seoul" / "signing.key"
+    typed = ("--founding", founded / "founding.cbor", "--key", key, "--journal", tmp_path / "j")
+    said = refused(fogline("fog", "infer", "--watch", f"{tmp_path / 'no'}={tmp_path}", *typed))
+    assert "no: is no folder; give the folder that the camera writes to" in said
+    assert not (tmp_path / "j").exists()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools import watching
+from tools.errors import ToolError, UsageError
 from tools.watching import Looks, Memory, Rule
 
 MODEL = bytes(range(32))
@@ -51,3 +52,19 @@ async def test_a_drift_is_followed_by_one_training_however_often_the_watcher_is_
     for _ in range(2):
         assert await look(Memory(said=memory.said)) == {"followed": str(note)}
     assert len(trained) == 2
+
+
+@pytest.mark.parametrize("groups", [(), (0, 100), (50, 20, 100), (5, 50), (50, 50, 100), (101,)])
+async def test_groups_that_no_rollout_can_have_are_refused_before_anything_drifts(groups) -> None:
+    rule = Rule(24, 0.25, 1, None, groups, quick=True, seed=0, false_alarms=None)
+    with pytest.raises(UsageError, match=r"--groups .*: must rise from 1 or more to 100, in"):
+        await watching.watch(None, None, None, rule, None, print)
+
+
+async def test_where_nothing_can_be_trained_is_refused_before_anything_drifts(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    rule = Rule(24, 0.25, 1, tmp_path / "file", (100,), quick=True, seed=0, false_alarms=None)
+    with pytest.raises(
+        ToolError, match=r"--retrain .*file: is no directory that can be written to"
+    ):
+        await watching.watch(None, None, None, rule, None, print)
