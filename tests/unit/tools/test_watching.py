@@ -64,7 +64,5 @@ async def test_groups_that_no_rollout_can_have_are_refused_before_anything_drift
 async def test_where_nothing_can_be_trained_is_refused_before_anything_drifts(tmp_path) -> None:
     (tmp_path / "file").touch()
     rule = Rule(24, 0.25, 1, tmp_path / "file", (100,), quick=True, seed=0, false_alarms=None)
-    with pytest.raises(
-        ToolError, match=r"--retrain .*file: is no directory that can be"
-    ):
+    with pytest.raises(ToolError, match=r"--retrain .*file: is no directory that can be"):
         await watching.watch(None, None, None, rule, None, print)
