@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cloud.files import whole_file
 from fog_node.protocol.errors import ProtocolError
@@ -15,7 +17,7 @@ from fog_node.small_files import read_small
 
 from .errors import ToolError
 
-__all__ = ["check_directory", "check_output", "write_out", "written_whole"]
+__all__ = ["check_directory", "check_output", "write_json", "write_out", "written_whole"]
 
 # What keys, certificates and ledgers begin with.
 _HEADS = (b"-----BEGIN ", b"SQLite format 3\0")
@@ -46,6 +48,17 @@ def write_out(path: Path, data: bytes) -> None:
     check_output(path)
     with written_whole(path) as part:
         part.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a report; raises ToolError, also for a figure that is no number."""
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ToolError(
+            f"{path}: a figure is no number, for which JSON has no word; it stands above"
+        ) from error
+    write_out(path, f"{text}\n".encode())
 
 
 @contextmanager

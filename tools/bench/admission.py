@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from json import dumps
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -34,6 +33,7 @@ from tools.bench import machine
 from tools.bench.signatures import verify_bare_s
 from tools.bench.workload import MAX_READINGS, Board, enrolments
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 
 # Of the bare rate of signature checks; 1.0 would be an admission that costs nothing else.
 LIMIT = 1.0
@@ -75,10 +75,7 @@ def run(
         result["packs"] = {str(count): _measure(count, packs, directory) for count in readings}
     _show(result)
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     return result
 
 

@@ -6,7 +6,7 @@ And what lives in their heap while a board samples, signs and judges.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from json import dumps, loads
+from json import loads
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,6 +19,7 @@ from tools.firmware_files import FIRMWARE
 from tools.hil import life
 from tools.hil.payload import firmware_for
 from tools.hil.targets import open_target
+from tools.outputs import write_json
 
 TARGETS = ("qemu-arm", "qemu-rv32")
 
@@ -72,10 +73,7 @@ def run(
     }
     _show(result)
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     return result
 
 

@@ -35,6 +35,7 @@ from tools.bench import machine
 from tools.bench.daemons import PARAMETERS, Daemons
 from tools.consortium import Consortium
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 
 MAX_CONTROLLERS = 16
 # Every tenth client is a provider.
@@ -92,7 +93,7 @@ def run(
     _show(result)
     try:
         if json_file is not None:
-            json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_json(json_file, result)
         if plot is not None:
             from tools.bench.client_plot import draw
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from fog_node.ledger.explorer import BrokenRuleError, Network, Result, UnfairError, explore, told
 from tools.bench import machine
 from tools.errors import ToolError
+from tools.outputs import write_json
 
 
 def run(
@@ -45,10 +45,7 @@ def run(
     }
     _show(summary)
     if json is not None:
-        try:
-            json.write_text(dumps(summary, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, summary)
     may_fork = network.liar and 2 * network.quorum - network.validators <= 1
     if result.forks and not may_fork:
         raise ToolError(f"{result.forks} states with two final blocks, where there may be none")

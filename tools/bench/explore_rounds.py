@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +17,7 @@ from fog_node.ledger.explorer import (
 )
 from tools.bench import machine
 from tools.errors import ToolError
+from tools.outputs import write_json
 
 
 def run(assembly: Assembly, json: Path | None = None) -> dict[str, Any]:
@@ -52,10 +52,7 @@ def run(assembly: Assembly, json: Path | None = None) -> dict[str, Any]:
     }
     _show(summary)
     if json is not None:
-        try:
-            json.write_text(dumps(summary, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, summary)
     if outcome.forks and not assembly.may_fork:
         raise ToolError(f"{outcome.forks} states with two final blocks, where there may be none")
     return summary

@@ -7,7 +7,6 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from json import dumps
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -22,6 +21,7 @@ from tools.bench import machine
 from tools.bench.chain import GrowingChain
 from tools.bench.signatures import verify_bare_s
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 
 # Bytes on the disk for each byte of the packs.
 LIMIT = 1.3
@@ -72,10 +72,7 @@ def run(
         }
     _show(result)
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     if plot is not None:
         _draw(result, plot)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from json import dumps, loads
+from json import loads
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tools.bench import machine
 from tools.demo.boards import find_micropython
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 
 _FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 _HEAP = "16m"
@@ -57,10 +58,7 @@ def run(model: Path, runs: int = 200, json: Path | None = None) -> dict[str, Any
     }
     _show(result)
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     return result
 
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +30,7 @@ from tools.bench.pack_files import FRAME_PACKS, Order, packs_in, read_file, sign
 from tools.bench.workload import MAX_READINGS, Board, enrolments
 from tools.consortium import VALIDATOR_ROLES, Consortium, create
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 from tools.submit import wait_final
 
 LIMIT = 1.0
@@ -114,7 +114,7 @@ def run(
         print(text)
     try:
         if json is not None:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_json(json, result)
         if plot is not None:
             network_plot.draw(result, plot)
     except OSError as error:

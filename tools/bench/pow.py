@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from statistics import median
 from threading import Timer
@@ -18,7 +17,8 @@ from typing import Any
 
 from fog_node import pow as proof_of_work
 from tools.bench import machine
-from tools.errors import ToolError, UsageError
+from tools.errors import UsageError
+from tools.outputs import write_json
 
 # Times the hashlib loop, one x86-64 core: what a kernel is to reach.
 LIMITS = {"avx512": 21.0, "sha_ni": 18.0, "avx2": 8.5}
@@ -61,10 +61,7 @@ def run(
     }
     _show(result)
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     return result
 
 

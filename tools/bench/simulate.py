@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,6 +11,7 @@ from fog_node.ledger.simulator import SimulationError
 from tools import simulation
 from tools.bench import machine
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 from tools.simulation.many import PARTS, Summary, play
 
 _TITLES = {"consensus": "the voting alone", "nodes": "whole nodes"}
@@ -40,10 +40,7 @@ def run(
         _show(part, summary, seconds)
         failures += [outcome.failure for outcome in summary.failures]
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     if failures:
         raise ToolError(f"{len(failures)} of {seeds * len(parts)} runs broke a promise")
     return result

@@ -19,7 +19,6 @@ delete                 the data directories are removed
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import tempfile
@@ -39,6 +38,7 @@ from tools import consortium as consortiums
 from tools.bench import machine
 from tools.bench.daemons import PARAMETERS, Daemons
 from tools.errors import ToolError, UsageError
+from tools.outputs import write_json
 
 USERS = (5, 10, 15)
 PAYLOADS = (500, 10_000, 100_000, 1_000_000)
@@ -90,12 +90,7 @@ def run(
     }
     _show(result)
     if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(
-                f"{json_file}: {error.strerror}; name a file that can be written"
-            ) from error
+        write_json(json_file, result)
     return result
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
-from json import dumps
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from cloud.scale_out import Pool, workers
 from tools.bench import machine
 from tools.errors import ToolError
+from tools.outputs import write_json
 
 COUNTS = (1, 2)
 # Pixels a side of an image, as of the casting set; so many are different.
@@ -94,10 +94,7 @@ def run(
     if load > cores - 1:
         print("others were at work on these cores: run it again in quiet")
     if json is not None:
-        try:
-            json.write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ToolError(f"{json}: {error.strerror}; name a file that can be written") from error
+        write_json(json, result)
     return result
 
 

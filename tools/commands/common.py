@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from tools.errors import ToolError, UsageError
+from tools.errors import UsageError
 from tools.nodes import DEFAULT_API
-from tools.outputs import check_output, write_out
+from tools.outputs import check_output, write_json
 
 # Where no terminal shows a bar, a line in so long.
 PROGRESS_EVERY_S = 5.0
@@ -165,14 +164,7 @@ def report(result: Any, json_file: Path | None, *, show: bool = True) -> None:
     if show:  # first: what was done is known then, though the disk be full
         _show(result)
     if json_file is not None:
-        try:
-            text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
-        except ValueError as error:
-            raise ToolError(
-                f"--json {json_file}: a figure is no number, for which JSON has no word; it stands "
-                "above"
-            ) from error
-        write_out(json_file, f"{text}\n".encode())
+        write_json(json_file, result)
 
 
 def say(line: str) -> None:

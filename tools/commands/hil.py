@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import textwrap
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from tools.commands.common import (
 )
 from tools.errors import ToolError, UsageError
 from tools.nodes import Nodes
-from tools.outputs import write_out
+from tools.outputs import write_json, write_out
 
 if TYPE_CHECKING:
     from tools.hil.suite import Result
@@ -130,7 +129,7 @@ def hil_run(
         "runs": [one.as_json() for one in runs],
     }
     if json_file is not None:
-        write_out(json_file, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(json_file, result)
     for line in suite.matrix(runs):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     bad = [one.target for one in runs if not one.good]
