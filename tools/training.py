@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import Progress
-
 from cloud.collect import catch_up
 from cloud.dataset import STATE_FILE, Dataset
 from cloud.errors import DatasetError
@@ -21,6 +18,7 @@ from cloud.imported import SOURCE_FILE, Imported
 from cloud.label_files import read_time
 from cloud.lineage import Lineage, trace
 from cloud.selection import Query, Selection, select
+from cloud.train.job import Job
 from fog_node.client import Client
 from fog_node.protocol.errors import ProtocolError
 from fog_node.protocol.founding import Founding
@@ -30,22 +28,6 @@ from tools.nodes import Nodes
 from tools.submit import submit
 
 Given = TypeVar("Given")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training job: data set, which of it, where the model goes.
-
-    Attributes:
-        false_alarms: share of normal windows that may raise an alarm; None: the usual one.
-    """
-
-    data: Path
-    query: Query
-    out: Path
-    quick: bool
-    seed: int
-    false_alarms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,48 +131,52 @@ async def opened(nodes: Nodes, founding: Founding, directory: Path, *, offline: 
     return dataset
 
 
-async def _selected(nodes: Nodes, founding: Founding | None, job: Job) -> Selection:
-    if (job.data / SOURCE_FILE).exists():
-        return await asyncio.to_thread(Imported.open(job.data).select, job.query)
+async def _selected(nodes: Nodes, founding: Founding | None, data: Path, asked: Query) -> Selection:
+    if (data / SOURCE_FILE).exists():
+        return await asyncio.to_thread(Imported.open(data).select, asked)
     if founding is None:
         raise UsageError("--founding: is needed, unless --data was made by `fogline data import`")
-    dataset = await update(nodes, founding, job.data)
-    return await asyncio.to_thread(select, dataset, job.query)
+    dataset = await update(nodes, founding, data)
+    return await asyncio.to_thread(select, dataset, asked)
 
 
 async def train_anomaly(
-    nodes: Nodes, founding: Founding | None, job: Job, console: Console
+    nodes: Nodes,
+    founding: Founding | None,
+    data: Path,
+    asked: Query,
+    job: Job,
+    false_alarms: float | None = None,
 ) -> dict[str, Any]:
-    """Collect, train, and say what came of it; progress goes to `console`.
+    """Collect, train, and say what came of it.
 
-    Readings that were imported are taken as they are: nothing is collected for them.
+    Args:
+        nodes: are asked for what the data set lacks.
+        founding: of the consortium; None where the readings were imported, which are taken as they
+            are: nothing is collected for them.
+        data: directory of the data set.
+        asked: which of its readings are learned from.
+        job: where the model goes, and how it is trained.
+        false_alarms: share of normal windows that may raise an alarm; None: the usual one.
     """
-    selection = await _selected(nodes, founding, job)
+    selection = await _selected(nodes, founding, data, asked)
     from cloud.board_cost import add_to_card
     from cloud.train import anomaly
     from tools.boards import load_boards
     from tools.model_check import kinds
 
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("train", total=None)
-
-        def show(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of)
-            if not console.is_terminal:
-                console.print(f"{what} {done}/{of}", highlight=False)
-
-        result = await asyncio.to_thread(
-            anomaly.train,
-            selection.readings,
-            job.query.device_type,
-            job.out,
-            dataset=selection.reference,
-            quick=job.quick,
-            seed=job.seed,
-            progress=show,
-            false_alarms=job.false_alarms,
-        )
-        card = await asyncio.to_thread(add_to_card, job.out, kinds(load_boards()))
+    result = await asyncio.to_thread(
+        anomaly.train,
+        selection.readings,
+        asked.device_type,
+        job.out,
+        dataset=selection.reference,
+        quick=job.quick,
+        seed=job.seed,
+        progress=job.progress,
+        false_alarms=false_alarms,
+    )
+    card = await asyncio.to_thread(add_to_card, job.out, kinds(load_boards()))
     reference = selection.reference
     return result.report | {
         "macs": card.macs,

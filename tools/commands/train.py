@@ -86,14 +86,10 @@ def train_anomaly(
             until,
             with_labels=not no_labels,
         )
-        result = run(
-            training.train_anomaly(
-                Nodes.of(api, member),
-                None if founding is None else consortiums.load_founding(founding),
-                training.Job(data, query, out, quick, seed, false_alarms),
-                errors,
-            )
-        )
+        known = None if founding is None else consortiums.load_founding(founding)
+        nodes = Nodes.of(api, member)
+        with recorded.job(out, quick, seed, errors) as job:
+            result = run(training.train_anomaly(nodes, known, data, query, job, false_alarms))
     report(result, json_file)
 
 

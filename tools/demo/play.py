@@ -7,8 +7,9 @@ import contextlib
 import os
 import secrets
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ from .view import View
 SETTLE_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 60.0
 POLL_HEADS_S = 1.0
+
+
+@contextlib.contextmanager
+def work_directory(named: Path | None) -> Iterator[Path]:
+    """The folder for a demo's files: as it was named, else one that goes with the demo.
+
+    Raises:
+        ToolError: there is something in it.
+    """
+    if named is None:
+        with tempfile.TemporaryDirectory(prefix="fogline-") as made:
+            yield Path(made)
+        return
+    if named.exists() and any(named.iterdir()):
+        raise ToolError(f"--dir {named}: is not empty; name a new folder")
+    yield named
 
 
 class Play:

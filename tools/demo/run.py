@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +16,12 @@ from rich.console import Console
 from fog_node.api.models import Status
 from fog_node.client import Client
 from fog_node.protocol.transactions import Enrol
-from tools.errors import ToolError
 from tools.submit import submit
 
 from . import scenario as scenarios
 from .attacks import forge
 from .fleet import DEVICE_TYPE, OPERATOR, TRAINER, VALIDATORS, ExternalBroker, Fleet, Transport
-from .play import COMMAND_TIMEOUT_S, SETTLE_TIMEOUT_S, Play
+from .play import COMMAND_TIMEOUT_S, SETTLE_TIMEOUT_S, Play, work_directory
 from .summary import FORGERIES, commit_latency_ms, committed, failures, inference
 from .view import View, bar
 
@@ -79,14 +76,7 @@ async def run(options: Options, console: Console) -> dict[str, Any]:
         scenario = scenarios.testbed(
             options.devices, options.seed, is_last_emulated=options.target != "unix"
         )
-    with contextlib.ExitStack() as stack:
-        if options.directory is None:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))
-        else:
-            directory = options.directory
-            if directory.exists() and any(directory.iterdir()):
-                raise ToolError(f"--dir {directory}: is not empty; name a new folder")
-        view = stack.enter_context(View(console))
+    with work_directory(options.directory) as directory, View(console) as view:
         return await Demo(options, scenario, directory, view).run()
 
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 from support.trained import DEVICE_TYPE, ROWS, START_S, recording
 
 from cloud.selection import Query, select
 from cloud.train import anomaly
+from cloud.train.job import Job
 from fog_node.protocol.labels import Label, Labelled, TimeSpan
 from fog_node.protocol.merkle import root
 from tools import training
@@ -65,8 +65,8 @@ async def train(chain, monkeypatch, tmp_path, query):
     monkeypatch.setattr(
         "cloud.board_cost.add_to_card", lambda *_: SimpleNamespace(macs=0, boards=())
     )
-    job = training.Job(tmp_path / "data", query, tmp_path / "model", quick=True, seed=3)
-    report = await training.train_anomaly(Nodes(), chain.founding, job, Console(quiet=True))
+    job = Job(tmp_path / "model", quick=True, seed=3)
+    report = await training.train_anomaly(Nodes(), chain.founding, tmp_path / "data", query, job)
     return given, report
 
 

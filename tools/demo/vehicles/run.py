@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +17,10 @@ from fog_node.api.models import Status
 from fog_node.client import Client
 from fog_node.protocol.transactions import Enrol, ReinstateDevice, sign_transaction
 from tools.demo.fleet import Fleet
-from tools.demo.play import SETTLE_TIMEOUT_S, Play
+from tools.demo.play import SETTLE_TIMEOUT_S, Play, work_directory
 from tools.demo.processes import free_port
 from tools.demo.summary import committed
 from tools.demo.view import View, bar
-from tools.errors import ToolError
 from tools.submit import submit, wait_final
 
 from . import falsify, headquarters, infrastructure, logs, page, promises
@@ -66,14 +63,7 @@ async def run(options: Options, console: Console) -> dict[str, Any]:
     """
     plan = make_plan(options.cars, options.weeks, options.seed)
     clips = logs.SIMULATED if options.replay is None else logs.read_clips(options.replay)
-    with contextlib.ExitStack() as stack:
-        if options.directory is None:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogline-")))
-        else:
-            directory = options.directory
-            if directory.exists() and any(directory.iterdir()):
-                raise ToolError(f"--dir {directory}: is not empty; name a new folder")
-        view = stack.enter_context(View(console))
+    with work_directory(options.directory) as directory, View(console) as view:
         return await Vehicles(options, plan, clips, directory, view).run()
 
 
