@@ -8,13 +8,15 @@ that were given for that: sites' readings stay at the sites.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cloud.errors import ExportError, ModelError, TrainingError
-from cloud.export import FOG_NODE, to_float_tflite, to_int8_tflite
+from cloud.export import FOG_NODE, TfliteModel, to_float_tflite, to_int8_tflite
 from cloud.intervals import bootstrap
 from cloud.model_files import check_task, write_card, written_whole
 from cloud.train.rul import FLOAT_FILE, INT8_FILE, TASK, rmse
@@ -23,7 +25,7 @@ from cloud.train.rul_features import Preparation
 from cloud.train.rul_network import CAP, estimate, judged, margin_of
 
 from .network import Arrays, told
-from .run_files import RunFiles
+from .run_files import RoundRecord, RunFiles
 from .site import read_site
 
 # Root mean squared error that int8 may cost; a point of the task's metric.
@@ -65,12 +67,10 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
             "give machines with more cycles",
         )
     true = np.minimum(left, CAP)[rows]
+    order = np.random.default_rng(settings.seed).permutation(len(features))
+    float_data, int8 = _converted(arrays, features[order])
     said = told(arrays, features)[rows]
     margin = margin_of(said, true)
-    network = _keras(arrays)
-    float_data = to_float_tflite(network)
-    order = np.random.default_rng(settings.seed).permutation(len(features))
-    int8 = to_int8_tflite(network, features[order], FOG_NODE)
     plain = estimate(float_data, features[rows], margin)
     quantized = estimate(int8.data, features[rows], margin)
     differs = float(np.abs(plain.left - np.clip(said[:, 0], 0, CAP)).max())
@@ -118,17 +118,29 @@ def make(run: Path, data: Path, out: Path, overruled_by: str | None = None) -> d
     }
     if overruled_by is not None:
         report["overruled_by"] = overruled_by
-    lineage = {
+    with written_whole(out) as new:
+        (new / INT8_FILE).write_bytes(int8.data)
+        (new / FLOAT_FILE).write_bytes(float_data)
+        write_card(new, report | {"preparation": scales, "lineage": _lineage(records)})
+    return report
+
+
+def _lineage(records: Sequence[RoundRecord]) -> dict[str, Any]:
+    """Who took part in which round, and the hash of the model after each."""
+    return {
         "before": records[0].before,
         "members": {site.site: site.member for record in records for site in record.sites},
         "after": [record.after for record in records],
         "took_part": [[site.site for site in record.sites] for record in records],
     }
-    with written_whole(out) as new:
-        (new / INT8_FILE).write_bytes(int8.data)
-        (new / FLOAT_FILE).write_bytes(float_data)
-        write_card(new, report | {"preparation": scales, "lineage": lineage})
-    return report
+
+
+def _converted(
+    arrays: Arrays, representative: npt.NDArray[np.float32]
+) -> tuple[bytes, TfliteModel]:
+    """The network in floats and in int8."""
+    network = _keras(arrays)
+    return to_float_tflite(network), to_int8_tflite(network, representative, FOG_NODE)
 
 
 def _keras(arrays: Arrays) -> Any:

@@ -1,12 +1,12 @@
 """How many of each spare part will be asked for, and what to keep in stock.
 
 One network is trained on all parts; beside it stand Croston's method, SBA, TSB, ETS and forecasts
-that learn nothing. See `demand_network`, `demand_baselines`, `stock`.
+that learn nothing. See `demand_network`, `demand_baselines`, `demand_planner`, `stock`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cloud.errors import ModelError, RecordingError, TrainingError
 from cloud.intervals import bootstrap
 from cloud.model_files import read_card, write_card, written_whole
-from cloud.plots import plot_calibration, plot_losses, plot_service
+from cloud.plots import plot_calibration, plot_losses
 from cloud.tables import write_table
 
 from . import demand_baselines, stock
@@ -32,6 +32,7 @@ from .demand_network import (
     fit_network,
     load_network,
 )
+from .demand_planner import LISTED, NETWORK, OWN, PRESENT, live, means_of
 from .demand_scores import calibration, pinball, scaled_errors, scales
 from .experiment_log import experiment_log
 from .job import Job, Steps
@@ -43,13 +44,7 @@ MEDIAN = 0.5
 # A year behind the first origin, and some months that follow it.
 MIN_TRAINING_MONTHS = MIN_HISTORY + 6
 MIN_PARTS = 20
-NETWORK, NETWORK_MEAN = "network", "network, mean"
-OWN = "own past, negative binomial"
-PRESENT = "present rule"
-# Service levels and safety months along which the trade-off is drawn.
-SWEEP_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
-SWEEP_SAFETY = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
-LISTED = 10
+NETWORK_MEAN = "network, mean"
 PUBLISHED = {
     "Transformer": 0.746,
     "DeepAR": 0.747,
@@ -120,7 +115,7 @@ def predict(
     months, totals = forecast.take(0), forecast.take(1)
     plan = stock.plan_by_totals(totals, settings)
     if settings.stock is None:
-        held = stock.plan_by_mean(_means(rows), settings).reorder_point
+        held = stock.plan_by_mean(means_of(rows), settings).reorder_point
     else:
         held = read_stock(settings.stock, rows)
     runs_out = 1 - totals.below(held[:, np.newaxis])
@@ -142,7 +137,7 @@ def predict(
     return {
         "parts": len(rows),
         "first_month": rows.month(rows.months),
-        "settings": _settings_row(settings),
+        "settings": settings.row(),
         "stock": "as given" if settings.stock else f"assumed: {PRESENT}",
         "to_order": int((held < plan.reorder_point).sum()),
         "bottlenecks": [
@@ -298,7 +293,7 @@ def _judge(
         "results": results,
         "mase_of_constants_in_hindsight": judged.least_of_constants(),
         "calibration": calibrated,
-        "planner": _live(network, trial, step),
+        "planner": live(network, rows, trial.origin, trial.settings, job, step),
         "verdict": "",
     }
     result["verdict"] = _verdict(result, float((quantiles[median] == 0).mean()))
@@ -351,149 +346,6 @@ class _Judged:
         }
 
 
-def _live(network: DemandNetwork, trial: _Trial, step: Steps) -> dict[str, Any]:
-    """Keep stock through the last months by each policy, reviewed each month with what is known."""
-    rows, origin, job, settings = trial.rows, trial.origin, trial.job, trial.settings
-    keep: npt.NDArray[np.bool_] = np.all(rows.recorded[:, origin - 1 :], axis=1)
-    if not keep.any():
-        raise TrainingError(
-            f"evaluation: no part is recorded from {rows.month(origin)} on", "give such parts"
-        )
-    lived = DemandData(
-        tuple(part for part, kept in zip(rows.parts, keep, strict=True) if kept),
-        rows.first, rows.demand[keep], rows.recorded[keep],
-    )  # fmt: skip
-    totals, means, variances = [], [], []
-    for month in range(origin, rows.months):
-        known = lived.until(month)
-        totals.append(network.forecast(known.demand).take(1))
-        means.append(_means(known))
-        variances.append(known.demand.var(axis=1))
-        step()
-    asked = lived.demand[:, origin:]
-    span = settings.lead_time + 1
-
-    def by_network(at: StockSettings) -> list[stock.Plan]:
-        return [stock.plan_by_totals(total, at) for total in totals]
-
-    def by_rule(at: StockSettings) -> list[stock.Plan]:
-        return [stock.plan_by_mean(mean, at) for mean in means]
-
-    def by_own(at: StockSettings) -> list[stock.Plan]:
-        return [
-            stock.Plan(
-                by_moments(mean * span, variance * span).quantile(at.service_level),
-                stock.order_quantity(mean, at),
-            )
-            for mean, variance in zip(means, variances, strict=True)
-        ]
-
-    policies = {PRESENT: by_rule, OWN: by_own, NETWORK: by_network}
-    plans = {name: policy(settings) for name, policy in policies.items()}
-    outcomes = {name: stock.simulate(asked, plan, settings) for name, plan in plans.items()}
-    curves = {}
-    for name, policy in policies.items():
-        swept = (
-            [replace(settings, safety_months=value) for value in SWEEP_SAFETY]
-            if name == PRESENT
-            else [replace(settings, service_level=value) for value in SWEEP_LEVELS]
-        )
-        lives = [stock.simulate(asked, policy(at), settings) for at in swept]
-        curves[name] = [
-            (float(life.stock.sum()), life.fill_rate, float(life.cost.sum())) for life in lives
-        ]
-    plot_service(job.out / "service.png", curves, {
-        name: (float(life.stock.sum()), life.fill_rate) for name, life in outcomes.items()
-    })  # fmt: skip
-    _write_curves(job.out / "service.csv", curves)
-    _write_parts(job.out / "parts.csv", lived, plans, outcomes)
-    present, ours = outcomes[PRESENT], outcomes[NETWORK]
-
-    def saved(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> float:
-        return float(1 - after.sum() / max(before.sum(), 1e-9))
-
-    short = np.lexsort((np.arange(len(lived)), -ours.short))
-    return {
-        "parts": len(lived),
-        "settings": _settings_row(settings),
-        "policies": [
-            {
-                "policy": name,
-                "cost": float(life.cost.sum()),
-                **bootstrap(saved, present.cost, life.cost, seed=job.seed).row("saved"),
-                "fill_rate": life.fill_rate,
-                "stock": float(life.stock.sum()),
-                "orders": int(life.orders.sum()),
-                "short": int(life.short.sum()),
-                "part_months_short": float(life.months_short.mean() / trial.months),
-            }
-            for name, life in outcomes.items()
-        ],
-        "same_service": [
-            {"policy": name, **_at_fill_rate(curves[name], present.fill_rate)} for name in policies
-        ],
-        "cheapest": [
-            {"policy": name, "cost": min(cost for _, _, cost in curve)}
-            for name, curve in curves.items()
-        ],
-        "bottlenecks": [
-            {
-                "part": lived.parts[at],
-                "asked": int(ours.asked[at]),
-                "short": int(ours.short[at]),
-                "months_short": int(ours.months_short[at]),
-                "short_by_present_rule": int(present.short[at]),
-                "first_reorder_point": int(plans[NETWORK][0].reorder_point[at]),
-            }
-            for at in short[:LISTED]
-            if ours.short[at]
-        ],
-    }
-
-
-def _at_fill_rate(curve: list[tuple[float, float, float]], wanted: float) -> dict[str, Any]:
-    """Stock and cost at which a policy would serve so well, between settings that were tried."""
-    points = sorted((fill, held, cost) for held, fill, cost in curve)
-    fills = [fill for fill, _, _ in points]
-    if not fills[0] <= wanted <= fills[-1]:
-        return {"fill_rate": wanted, "stock": None, "cost": None}
-    return {
-        "fill_rate": wanted,
-        "stock": float(np.interp(wanted, fills, [held for _, held, _ in points])),
-        "cost": float(np.interp(wanted, fills, [cost for _, _, cost in points])),
-    }
-
-
-def _write_curves(path: Path, curves: dict[str, list[tuple[float, float, float]]]) -> None:
-    rows = []
-    for name, curve in curves.items():
-        settings = SWEEP_SAFETY if name == PRESENT else SWEEP_LEVELS
-        for at, (held, fill, cost) in zip(settings, curve, strict=True):
-            rows.append((name, f"{at:g}", f"{held:.2f}", f"{fill:.5f}", f"{cost:.2f}"))
-    write_table(path, ("policy", "setting", "stock", "fill_rate", "cost"), rows)
-
-
-def _write_parts(
-    path: Path,
-    rows: DemandData,
-    plans: dict[str, list[stock.Plan]],
-    outcomes: dict[str, stock.Outcome],
-) -> None:
-    """A row per part and policy: what it would have done in the months that were kept out."""
-    header = (
-        "part", "policy", "first_reorder_point", "first_order_quantity", "asked", "short",
-        "months_short", "mean_stock", "orders", "cost",
-    )  # fmt: skip
-    first = {name: plan[0] for name, plan in plans.items()}
-    write_table(path, header, (
-        (part, name, f"{first[name].reorder_point[at]:.0f}",
-         f"{first[name].order_quantity[at]:.0f}", f"{life.asked[at]:.0f}",
-         f"{life.short[at]:.0f}", f"{life.months_short[at]:.0f}",
-         f"{life.stock[at]:.3f}", f"{life.orders[at]:.0f}", f"{life.cost[at]:.4f}")
-        for at, part in enumerate(rows.parts) for name, life in outcomes.items()
-    ))  # fmt: skip
-
-
 def _shape(job: Job) -> Shape:
     return QUICK if job.quick else FULL
 
@@ -512,24 +364,12 @@ def _check_enough(rows: DemandData, months: int) -> None:
         )
 
 
-def _means(rows: DemandData) -> npt.NDArray[np.float64]:
-    """Mean demand of each part over the months in which it was recorded; 0 if in none."""
-    found: npt.NDArray[np.float64] = rows.demand.sum(axis=1) / np.maximum(
-        rows.recorded.sum(axis=1), 1
-    )
-    return found
-
-
 def _cover_ends(
     rows: DemandData, runs_out: npt.NDArray[np.float64], settings: StockSettings
 ) -> str:
     """The first month at whose end the stock is gone with more than the probability allowed."""
     gone = np.flatnonzero(runs_out > 1 - settings.service_level)
     return rows.month(rows.months + int(gone[0])) if len(gone) else ""
-
-
-def _settings_row(settings: StockSettings) -> dict[str, Any]:
-    return {key: value for key, value in asdict(settings).items() if key != "stock"}
 
 
 def _verdict(result: dict[str, Any], zeros: float) -> str:

@@ -162,35 +162,10 @@ def evaluate(data: Path, job: Job, settings: EvaluateSettings | None = None) -> 
     if divided:
         judged = pieces.part == 1
         protocol = f"learned from {TRAIN}, judged by {TEST}, as they come"
-    elif settings.by_image:
-        judged = _deal_images(pieces.defective, TEST_SHARE, np.random.default_rng(job.seed))
-        protocol = f"{TEST_SHARE:.0%} of images judged, dealt one by one: near-duplicates divided"
     else:
-        check_enough(groups.number, pieces.defective, str(data))
-        judged = deal(
-            groups.number, pieces.defective, np.ones(len(pieces.defective), np.bool_),
-            TEST_SHARE, np.random.default_rng(job.seed),
-        )  # fmt: skip
-        protocol = f"about {TEST_SHARE:.0%} of images judged, in whole groups of near-duplicates"
+        judged, protocol = _dealt(pieces, groups, data, job, settings)
     fitted = _fit(pieces, groups, ~judged, data, job)
-    methods = _baselines(pieces, fitted, job)
-    images = pieces.of(FOG)
-    said: dict[str, Floats] = {}
-    thresholds: dict[str, float] = {}
-    for name, trained in fitted.networks.items():
-        for kind, data_ in (
-            ("int8", trained.network.int8.data),
-            ("float", trained.network.float_data),
-        ):
-            title = _title(name, kind)
-            said[title] = _judge(trained.network.variant, data_, pieces, judged).probability
-            thresholds[title] = trained.threshold
-    for name, method in methods.items():
-        said[name] = method(images[judged])
-        held = fitted.validated
-        found = best_threshold(method(images[held]), pieces.defective[held])
-        # The most frequent class is no matter of a threshold.
-        thresholds[name] = 0.5 if name == MAJORITY else found
+    said, thresholds = _said(pieces, fitted, judged, job)
     true, number = pieces.defective[judged], groups.number[judged]
     results = [
         _row(name, values >= thresholds[name], true, number, job.seed)
@@ -419,10 +394,41 @@ def _validate(
     }
 
 
-def _deal_images(defective: Flags, share: float, random: np.random.Generator) -> Flags:
-    """A share of the images of each kind, one by one, bool [n]."""
+def _dealt(
+    pieces: _Pieces, groups: Groups, data: Path, job: Job, settings: EvaluateSettings
+) -> tuple[Flags, str]:
+    """Which images are judged, a share of those of each kind; and how they were dealt, in words."""
+    defective = pieces.defective
+    number, how = groups.number, "about {} of images judged, in whole groups of near-duplicates"
+    if settings.by_image:
+        number = np.arange(len(defective))
+        how = "{} of images judged, dealt one by one: near-duplicates divided"
+    else:
+        check_enough(number, defective, str(data))
     every = np.ones(len(defective), np.bool_)
-    return deal(np.arange(len(defective)), defective, every, share, random)
+    judged = deal(number, defective, every, TEST_SHARE, np.random.default_rng(job.seed))
+    return judged, how.format(f"{TEST_SHARE:.0%}")
+
+
+def _said(
+    pieces: _Pieces, fitted: _Fitted, judged: Flags, job: Job
+) -> tuple[dict[str, Floats], dict[str, float]]:
+    """Probabilities of a defect by networks and by simple methods, and the threshold of each."""
+    said: dict[str, Floats] = {}
+    thresholds: dict[str, float] = {}
+    for name, trained in fitted.networks.items():
+        network = trained.network
+        for kind, data in (("int8", network.int8.data), ("float", network.float_data)):
+            title = _title(name, kind)
+            said[title] = _judge(network.variant, data, pieces, judged).probability
+            thresholds[title] = trained.threshold
+    images, held = pieces.of(FOG), fitted.validated
+    for name, method in _baselines(pieces, fitted, job).items():
+        said[name] = method(images[judged])
+        found = best_threshold(method(images[held]), pieces.defective[held])
+        # The most frequent class is no matter of a threshold.
+        thresholds[name] = 0.5 if name == MAJORITY else found
+    return said, thresholds
 
 
 def _baselines(pieces: _Pieces, fitted: _Fitted, job: Job) -> dict[str, Method]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class StockSettings:
     safety_months: float = _setting(
         1.0, "Present rule: stock for the mean demand until arrival and so many months.", 0, 120
     )
+
+    def row(self) -> dict[str, float]:
+        """Return them by name, but for what is in stock."""
+        return {name: value for name, value in asdict(self).items() if name != "stock"}
 
 
 @dataclass(frozen=True)
