@@ -112,6 +112,16 @@ def test_litert_makes_a_products_multiplier_in_single_precision(check_models):
     assert (np.abs(litert[differ].astype(int) - board[differ]) == 1).all()
 
 
+def test_a_softmax_of_more_than_the_interpreters_can_add_up(check_models):
+    """Where each share is below half a step: they abort, and the board gives nothing but zeros."""
+    builder = ModelBuilder()
+    x, y = builder.tensor((1, 600), 0.01), builder.tensor((1, 600), 1 / 256, -128)
+    builder.operator(Operator.SOFTMAX, [x], y, "SoftmaxOptions", beta=1.0)
+    model = builder.finish([x], [y])
+    (answer,) = check_models([model], [[[np.zeros((1, 600), np.int8)]]])
+    assert bytes.fromhex(answer["outputs"][0]) == b"\x80" * 600
+
+
 def test_models_from_keras(check_models, tmp_path):
     """What the converter makes of Conv1D and the like."""
     subprocess.run(
