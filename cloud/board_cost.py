@@ -9,7 +9,7 @@ from pathlib import Path
 from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES
 
 from .export import Interpreter
-from .model_card import MODEL_FILE, BoardEstimate, ModelCard, read_bounded
+from .model_card import MODEL_FILE, BoardEstimate, ModelCard, read_model_file
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def add_to_card(directory: Path, kinds: Sequence[BoardKind]) -> ModelCard:
         ReleaseError: model or card cannot be read.
     """
     card = ModelCard.load(directory)
-    interpreter = Interpreter(read_bounded(directory / MODEL_FILE, MAX_PAYLOAD_BYTES))
+    interpreter = Interpreter(read_model_file(directory / MODEL_FILE, MAX_PAYLOAD_BYTES))
     macs = interpreter.plan().macs
     complete = replace(card, macs=macs, boards=estimate(macs, card.arena, kinds))
     complete.save(directory)

@@ -52,7 +52,7 @@ from fog_node.protocol.transactions import Release
 from .chain_view import ChainView, EnrolledDevice
 from .dataset_tables import channel_column, complete, partition, tables
 from .errors import DatasetError
-from .files import save_file
+from .files import read_bounded, save_file
 from .labels import Labels, SealedLabel
 from .readings import Readings
 
@@ -586,14 +586,10 @@ def _load_files(folder: Path, height: int) -> _Files:
 def _bounded(path: Path, most: int) -> bytes:
     """Raises DatasetError for what cannot be read; FileNotFoundError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        return read_bounded(path, most)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DatasetError(
-            f"{path}: cannot be read ({error.strerror})", "check its permissions"
+            f"{path}: cannot be read ({error.strerror})", "check its permissions, or collect anew"
         ) from error
-    if len(data) > most:
-        raise DatasetError(f"{path}: is over {most} bytes", _COLLECT_ANEW)
-    return data

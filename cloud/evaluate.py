@@ -23,6 +23,7 @@ from fog_node.protocol.manifest import Manifest
 from .dataset import Dataset, SealedVerdict
 from .errors import DatasetError, TrainingError
 from .export import Interpreter
+from .files import read_bounded
 from .plots import plot_timeline
 from .preprocess import quantize, score, verdicts
 from .readings import Readings
@@ -69,9 +70,7 @@ class Confusion:
 def load_labels(path: Path) -> dict[bytes, dict[float, bool]]:
     """Read labels: JSON {key id: {s since 1970: true or false}}; raises DatasetError."""
     try:
-        if path.stat().st_size > MAX_LABEL_BYTES:
-            raise DatasetError(f"{path}: is over {MAX_LABEL_BYTES} bytes", "give fewer labels")
-        value = json.loads(path.read_text())
+        value = json.loads(read_bounded(path, MAX_LABEL_BYTES))
         return {
             bytes.fromhex(kid): {float(time): _label(label) for time, label in of_kid.items()}
             for kid, of_kid in value.items()

@@ -1,4 +1,4 @@
-"""Files that are put in place whole: one that was there before stands until then.
+"""Files that are read up to a bound, and put in place whole: the one before stands until then.
 
 Without any package beside Python's own, so that every command can use it.
 """
@@ -6,13 +6,26 @@ Without any package beside Python's own, so that every command can use it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 # What a file is called until it is whole.
 PART = ".part"
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """All of a file; raises OSError, also where it is over `most` bytes, or no file."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, or never begin
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"is over {most} bytes", str(path))
+    return data
 
 
 @contextmanager

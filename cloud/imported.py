@@ -31,7 +31,7 @@ from fog_node.protocol.senml import MAX_CHANNELS
 
 from .dataset_tables import ROW_FIELDS, channel_column, day_of, partition
 from .errors import DatasetError
-from .files import save_file
+from .files import read_bounded, save_file
 from .label_files import read_time
 from .labels import Labels
 from .readings import Readings
@@ -105,8 +105,7 @@ class Imported:
         """Open; one that is not there is empty, and made by `add`. Raises DatasetError."""
         path = directory / SOURCE_FILE
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_SOURCE_BYTES + 1)
+            data = read_bounded(path, MAX_SOURCE_BYTES)
         except FileNotFoundError:
             return cls(directory, ())
         except OSError as error:

@@ -20,6 +20,7 @@ from fog_node.protocol.transactions import (
 from fog_node.protocol.validate import array, number, text, text_map, uint
 
 from .errors import ReleaseError
+from .files import read_bounded
 from .model_files import BOARD_CARD_FILE
 
 CARD_FILE = BOARD_CARD_FILE
@@ -127,7 +128,7 @@ class ModelCard:
             ReleaseError: names the file and the field.
         """
         path = directory / CARD_FILE
-        data = read_bounded(path, MAX_CARD_BYTES)
+        data = read_model_file(path, MAX_CARD_BYTES)
         try:
             return cls._parse(json.loads(data))
         except ProtocolError as error:
@@ -161,18 +162,14 @@ class ModelCard:
         return replace(card, macs=macs, boards=boards)
 
 
-def read_bounded(path: Path, max_bytes: int) -> bytes:
+def read_model_file(path: Path, max_bytes: int) -> bytes:
     """Read a file of the model's directory; raises ReleaseError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+        return read_bounded(path, max_bytes)
     except OSError as error:
         raise ReleaseError(
             f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"
         ) from error
-    if len(data) > max_bytes:
-        raise ReleaseError(f"{path}: is over {max_bytes} bytes", "train a smaller model")
-    return data
 
 
 def _boards(value: Any) -> tuple[BoardEstimate, ...]:

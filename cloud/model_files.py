@@ -19,6 +19,7 @@ from fog_node.protocol.merkle import root
 
 from .digests import file_sha256
 from .errors import ModelError
+from .files import read_bounded
 
 CARD_FILE = "card.json"
 # Beside a model for boards, the task `anomaly`, stands a card of this name instead.
@@ -108,9 +109,7 @@ def read_card(directory: Path, task: str) -> dict[str, Any]:
 
 def _card(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CARD_BYTES:
-            raise ModelError(f"{path}: is over {MAX_CARD_BYTES} bytes", "train again")
-        card = json.loads(path.read_bytes())
+        card = json.loads(read_bounded(path, MAX_CARD_BYTES))
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"

@@ -18,7 +18,7 @@ from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES, encode_bundle, sign_ma
 from fog_node.protocol.transactions import Body, Release
 
 from .errors import ReleaseError
-from .model_card import MODEL_FILE, ModelCard, read_bounded
+from .model_card import MODEL_FILE, ModelCard, read_model_file
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def prepare(
             "train on a data set that was collected from the chain",
         )
     metrics = check_metrics(card.metrics, founding, overruled_by)
-    payload = read_bounded(model_dir / MODEL_FILE, MAX_PAYLOAD_BYTES)
+    payload = read_model_file(model_dir / MODEL_FILE, MAX_PAYLOAD_BYTES)
     try:
         manifest = card.manifest(name, version, payload, time_ms)
         signed = sign_manifest(key, manifest, founding.chain_id)

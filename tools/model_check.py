@@ -17,7 +17,7 @@ import numpy as np
 
 from cloud.board_cost import BoardKind, estimate
 from cloud.export import Interpreter, check_limits
-from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
+from cloud.model_card import MODEL_FILE, ModelCard, read_model_file
 from fog_node.protocol.manifest import MAX_PAYLOAD_BYTES
 from tools.boards import Board
 from tools.errors import ToolError
@@ -81,7 +81,7 @@ def check(
         CloudError: it cannot be read, or has what boards lack.
     """
     card = ModelCard.load(directory)
-    data = read_bounded(directory / MODEL_FILE, MAX_PAYLOAD_BYTES)
+    data = read_model_file(directory / MODEL_FILE, MAX_PAYLOAD_BYTES)
     try:
         interpreter = Interpreter(data)
     except (RuntimeError, ValueError) as error:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cloud.errors import DatasetError, RecordingError, ReleaseError
 from cloud.export import Interpreter
-from cloud.model_card import MODEL_FILE, ModelCard, read_bounded
+from cloud.model_card import MODEL_FILE, ModelCard, read_model_file
 from cloud.preprocess import Windows, quantize, score
 from cloud.readings import Readings
 from cloud.windows import Cutting, FloatWindows
@@ -88,7 +88,7 @@ class AnomalyModel:
         float_payload = _read_model(directory / FLOAT_MODEL_FILE, MAX_FLOAT_MODEL_BYTES)
         path = directory / REPORT_FILE
         try:
-            report = json.loads(read_bounded(path, MAX_REPORT_BYTES))
+            report = json.loads(read_model_file(path, MAX_REPORT_BYTES))
             return cls(
                 board=board,
                 float_payload=float_payload,
@@ -111,7 +111,7 @@ class AnomalyModel:
 
 
 def _read_model(path: Path, max_bytes: int) -> bytes:
-    data = read_bounded(path, max_bytes)
+    data = read_model_file(path, max_bytes)
     try:
         Interpreter(data)
     except (RuntimeError, ValueError) as error:  # whatever LiteRT finds wrong with it

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import RecordingError, TrainingError
+from cloud.files import read_bounded
 from cloud.intervals import bootstrap
 from cloud.plots import plot_timeline
 from cloud.readings import Readings
@@ -130,9 +131,7 @@ def _windows_of(path: Path, recording: Path) -> tuple[str, list[tuple[float, flo
     """Key and times of the windows of a recording, in the order of time."""
     remedy = f"give {WINDOWS_FILE} as the benchmark has it"
     try:
-        if path.stat().st_size > MAX_WINDOWS_BYTES:
-            raise RecordingError(f"{path}: is over {MAX_WINDOWS_BYTES} bytes", remedy)
-        listed = json.loads(path.read_bytes())
+        listed = json.loads(read_bounded(path, MAX_WINDOWS_BYTES))
         keys = [key for key in listed if key.rpartition("/")[2] == recording.name]
         if len(keys) != 1:
             raise RecordingError(

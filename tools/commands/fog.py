@@ -264,7 +264,7 @@ def fog_infer(
     ] = Path("infer.journal"),
     variant: Annotated[str, typer.Option(help="Which of the model's networks judges.")] = "fog",
     once: Annotated[
-        bool, typer.Option(help="End when all that is there is judged and sealed.")
+        bool, typer.Option("--once", help="End when all that is there is judged and sealed.")
     ] = False,
     heatmaps: Annotated[
         Path | None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cloud.files import save_file, whole_file
+from cloud.files import read_bounded, save_file, whole_file
 
 
 @pytest.mark.parametrize("stop", [OSError, ValueError, KeyboardInterrupt])
@@ -50,3 +51,19 @@ def test_every_command_can_write_files_without_packages_of_the_cloud() -> None:
         check=False,
     )
     assert done.stderr.decode().strip() == "[]"
+
+
+def test_no_more_is_read_than_a_file_may_hold(tmp_path) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(b"1234")
+    assert read_bounded(path, 4) == b"1234"
+    os.mkfifo(tmp_path / "pipe")
+    for wrong, most, why in (
+        (path, 3, "is over 3 bytes"),
+        (tmp_path / "pipe", 4, "is no file"),
+        (Path("/dev/zero"), 4, "is no file"),
+        (tmp_path, 4, "is no file"),
+        (tmp_path / "gone", 4, "No such file"),
+    ):
+        with pytest.raises(OSError, match=why):
+            read_bounded(wrong, most)
