@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # What a file is called until it is whole.
 PART = ".part"
@@ -19,13 +20,18 @@ PART = ".part"
 
 def read_bounded(path: Path, most: int) -> bytes:
     """All of a file; raises OSError, also where it is over `most` bytes, or no file."""
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, or never begin
-        raise OSError(errno.EINVAL, "is no file", str(path))
-    with path.open("rb") as file:
+    with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"is over {most} bytes", str(path))
     return data
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; raises OSError, also where it is no file."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end, or never begin
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    return path.open("rb")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from fog_node.protocol.merkle import root
 
 from .digests import file_sha256
 from .errors import ModelError
-from .files import read_bounded
+from .files import open_file, read_bounded
 
 CARD_FILE = "card.json"
 # Beside a model for boards, the task `anomaly`, stands a card of this name instead.
@@ -221,9 +222,10 @@ def load_seen(directory: Path, kind: npt.DTypeLike, row: tuple[int, ...] = ()) -
 
 
 def check_size(path: Path, most: int = MAX_MODEL_BYTES) -> None:
-    """Raise ModelError for a file that is not there, or larger than any model."""
+    """Raise ModelError for a file that cannot be read, or is larger than any model."""
     try:
-        size = path.stat().st_size
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror})", "give the directory that training wrote"

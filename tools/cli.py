@@ -93,6 +93,8 @@ def main() -> None:
     except OSError as error:  # of this machine: its disk, a file, a port
         where = f"{error.filename}: " if error.filename else ""
         said = f"{where}{error.strerror or error}"
+        if error.filename:
+            said += "; check its path, its permissions and the room on the disk"
         errors.print(f"refused: {said}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(EXIT_REFUSED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def read_recordings(path: Path) -> Recordings:
     """
     files = [path]
     if path.is_dir():
-        files = sorted(path.rglob("*.csv"))
+        files = _csv_files(path)
         if not files:
             raise RecordingError(f"{path}: holds no CSV files", "name the folder of the recordings")
         if len(files) > MAX_FILES:
@@ -85,6 +86,23 @@ def read_recordings(path: Path) -> Recordings:
         else:
             experiments.append(Experiment(name, readings, digest[0] < 128))
     return Recordings(plain, tuple(experiments), sha256)
+
+
+def _csv_files(folder: Path) -> list[Path]:
+    """Find the CSV files of a folder and of those in it, each of which can be read."""
+
+    def refuse(error: OSError) -> None:
+        raise RecordingError(
+            f"{error.filename}: cannot be read ({error.strerror})",
+            "check its permissions, or take it out",
+        ) from error
+
+    return sorted(
+        Path(inside) / name
+        for inside, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if name.lower().endswith(".csv")
+    )
 
 
 def first_rows(readings: Readings, count: int) -> Readings:

@@ -95,6 +95,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         "sealed": False,
         "labels": said,
         "features": list(FEATURES),
+        "never_change": rows.still(),
         "modes": list(MODES),
         **model.card(),
         "int8": {

@@ -87,6 +87,11 @@ class FailureData:
             None if self.modes is None else self.modes[chosen],
         )  # fmt: skip
 
+    def still(self) -> list[str]:
+        """What is the same in all rows: the machine's type, or a sensor, that says nothing."""
+        own = zip(FEATURES, self.features[:, : len(MEASURED) + 1].T, strict=False)
+        return [name for name, values in own if (values == values[0]).all()]
+
     def digests(self) -> npt.NDArray[np.uint64]:
         """What tells each row from others: 64 bits of a digest of its id and what was measured."""
         # What physics makes of it might be rounded otherwise on another processor.

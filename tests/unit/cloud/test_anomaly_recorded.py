@@ -1,8 +1,10 @@
 """Recordings are trained on and judged by their protocols; what is wrong with them is named."""
 
 import csv
+import errno
 import hashlib
 import json
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -288,6 +290,22 @@ def test_alarms_are_held_off():
     over = np.zeros(12, np.bool_)
     over[[1, 2, 3, 6, 11]] = True
     assert np.flatnonzero(anomaly_nab.held_off(over, 4)).tolist() == [1, 6, 11]
+
+
+def test_all_of_a_folder_is_read_or_what_cannot_be_is_named(tmp_path, monkeypatch):
+    for name in ("a.csv", "inner/b.CSV", "locked/c.csv"):
+        experiment(tmp_path / name, 1, rows=2, labelled=False)
+    assert set(read_recordings(tmp_path).plain) == {"a.csv", "inner/b.CSV", "locked/c.csv"}
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(RecordingError, match=r"locked: cannot be read \(Permission denied\)"):
+        read_recordings(tmp_path)
 
 
 def test_bad_recordings_are_named(folder, tmp_path):

@@ -105,6 +105,14 @@ def test_an_empty_folder_is_refused(tmp_path):
         read_failures(tmp_path, labelled=True)
 
 
+def test_a_sensor_that_stands_still_is_told(tmp_path):
+    rows = [(str(number), *GOOD[1:4], str(300 + number), *GOOD[5:]) for number in range(3)]
+    found = read_failures(write(tmp_path / "rows.csv", *rows), labelled=True)
+    assert found.still() == [
+        "type", "air_temperature", "rotational_speed", "torque", "tool_wear"
+    ]  # fmt: skip
+
+
 def test_one_class_only_is_too_little(tmp_path):
     rows = [(str(number), *GOOD[1:]) for number in range(100)]
     with pytest.raises(TrainingError, match="0 failures, at least 25"):
@@ -256,6 +264,9 @@ def test_a_model_file_that_would_make_other_objects_is_refused(tmp_path):
     save_sklearn(tmp_path / "model.skops", Strange())
     with pytest.raises(ModelError, match=r"would make .*Strange"):
         load_sklearn(tmp_path / "model.skops")
+    os.mkfifo(tmp_path / "pipe.skops")
+    with pytest.raises(ModelError, match=r"pipe\.skops: cannot be read \(is no file\); give the"):
+        load_sklearn(tmp_path / "pipe.skops")
     (tmp_path / "model.skops").write_bytes(b"no archive")
     with pytest.raises(ModelError, match="is no model"):
         load_sklearn(tmp_path / "model.skops")
