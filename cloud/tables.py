@@ -123,6 +123,20 @@ class Table:
                 raise self.bad_cell(line, column, "", "a name")
         return [cells[at] for cells in self.rows]
 
+    def names(self, column: str, remedy: str) -> list[str]:
+        """A column that names each row's thing: no cell may be empty, nor be as another one is."""
+        names = self.texts(column)
+        seen: dict[str, int] = {}
+        for line, name in zip(self.lines, names, strict=True):
+            if name in seen:
+                raise RecordingError(
+                    f"{self.path}: line {line}: column {column!r} is {name[:_MAX_QUOTED]!r}, "
+                    f"as in line {seen[name]}",
+                    remedy,
+                )
+            seen[name] = line
+        return names
+
     def bad_cell(self, line: int, column: str, text: str, wanted: str) -> RecordingError:
         """Make the error that a cell is not what it must be."""
         what = f"is {text[:_MAX_QUOTED]!r}, not {wanted}" if text else f"is empty, must be {wanted}"
@@ -247,10 +261,13 @@ def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
         yield from ((number, line.split()) for number, line in enumerate(lines, start=1))
         return
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    done = 0
     try:
         for cells in reader:
-            yield reader.line_num, cells
+            done = reader.line_num
+            yield done, cells
     except csv.Error as error:
+        # Where what is wrong begins: a quotation mark without another takes in all that follows.
         raise RecordingError(
-            f"{path}: line {reader.line_num}: is not CSV ({error})", "repair the line"
+            f"{path}: line {done + 1}: is not CSV ({error})", "repair the line"
         ) from error

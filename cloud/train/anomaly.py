@@ -128,6 +128,7 @@ def train(
     false_alarms: float | None = None,
     cutting: Cutting | None = None,
     learned_from: Sequence[str] = (),
+    where: str = "training",
 ) -> TrainingResult:
     """Train on normal operation and write the model's directory.
 
@@ -142,12 +143,13 @@ def train(
         false_alarms: share of normal windows that may be above the threshold; None: FALSE_ALARMS.
         cutting: how boards are to cut their readings; None: CUTTING.
         learned_from: SHA-256 of recordings, in hex, so that it is not measured on them.
+        where: what errors name.
 
     Raises:
         TrainingError: too little data, or boards that measure different channels.
         ExportError: the network is not one that boards can run.
     """
-    channels, still = _channels(readings)
+    channels, still = _channels(readings, where)
     readings = {board: rows.only(channels) for board, rows in readings.items()}
     progress("windows", 0, 1)
     random = np.random.default_rng(seed)
@@ -155,7 +157,7 @@ def train(
     cutting = cutting or CUTTING
     alarms = FALSE_ALARMS if false_alarms is None else false_alarms
     share = 1 - alarms
-    scaling, normal, held, weights = _material(readings, cutting, most, random)
+    scaling, normal, held, weights = _material(readings, cutting, most, random, where)
     with experiment_log(out) as note:
         model, losses = _fit(normal, QUICK_EPOCHS if quick else EPOCHS, seed, progress, note)
     progress("quantize", 0, 1)
@@ -257,7 +259,11 @@ def _scale(
 
 
 def _material(
-    readings: Mapping[bytes, Readings], cutting: Cutting, most: int, random: np.random.Generator
+    readings: Mapping[bytes, Readings],
+    cutting: Cutting,
+    most: int,
+    random: np.random.Generator,
+    where: str,
 ) -> tuple[Scaling, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Scaling, at most `most` windows to train on, and windows to set the threshold by.
 
@@ -275,7 +281,7 @@ def _material(
     values, rehearsal = _join([part.values for part in parts], [part.segment for part in parts])
     if len(values) < MIN_WINDOWS:
         raise TrainingError(
-            f"training: {len(values)} windows of normal operation, at least {MIN_WINDOWS} are "
+            f"{where}: {len(values)} windows of normal operation, at least {MIN_WINDOWS} are "
             "needed",
             f"collect more: each run of {cutting.calibrate + cutting.window} rows without a "
             "gap or a step back in time gives the first one",
@@ -305,7 +311,7 @@ def _quantile(scores: npt.NDArray[Any], weights: npt.NDArray[np.float64], share:
 
 
 def _channels(
-    readings: Mapping[bytes, Readings],
+    readings: Mapping[bytes, Readings], where: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The channels that can be learned from, and why each other one cannot.
 
@@ -314,7 +320,7 @@ def _channels(
     found = {r.channels for r in readings.values()}
     if len(found) != 1:
         raise TrainingError(
-            f"training: {len(found)} different sets of channels",
+            f"{where}: {len(found)} different sets of channels",
             "train on boards that measure the same channels in the same order",
         )
     (channels,) = found
@@ -326,7 +332,7 @@ def _channels(
     if len(still) == len(channels):
         told = ", ".join(f"{name} {why}" for name, why in still.items())
         raise TrainingError(
-            f"training: no channel can be learned from: {told}",
+            f"{where}: no channel can be learned from: {told}",
             "give readings of sensors that work",
         )
     return tuple(name for name in channels if name not in still), still

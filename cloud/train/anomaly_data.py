@@ -41,14 +41,16 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What a folder holds.
+    """What a file or folder holds.
 
     Attributes:
+        path: of it.
         plain: recordings without labels, which are normal operation, by name.
         experiments: those with labels, in the order of their names.
         sha256: of each file, in hex, by name.
     """
 
+    path: Path
     plain: dict[str, Readings]
     experiments: tuple[Experiment, ...]
     sha256: dict[str, str] = field(repr=False)
@@ -85,7 +87,7 @@ def read_recordings(path: Path) -> Recordings:
             plain[name] = readings
         else:
             experiments.append(Experiment(name, readings, digest[0] < 128))
-    return Recordings(plain, tuple(experiments), sha256)
+    return Recordings(path, plain, tuple(experiments), sha256)
 
 
 def _csv_files(folder: Path) -> list[Path]:

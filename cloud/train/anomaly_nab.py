@@ -269,7 +269,7 @@ def train(data: Path, job: Job, out: Path) -> anomaly.TrainingResult:
     return anomaly.train(
         {b"": first_rows(readings, first)}, "recorded", out, dataset=None, quick=job.quick,
         seed=job.seed, progress=job.progress,
-        cutting=replace(anomaly.CUTTING, window=HOUR, stride=1, calibrate=first),
+        cutting=replace(anomaly.CUTTING, window=HOUR, stride=1, calibrate=first), where=str(data),
     )  # fmt: skip
 
 

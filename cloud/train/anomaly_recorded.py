@@ -226,7 +226,7 @@ def _train(
     return anomaly.train(
         recordings.normal(experiments), DEVICE_TYPE, out, dataset=None, quick=job.quick,
         seed=job.seed, progress=job.progress, false_alarms=FALSE_ALARMS,
-        learned_from=[recordings.sha256[name] for name in names],
+        learned_from=[recordings.sha256[name] for name in names], where=str(recordings.path),
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from .demand_network import (
     fit_network,
     load_network,
 )
-from .demand_planner import LISTED, NETWORK, OWN, PRESENT, live, means_of
+from .demand_planner import LISTED, NETWORK, OWN, PRESENT, live, means_of, without_gaps
 from .demand_scores import calibration, pinball, scaled_errors, scales
 from .experiment_log import experiment_log
 from .job import Job, Steps
@@ -67,7 +67,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         RecordingError: the file is not of the format. TrainingError: too little of it.
     """
     rows = read_demand(data)
-    _check_enough(rows, MIN_TRAINING_MONTHS)
+    _check_enough(data, rows, MIN_TRAINING_MONTHS)
     shape = _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
     step = Steps(job, "train", shape.members)
@@ -167,8 +167,9 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
     if job.model is not None:
         return _measure(job.model, data, job, settings)
     rows = read_demand(data)
-    _check_enough(rows, MIN_TRAINING_MONTHS + HORIZON)
-    trial = _Trial(rows, rows.months - HORIZON, job, settings)
+    _check_enough(data, rows, MIN_TRAINING_MONTHS + HORIZON)
+    trial = _Trial(data, rows, rows.months - HORIZON, job, settings)
+    judged = _Judged(trial)
     past, shape = trial.past, _shape(job)
     job.out.mkdir(parents=True, exist_ok=True)
     step = Steps(job, "evaluate", shape.members + trial.steps)
@@ -179,7 +180,7 @@ def evaluate(data: Path, job: Job, settings: StockSettings | None = None) -> dic
         "protocol": f"trained on {past.month(0)} to {past.month(past.months - 1)}",
         "quick": job.quick,
     }
-    return _judge(network, trial, step, about)
+    return _judge(network, judged, step, about)
 
 
 def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> dict[str, Any]:
@@ -204,11 +205,12 @@ def _measure(directory: Path, data: Path, job: Job, settings: StockSettings) -> 
             f"from {MIN_TRAINING_MONTHS} months at least",
             f"give a table that begins with {rows.month(origin - MIN_TRAINING_MONTHS)} or before",
         )
-    trial = _Trial(rows.until(origin + HORIZON), origin, job, settings)
+    trial = _Trial(data, rows.until(origin + HORIZON), origin, job, settings)
+    judged = _Judged(trial)
     step = Steps(job, "evaluate", trial.steps)
     job.out.mkdir(parents=True, exist_ok=True)
     about = {"protocol": f"trained before, on months up to {rows.month(origin - 1)}"}
-    return _judge(network, trial, step, about)
+    return _judge(network, judged, step, about)
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,14 @@ class _Trial:
     """Months that are forecast from those before, and lived through.
 
     Attributes:
+        data: where they come from.
         rows: all these months.
         origin: position of the first one that is forecast.
         job: that it is for.
         settings: of the planner.
     """
 
+    data: Path
     rows: DemandData
     origin: int
     job: Job
@@ -244,16 +248,16 @@ class _Trial:
 
 
 def _judge(
-    network: DemandNetwork, trial: _Trial, step: Steps, about: dict[str, Any]
+    network: DemandNetwork, judged: _Judged, step: Steps, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Hold a network, and what takes no training, against what was asked for.
 
     Returns:
         The result, which is written as well, with what it is `about`.
     """
+    trial = judged.trial
     rows, job, past, months = trial.rows, trial.job, trial.past, trial.months
     points = demand_baselines.point_forecasts(past.demand, months, step)
-    judged = _Judged(trial)
     distribution = network.forecast(past.demand).take(0).until(months)
     quantiles = np.stack([distribution.quantile(level) for level in LEVELS])
     median = LEVELS.index(MEDIAN)
@@ -304,6 +308,8 @@ class _Judged:
     """The months that are forecast, and how each forecast did."""
 
     def __init__(self, trial: _Trial) -> None:
+        """Take what was asked for; raises TrainingError where nothing can be judged by it."""
+        self.trial = trial
         rows, origin = trial.rows, trial.origin
         self.actual = rows.demand[:, origin:]
         self.known = rows.recorded[:, origin:]
@@ -313,13 +319,18 @@ class _Judged:
         self._seed = trial.job.seed
         if not self.known.any():
             raise TrainingError(
-                f"evaluation: nothing is recorded from {rows.month(origin)} on",
+                f"{trial.data}: nothing is recorded from {rows.month(origin)} on",
                 "give months in which demand was recorded",
             )
         if not self.scored.any():
             raise TrainingError(
-                f"evaluation: no part's demand differs between years before {rows.month(origin)}",
+                f"{trial.data}: no part's demand differs between years before {rows.month(origin)}",
                 "give more months, or parts that are asked for",
+            )
+        if not len(without_gaps(rows, origin)):
+            raise TrainingError(
+                f"{trial.data}: no part is recorded in each month from {rows.month(origin)} on",
+                "give such parts",
             )
 
     def least_of_constants(self) -> float:
@@ -350,16 +361,16 @@ def _shape(job: Job) -> Shape:
     return QUICK if job.quick else FULL
 
 
-def _check_enough(rows: DemandData, months: int) -> None:
+def _check_enough(data: Path, rows: DemandData, months: int) -> None:
     if rows.months < months:
         raise TrainingError(
-            f"training: {rows.months} months of demand, at least {months} are needed",
+            f"{data}: {rows.months} months of demand, at least {months} are needed",
             "give a longer recording",
         )
     asked_for = int((rows.demand.sum(axis=1) > 0).sum())
     if asked_for < MIN_PARTS:
         raise TrainingError(
-            f"training: {asked_for} parts with any demand, at least {MIN_PARTS} are needed",
+            f"{data}: {asked_for} parts with any demand, at least {MIN_PARTS} are needed",
             "give more parts: the network learns from all of them together",
         )
 

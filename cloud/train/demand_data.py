@@ -92,16 +92,7 @@ def read_demand(path: Path) -> DemandData:
                 f"{path}: line 1: column {name!r} is not the month after the column before it",
                 "give every month once, the earliest first; leave cells empty if need be",
             )
-    parts = table.texts(PART_COLUMN)
-    seen: dict[str, int] = {}
-    for line, part in zip(table.lines, parts, strict=True):
-        if part in seen:
-            raise RecordingError(
-                f"{path}: line {line}: column {PART_COLUMN!r} is {part[:40]!r}, "
-                f"as in line {seen[part]}",
-                "give each part one row",
-            )
-        seen[part] = line
+    parts = table.names(PART_COLUMN, "give each part one row")
     demand = np.stack([table.numbers(name, 0, MAX_DEMAND, empty=True) for name in columns], axis=1)
     recorded = ~np.isnan(demand)
     broken = np.argwhere(recorded & (np.nan_to_num(demand) % 1 != 0))
@@ -144,9 +135,7 @@ def read_stock(path: Path, rows: DemandData) -> npt.NDArray[np.float64]:
     """
     table = read_table(path, ("part", "stock"))
     pieces = table.numbers("stock", 0, MAX_DEMAND * MAX_MONTHS)
-    found = dict(zip(table.texts("part"), pieces, strict=True))
-    if len(found) != len(table):
-        raise RecordingError(f"{path}: column 'part' has a part twice", "give each part one row")
+    found = dict(zip(table.names("part", "give each part one row"), pieces, strict=True))
     missing = [part for part in rows.parts if part not in found]
     if missing:
         raise RecordingError(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import TrainingError
 from cloud.intervals import bootstrap
 from cloud.plots import plot_service
 from cloud.tables import write_table
@@ -63,16 +62,13 @@ def live(
 
     Args:
         network: forecasts.
-        rows: with the months before, which are known.
+        rows: with the months before, which are known; some parts are `without_gaps`.
         origin: position of the first month that is lived through.
         settings: of the planner.
         job: where curves, parts and the plot go.
         step: is called for each month.
-
-    Raises:
-        TrainingError: no part is recorded in all of these months.
     """
-    lived = _without_gaps(rows, origin)
+    lived = without_gaps(rows, origin)
     asked = lived.demand[:, origin:]
     policies = _policies(network, lived, origin, step)
     plans = {name: policy(settings) for name, policy in policies.items()}
@@ -98,13 +94,9 @@ def means_of(rows: DemandData) -> npt.NDArray[np.float64]:
     return found
 
 
-def _without_gaps(rows: DemandData, origin: int) -> DemandData:
+def without_gaps(rows: DemandData, origin: int) -> DemandData:
     """The parts that are recorded in each month from just before the first one on."""
     keep: npt.NDArray[np.bool_] = np.all(rows.recorded[:, origin - 1 :], axis=1)
-    if not keep.any():
-        raise TrainingError(
-            f"evaluation: no part is recorded from {rows.month(origin)} on", "give such parts"
-        )
     return DemandData(
         tuple(part for part, kept in zip(rows.parts, keep, strict=True) if kept),
         rows.first, rows.demand[keep], rows.recorded[keep],

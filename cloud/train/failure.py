@@ -76,7 +76,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
         RecordingError: the file is not of the format. TrainingError: too few failures. LabelError.
     """
     rows, said = _read(data, job)
-    failed, modes = _labels(rows)
+    failed, modes = _labels(rows, data)
     fitted = _fit(rows.features, failed, modes, job, _steps(job, "train", 1))
     model, int8 = fitted.model, fitted.int8
     with experiment_log(job.out) as note:
@@ -153,7 +153,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     if job.model is not None:
         return _measure(job.model, data, job)
     rows, said = _read(data, job)
-    failed, modes = _labels(rows)
+    failed, modes = _labels(rows, data)
     count = QUICK_FOLDS if job.quick else FOLDS
     folds = StratifiedKFold(count, shuffle=True, random_state=job.seed)
     verdicts = _Verdicts(rows)
@@ -178,12 +178,12 @@ def _measure(directory: Path, data: Path, job: Job) -> dict[str, Any]:
     judged = rows.only(~learned)
     if not len(judged):
         raise TrainingError(
-            f"evaluation: the model has learned from each of the {len(rows)} rows",
+            f"{data}: the model has learned from each of the {len(rows)} rows",
             "give rows that came later",
         )
     if not _outcomes(judged)[0].any():
         raise TrainingError(
-            f"evaluation: no machine failed in the {len(judged)} rows that are judged",
+            f"{data}: no machine failed in the {len(judged)} rows that are judged",
             "give more rows, with failures among them",
         )
     verdicts = _Verdicts(judged)
@@ -348,14 +348,14 @@ def _read(data: Path, job: Job) -> tuple[FailureData, dict[str, Any] | None]:
     return labelled(data, labels), labels.card(0)
 
 
-def _labels(rows: FailureData) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _labels(rows: FailureData, data: Path) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Outcomes of rows that are learned from: whether each failed, and how."""
     failed, modes = _outcomes(rows)
     failures = int(failed.sum())
     for what, count in (("failures", failures), ("rows without a failure", len(rows) - failures)):
         if count < MIN_ROWS_OF_A_CLASS:
             raise TrainingError(
-                f"training: {count} {what}, at least {MIN_ROWS_OF_A_CLASS} are needed",
+                f"{data}: {count} {what}, at least {MIN_ROWS_OF_A_CLASS} are needed",
                 "add recordings in which the machine failed and in which it did not",
             )
     return failed, modes

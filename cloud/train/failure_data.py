@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cloud.errors import RecordingError
 from cloud.tables import Table, read_table
 from fog_node.protocol.labels import NORMAL
 
@@ -122,12 +121,8 @@ def read_failures(path: Path, *, labelled: bool) -> FailureData:
     labels = (FAILURE_COLUMN, *MODES) if labelled else ()
     table = read_table(path, (ID_COLUMN, TYPE_COLUMN, *MEASURED, *labels))
     features = _features(table)
-    ids = tuple(table.texts(ID_COLUMN))
-    if len(set(ids)) != len(ids):
-        raise RecordingError(
-            f"{path}: column {ID_COLUMN!r} has the same value in several rows",
-            "give each row its own, so that a prediction can be told to be of it",
-        )
+    remedy = "give each row its own, so that a prediction can be told to be of it"
+    ids = tuple(table.names(ID_COLUMN, remedy))
     if not labelled:
         return FailureData(ids, features)
     modes = np.stack([table.flags(mode) for mode in MODES], axis=1)

@@ -252,13 +252,13 @@ def test_what_moves_on_one_board_alone_is_kept():
         b"2": readings_of([2, 2, nan], [1, 1, 2], [nan] * 3, still),
     }
     left_out = {"a": "never changes", "c": "is never there"}
-    assert anomaly._channels(boards) == (("b", "d"), left_out)
+    assert anomaly._channels(boards, "here") == (("b", "d"), left_out)
     # What an engineer calls anomalous is no normal operation.
     normal = {b"1": readings_of([1, 1, 5], [1, 2, 3], excluded=[False, False, True])}
-    assert anomaly._channels(normal) == (("b",), {"a": "never changes"})
-    said = "no channel can be learned from: a never changes, b is never there; give readings of"
+    assert anomaly._channels(normal, "here") == (("b",), {"a": "never changes"})
+    said = "here: no channel can be learned from: a never changes, b is never there; give"
     with pytest.raises(TrainingError, match=said):
-        anomaly._channels({b"1": readings_of(still, [nan] * 3)})
+        anomaly._channels({b"1": readings_of(still, [nan] * 3)}, "here")
 
 
 def test_the_protocol_of_nab(machine, folder, tmp_path):

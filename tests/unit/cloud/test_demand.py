@@ -419,6 +419,12 @@ def test_months_in_which_nothing_is_recorded_judge_nothing(tmp_path, trained):
     (tmp_path / "later.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(TrainingError, match="nothing is recorded from 2001-01 on"):
         demand.evaluate(tmp_path / "later.csv", Job(tmp_path / "out", model=model))
+    # A year of which the end is not there: of no part it is known what was in stock.
+    last = [f"{header},Jan-01,Feb-01", *(f"{row},1," for row in rows)]
+    (tmp_path / "later.csv").write_text("\n".join(last) + "\n")
+    with pytest.raises(TrainingError, match=r"later\.csv: no part is recorded in each month from"):
+        demand.evaluate(tmp_path / "later.csv", Job(tmp_path / "out", model=model))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_public_set_is_read_whole():

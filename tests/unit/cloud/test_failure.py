@@ -63,7 +63,7 @@ def test_features_are_what_was_measured_and_what_physics_makes_of_it(tmp_path):
         ("Torque [Nm]", "nan", "line 3: column 'Torque [Nm]' is 'nan', not a finite number"),
         ("Torque [Nm]", "-1", "line 3: column 'Torque [Nm]' is '-1', not from 0 to 1000"),
         ("Machine failure", "2", "line 3: column 'Machine failure' is '2', not 0 or 1"),
-        ("UDI", "1", "column 'UDI' has the same value in several rows"),
+        ("UDI", "1", "column 'UDI' is '1', as in line 2; give each row its own"),
     ],
 )
 def test_a_bad_cell_is_named(tmp_path, column, cell, said):

@@ -62,3 +62,17 @@ def test_what_is_no_number_of_a_sensor_is_refused(tmp_path, text):
     path.write_text(f"a;b\n1;2\n{text};2\n", encoding="utf-8")
     with pytest.raises(RecordingError, match=r"a\.csv: line 3: column 'a' is .*a finite number"):
         read_table(path, ("a",), ";").numbers("a")
+
+
+def test_a_quotation_mark_without_another_is_found_where_it_is(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n1,2\n1,"2\n' + "1,2\n" * 9)
+    with pytest.raises(RecordingError, match=r"line 3: is not CSV \(unexpected end of data\); rep"):
+        read_table(path, ("a",))
+
+
+def test_names_of_which_one_comes_twice_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("part\nx\ny\nx\n")
+    with pytest.raises(RecordingError, match="line 4: column 'part' is 'x', as in line 2; once"):
+        read_table(path, ("part",)).names("part", "once")
