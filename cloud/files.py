@@ -34,6 +34,11 @@ def open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads; of links in a loop nobody can say, and whoever opens them is told so."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Write a file that somebody has named.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud.files import real_path
 from cloud.inference.folder import check_folder
 from cloud.inference.heatmaps import Heatmaps
 from cloud.inference.journal import Journal
@@ -96,7 +97,7 @@ def _check_apart(watches: Sequence[Watch], heatmaps: Path | None) -> None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+    return real_path(one) == real_path(other)
 
 
 async def _until_told(work: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from cloud.files import real_path
 from cloud.inference.shares import Shares
 from cloud.scale_out import workers
 from cloud.train.job import Job, LabelSheet
@@ -107,8 +108,8 @@ class RecordedTask:
 
     def check_out(self, data: Path, out: Path) -> None:
         """Raise UsageError where what `predict` writes would stand where it reads."""
-        read = (self.source_of(data) if self.source else data).resolve()
-        if out.resolve() == read or (read.is_dir() and out.resolve().is_relative_to(read)):
+        read = real_path(self.source_of(data) if self.source else data)
+        if real_path(out) == read or (read.is_dir() and real_path(out).is_relative_to(read)):
             raise UsageError(f"--out {out}: is among what is read; name a file elsewhere")
 
     def source_of(self, data: Path) -> Path:
@@ -239,7 +240,7 @@ def check_measured_apart(out: Path, model: Path | None) -> None:
     """
     from cloud.model_files import is_model
 
-    inside = model is not None and out.resolve().is_relative_to(model.resolve())
+    inside = model is not None and real_path(out).is_relative_to(real_path(model))
     if inside or is_model(out):
         raise UsageError(
             f"--out {out}: is the directory of a model, whose plots it would replace; name another"

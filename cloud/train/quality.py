@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.errors import ModelError, RecordingError
+from cloud.files import real_path
 from cloud.images import Grey, read_all
 from cloud.intervals import bootstrap
 from cloud.model_files import SEEN_FILE, load_seen, read_card, write_card, written_whole
@@ -278,7 +279,7 @@ class _Fitted:
 
 def _check_apart(data: Path, out: Path) -> None:
     """Raise RecordingError where a folder that is written would be taken for one of images."""
-    if out.resolve().is_relative_to(data.resolve()):
+    if real_path(out).is_relative_to(real_path(data)):
         raise RecordingError(f"{out}: lies in {data}, among images", "name a folder elsewhere")
 
 

@@ -31,6 +31,7 @@ def commands(group=ROOT, path=()):
 
 
 COMMANDS = dict(commands())
+TASKS = [task.name for task in (recorded.ANOMALY, *recorded.TASKS)]
 
 
 @pytest.fixture
@@ -342,7 +343,7 @@ def test_what_is_for_training_is_refused_where_a_trained_model_is_measured(
     assert (code, f"{asked[0]}: is for training; --model trains nothing" in err) == (2, True)
 
 
-@pytest.mark.parametrize("task", [task.name for task in (recorded.ANOMALY, *recorded.TASKS)])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("out", ["model", "model/measured", "other"])
 def test_an_evaluation_writes_nothing_among_a_models_files(fogline, tmp_path, task, out):
     (tmp_path / "other").mkdir()
@@ -360,3 +361,15 @@ def test_a_folder_that_is_none_leaves_no_journal(fogline, founded, tmp_path):
     said = refused(fogline("fog", "infer", "--watch", f"{tmp_path / 'no'}={tmp_path}", *typed))
     assert "no: is no folder; give the folder that the camera writes to" in said
     assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_links_in_a_loop_are_refused_as_what_cannot_be_read(fogline, tmp_path, command, task):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    model = ("--model", tmp_path / "model") if command == "predict" else ()
+    typed = ("--data", tmp_path / "loop", *model, "--out", tmp_path / "out")
+    code, _, err = fogline(command, task, *typed)
+    assert code == cli.EXIT_REFUSED
+    assert err.strip().splitlines()[-1].startswith("refused: ")
+    assert not (tmp_path / "out").exists()
