@@ -169,7 +169,9 @@ async def test_works_with_amqtt(probe):
     )
     await broker.start()
     try:
-        async with aiomqtt.Client(HOST, port, identifier="collector") as collector:
+        async with aiomqtt.Client(
+            HOST, port, identifier="collector", timeout=DEADLINE_S
+        ) as collector:
             await collector.subscribe("probe/out", qos=1)
             async with probe(port, messages=50, filters=[["in/#", 1]]) as board:
                 async with asyncio.timeout(DEADLINE_S):

@@ -87,7 +87,7 @@ class Board:
 
 @contextlib.asynccontextmanager
 async def connected(key, chain, port):
-    async with aiomqtt.Client(HOST, port, identifier=key.kid.hex()) as client:
+    async with aiomqtt.Client(HOST, port, identifier=key.kid.hex(), timeout=DEADLINE_S) as client:
         board = Board(key, chain, client)
         kid = key.kid.hex()
         for topic in (f"receipt/{kid}", f"blob/{kid}", f"release/{DEVICE_TYPE}"):

@@ -15,7 +15,7 @@ from tools.errors import ToolError
 
 from .cable import Cable
 
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 60.0
 # One console line; a longer one is cut by asyncio with an error, which ends the demo.
 MAX_LINE_BYTES = 1024 * 1024
 TAIL_LINES = 5
