@@ -257,12 +257,12 @@ class Coordinator:
         found.absent.update({known[node].name: why for node, why in result.refused.items()})
         if result.mean is not None and not _fits(result.mean, arrays):
             log.warning("round %d: the sum is no network", number)
-            return _Answers()
+            return _Answers(absent=found.absent)
         for node, metrics in result.metrics.items():
             try:
                 found.of[node] = _Answer(known[node], *_numbers(metrics))
             except (KeyError, TypeError, ValueError) as error:
-                return _Answers(absent={known[node].name: str(error)})
+                return _Answers(absent=found.absent | {known[node].name: str(error)})
         return found
 
     def _put_together(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud.errors import ModelError
 from cloud.intervals import bootstrap
 from cloud.train.job import Job
 from cloud.train.rul import nasa_score, rmse
@@ -32,6 +33,8 @@ from .site import EPOCHS, Site, Task, deal
 
 ROUNDS = 30
 QUICK_ROUNDS = 8
+# Folder of the trials' runs.
+RUNS = "runs"
 # With noise: steps of a round; few, for each of them spends.
 STEPS = 5
 # Noise in clips, and the clip, of the rows with privacy.
@@ -98,8 +101,12 @@ def evaluate(data: Path, job: Job, sites: int, split: str) -> dict[str, Any]:
         split: how; see `site.deal`.
 
     Raises:
-        RecordingError, TrainingError, MissingExtraError. ModelError: `job.out` holds such runs.
+        RecordingError, TrainingError, MissingExtraError. ModelError: `job.out` holds a table.
     """
+    if (job.out / RUNS).exists():
+        raise ModelError(
+            f"{job.out / RUNS}: holds runs of another table", "name another --out, or remove them"
+        )
     judge = Judge.read(data)
     units = read_units(find(data, TRAIN))
     dealt = deal(units, sites, split, job.seed)
@@ -175,7 +182,7 @@ def settings_of(trial: Trial, sites: int, rounds: int, seed: int, machines: int)
 def _tried(
     trial: Trial, dealt: Sequence[Units], rounds: int, job: Job, judge: Judge
 ) -> dict[str, Any]:
-    files = RunFiles(job.out / "runs" / trial.name.replace(" ", "-").replace(",", ""))
+    files = RunFiles(job.out / RUNS / trial.name.replace(" ", "-").replace(",", ""))
     machines = min(len(part.ends) for part in dealt)
     files.begin(settings_of(trial, len(dealt), rounds, job.seed, machines))
     members = []

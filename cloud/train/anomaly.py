@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from fog_node.protocol.transactions import DatasetReference
 
 from . import architecture
 from .experiment_log import Scalar, experiment_log
+from .job import Progress
 
 # Window, drift, offsets, quantiles and what the network is to learn were chosen on the development
 # half of SKAB (cloud/README.md).
@@ -81,8 +82,6 @@ OFFSETS = (1.0, 20.0)
 UNTOUCHED = 0.4
 UNTOUCHED_HELD_OUT = 0.0
 SUDDEN = 0.6
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
