@@ -262,4 +262,4 @@ def test_the_process_ends_on_sigterm_before_it_has_started(image, tmp_path):
         stdout=subprocess.DEVNULL,
     )
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) != 0
+    assert process.wait(60) != 0

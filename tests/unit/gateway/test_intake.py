@@ -36,7 +36,7 @@ class FakeAdmission:
 
     def keep(self, groups):
         self.writing.set()
-        assert self.may_write.wait(20)
+        assert self.may_write.wait(60)
         if self.fail:
             self.fail -= 1
             self.failed.set()

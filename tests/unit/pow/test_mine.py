@@ -18,7 +18,7 @@ NONCES = 1 << 32
 EVERY_HASH = (1 << 256) - 1
 NO_HASH = 0
 # More than any search here takes, less than anyone would wait.
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def hash_of(header: bytes, nonce: int) -> int:

@@ -39,7 +39,7 @@ def test_threads_that_parse_at_once(soon_collected):
     started = threading.Barrier(THREADS)
 
     def run(_):
-        started.wait(30)
+        started.wait(60)
         counts = []
         for _ in range(ROUNDS):
             Lets()
