@@ -184,6 +184,8 @@ def read_table(
             lacks, or a row has another number of cells.
     """
     data = _content(path)
+    if not data.strip():
+        raise RecordingError(f"{path}: is empty", "give a recording with rows in it")
     text = _text(path, data)
     lines: list[int] = []
     rows: list[tuple[str, ...]] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cloud.files import read_bounded
 from cloud.intervals import bootstrap
 from cloud.plots import plot_timeline
 from cloud.readings import Readings
-from cloud.tables import read_table
+from cloud.tables import Table, read_table
 
 from . import anomaly
 from .anomaly_baselines import trailing_mean
@@ -44,6 +45,8 @@ TIME_COLUMN, VALUE_COLUMN = "timestamp", "value"
 TIME_FORMAT, TIME_EXAMPLE = "%Y-%m-%d %H:%M:%S", "2013-12-02 21:15:00"
 CHANNEL = "value"
 ROW_S = 300.0
+# Local times step back by so much where summer time ends.
+SUMMER_TIME_S = 3600.0
 # A day of rows five minutes apart: how long an alarm stands before there may be another.
 HOLD_OFF = 288
 # Baselines look back a day, and an hour.
@@ -119,8 +122,28 @@ def read_nab(data: Path) -> NabFile:
         sequence=np.array(table.lines, np.int64),
         sealed=False,
     )
+    _check_order(table, times)
     key, bounds = _windows_of(_folder(data) / WINDOWS_FILE, path)
-    return NabFile(key, readings, tuple(_rows(times, bound, path) for bound in bounds))
+    windows = tuple(_rows(times, bound, path) for bound in bounds)
+    for before, after in pairwise(windows):
+        if after[0] <= before[1]:
+            raise RecordingError(
+                f"{_folder(data) / WINDOWS_FILE}: windows of {key} overlap, at line "
+                f"{table.lines[after[0]]} of {path.name}",
+                f"give {WINDOWS_FILE} as the benchmark has it",
+            )
+    return NabFile(key, readings, windows)
+
+
+def _check_order(table: Table, times: npt.NDArray[np.float64]) -> None:
+    """Raise RecordingError where time steps back by more than the end of summer time makes it."""
+    back = np.flatnonzero(times < np.maximum.accumulate(times) - SUMMER_TIME_S)
+    if len(back):
+        raise RecordingError(
+            f"{table.path}: line {table.lines[back[0]]}: column {TIME_COLUMN!r} is before that of "
+            "a row above",
+            "give the rows in the order of time, each once",
+        )
 
 
 def _folder(data: Path) -> Path:
@@ -154,6 +177,12 @@ def _seconds(text: str) -> float:
 
 def _rows(times: npt.NDArray[np.float64], bound: tuple[float, float], path: Path) -> Window:
     inside = np.flatnonzero((times >= bound[0]) & (times <= bound[1]))
+    if len(inside) and (bound[0] < times[0] or bound[1] > times[-1]):
+        raise RecordingError(
+            f"{path}: a window of {WINDOWS_FILE} begins before its first row, or ends after its "
+            "last one",
+            "give the whole file",
+        )
     if len(inside) < 2:
         raise RecordingError(
             f"{path}: has {len(inside)} rows in a window of {WINDOWS_FILE}, at least 2 are needed",

@@ -99,13 +99,7 @@ def predict(model: Path, data: Path, out: Path) -> dict[str, Any]:
         windows += len(said)
         anomalies += int(said.sum())
         breaks += _breaks(name, readings, board.manifest.max_gap_s)
-    if not windows:
-        needed = board.manifest.calibrate + board.manifest.window
-        raise RecordingError(
-            f"{data}: holds no {needed} rows without a gap or a step back in time, which the first "
-            "verdict takes",
-            "give longer recordings, in the order of time",
-        )
+    _require_windows(str(data), windows, board.manifest)
     write_table(out, _PREDICTED, rows)
     return {
         "files": len(parts),
@@ -234,6 +228,7 @@ def _by_network(experiment: Experiment, model: AnomalyModel, out: Path) -> dict[
     """What the network says of each row, in int8 and in floats, and what its input alone does."""
     readings, manifest = experiment.readings, model.board.manifest
     windows, scores = model.board.judge(readings, experiment.name)
+    _require_windows(experiment.name, len(scores), manifest)
     count, stride = len(readings), manifest.stride
     hits = verdicts(scores, windows.segment, manifest)
     if not experiment.development and readings.labels is not None:
@@ -251,6 +246,16 @@ def _by_network(experiment: Experiment, model: AnomalyModel, out: Path) -> dict[
         FLOAT: rows_judged(count, cut.last, by_float, stride),
         PLAIN: rows_judged(count, cut.last, plain, stride),
     }
+
+
+def _require_windows(where: str, windows: int, manifest: Manifest) -> None:
+    """Raise RecordingError where there is nothing that a model could say anything of."""
+    if not windows:
+        raise RecordingError(
+            f"{where}: holds no {manifest.calibrate + manifest.window} rows without a gap or a "
+            "step back in time, which the first verdict takes",
+            "give longer recordings, in the order of time",
+        )
 
 
 def _breaks(name: str, readings: Readings, max_gap_s: int) -> list[dict[str, object]]:

@@ -24,6 +24,8 @@ SETTINGS = ("setting_1", "setting_2", "setting_3")
 SENSORS = tuple(f"sensor_{number}" for number in range(1, 22))
 COLUMNS = ("unit", "cycle", *SETTINGS, *SENSORS)
 MAX_CYCLE = 1_000_000.0
+# No sensor of the format reads more than some thousands.
+MAX_READING = 1_000_000.0
 # Of a unit that has not failed yet, as engineers label it.
 RUNNING = "running"
 
@@ -114,7 +116,7 @@ def read_units(path: Path) -> Units:
     cycle = _whole(table, "cycle")
     _check_order(table, unit, cycle)
     settings = np.stack([table.numbers(name) for name in SETTINGS], axis=1)
-    sensors = np.stack([table.numbers(name) for name in SENSORS], axis=1)
+    sensors = np.stack([table.numbers(name, -MAX_READING, MAX_READING) for name in SENSORS], axis=1)
     return Units(path, unit, cycle, settings, sensors)
 
 

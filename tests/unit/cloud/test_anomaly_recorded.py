@@ -212,6 +212,12 @@ def test_what_was_trained_predicts(folder, tmp_path):
         {"file": "cut.csv", "line": 502, "why": "3601 s after the row above"},
         {"file": "turned.csv", "line": 502, "why": "before the row above in time"},
     ]
+    experiment(tmp_path / "brief" / "short.csv", 1, rows=FIT_ROWS + 40)
+    with pytest.raises(RecordingError, match=r"short\.csv: holds no 448 rows without a gap or a"):
+        anomaly_recorded._by_network(
+            read_recordings(tmp_path / "brief").experiments[0],
+            AnomalyModel.load(tmp_path / "model"), tmp_path,
+        )  # fmt: skip
     experiment(tmp_path / "short.csv", 1, rows=cutting.calibrate + cutting.window - 1)
     with pytest.raises(RecordingError, match=r"short\.csv: holds no 448 rows without a gap or a"):
         anomaly_recorded.predict(tmp_path / "model", tmp_path / "short.csv", tmp_path / "no.csv")
@@ -346,6 +352,15 @@ def test_bad_windows_are_named(machine, tmp_path):
         read("{}")
     with pytest.raises(RecordingError, match=r"has 0 rows in a window"):
         read(json.dumps({"machine.csv": [["2030-01-01 00:00:00", "2030-01-02 00:00:00"]]}))
+    for window in (["2020-03-10 00:00:00", "2030-01-02"], ["2000-01-01", "2020-03-10 00:00:00"]):
+        with pytest.raises(RecordingError, match="begins before its first row, or ends after its"):
+            read(json.dumps({"machine.csv": [window]}))
+    first, second = ["2020-03-10", "2020-03-12"], ["2020-03-11", "2020-03-13"]
+    for windows in ([first, second], [second, first], [first, first]):
+        with pytest.raises(
+            RecordingError, match=r"windows of machine\.csv overlap, at line \d+ of"
+        ):
+            read(json.dumps({"machine.csv": windows}))
     (tmp_path / "other.csv").write_text("timestamp,value\n")
     with pytest.raises(RecordingError, match="must hold one CSV file, holds 2"):
         anomaly_nab.read_nab(tmp_path)
@@ -360,3 +375,35 @@ def test_recordings_are_what_no_chain_and_no_import_made(folder, tmp_path):
     assert not training.is_recorded(None, tmp_path, device_type="pump")
     with pytest.raises(UsageError, match="--model: is needed"):
         training.required("--model", None)
+
+
+def test_rows_of_a_benchmark_file_are_in_the_order_of_time(machine, tmp_path):
+    shutil.copytree(machine, tmp_path / "nab")
+    path = tmp_path / "nab" / "machine.csv"
+    head, *rows = path.read_text().splitlines()
+    # Where summer time ends an hour comes twice.
+    path.write_text("\n".join([head, *rows[:2012], *rows[2000:]]) + "\n")
+    assert len(anomaly_nab.read_nab(path).readings) == NAB_ROWS + 12
+    for lines in (rows[::-1], [*rows, *rows], [*rows[:50], *rows[70:], *rows[50:70]]):
+        path.write_text("\n".join([head, *lines]) + "\n")
+        with pytest.raises(RecordingError, match=r"line \d+: column 'timestamp' is before that of"):
+            anomaly_nab.read_nab(path)
+
+
+@pytest.mark.parametrize("name", ["Anomaly", "is_anomaly", "changepoint"])
+def test_labels_that_are_not_named_so_are_not_taken_for_normal_operation(tmp_path, name):
+    experiment(tmp_path / "a.csv", 1, rows=2)
+    path = tmp_path / "a.csv"
+    path.write_text(path.read_text().replace(";anomaly", f";{name}", 1))
+    said = f"line 1: has a column '{name}', and none named 'anomaly'; name the labels so, or leave"
+    with pytest.raises(RecordingError, match=said):
+        read_recordings(path)
+
+
+def test_what_no_sensor_reads_is_refused(tmp_path):
+    experiment(tmp_path / "a.csv", 1, rows=2)
+    path = tmp_path / "a.csv"
+    path.write_text(path.read_text().replace("12:00:01;", "12:00:01;99999999"))
+    said = r"line 3: column 'Accelerometer1RMS' is '99999999.*', not from -1e\+06 to 1e\+06"
+    with pytest.raises(RecordingError, match=said):
+        read_recordings(path)

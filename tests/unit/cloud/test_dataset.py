@@ -260,7 +260,7 @@ def test_a_recording_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "named"),
     [
-        ([], r"line 1: column 'Accelerometer1RMS' is there 0 times"),
+        ([], r"is empty; give a recording with rows in it"),
         ([HEADER], "has no rows"),
         ([HEADER.replace("Pressure", "pressure"), LINE], "line 1: column 'Pressure'"),
         ([HEADER.replace("Pressure", "Current"), LINE], "line 1: column 'Current'.* 2 times"),
