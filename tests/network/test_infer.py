@@ -179,7 +179,11 @@ def test_what_cannot_be_sealed_is_told(tmp_path, task, more, said) -> None:
 
 @pytest.mark.parametrize(
     ("watch", "said"),
-    [("camera", "is not FOLDER=MODEL"), ("none=model", "model"), ("=m", "is not FOLDER=MODEL")],
+    [
+        ("camera", "is not FOLDER=MODEL"),
+        ("none=model", "none: is no folder"),
+        ("=m", "is not FOLDER=MODEL"),
+    ],
 )
 async def test_what_cannot_be_watched_is_told(seoul, tmp_path, watch, said) -> None:
     consortium, daemon = seoul
