@@ -282,6 +282,17 @@ def test_a_port_that_is_held_is_for_who_asks_for_it_by_its_number():
             socket.create_connection(server.getsockname()).close()
 
 
+def test_a_flwr_that_says_nothing_is_named(tmp_path, monkeypatch):
+    program = tmp_path / "flwr"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(flower, "check_installed", lambda: None)
+    monkeypatch.setattr(flower, "START_S", 0.1)
+    with pytest.raises(TrainingError, match=r"flwr ls .*: says nothing within 0\.1 s"):
+        flower.Flower(tmp_path).status("17")
+
+
 def test_a_run_is_led_by_one_process_at_a_time(tmp_path, monkeypatch):
     files = RunFiles(tmp_path / "run")
     files.begin(SETTINGS)
