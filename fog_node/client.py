@@ -17,7 +17,7 @@ import json
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -61,8 +61,6 @@ MAX_SEALED_BYTES = max(MAX_BLOCK_BYTES, MAX_CERTIFICATE_BYTES)
 MAX_BACKOFF_S = 8.0
 MAX_RETRY_AFTER_S = 60.0
 MAX_PORT = 65_535
-# Whatever their addresses are, nodes show a certificate for this name.
-_EXTENSIONS = {"sni_hostname": SERVER_NAME}
 # What OpenSSL's words mean here.
 _TLS_MEANINGS = {
     "CERTIFICATE_VERIFY_FAILED": "shows no certificate of this consortium's authority",
@@ -501,7 +499,7 @@ class Client:
                     params=request.query,
                     content=request.content,
                     headers=request.headers,
-                    extensions=_EXTENSIONS,
+                    extensions=_extensions(),
                 ) as response:
                     body = await _read(response, max_bytes)
                 break
@@ -527,7 +525,7 @@ class Client:
                     url + path,
                     params={"from": height},
                     timeout=self._stream_timeout,
-                    extensions=_EXTENSIONS,
+                    extensions=_extensions(),
                 ) as response:
                     if response.status_code != HTTPStatus.OK:
                         _check(response, await _read(response, MAX_JSON_BYTES))
@@ -587,6 +585,21 @@ class _Request:
     @property
     def headers(self) -> dict[str, str]:
         return {"Content-Type": self.media_type} if self.media_type else {}
+
+
+def _extensions() -> dict[str, Any]:
+    """What a request is asked with; see HTTPX's "request extensions"."""
+    opened: list[Any] = []
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        # When a request is cancelled amid the handshake, nobody else closes its connection.
+        if event == "connection.connect_tcp.complete":
+            opened.append(info["return_value"])
+        elif event == "connection.start_tls.failed":
+            await opened.pop().aclose()
+
+    # Whatever their addresses are, nodes show a certificate for this name.
+    return {"sni_hostname": SERVER_NAME, "trace": trace}
 
 
 def _reason(error: httpx.HTTPError) -> str:

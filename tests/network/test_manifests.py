@@ -15,12 +15,10 @@ from support.nets.run import run
 HERE = Path(__file__).parent
 
 
-# anyio leaves a connection whose TLS handshake was cut off to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_network(net_run, pytestconfig, tmp_path) -> None:
     manifest, way = net_run
     await run(manifest, pytestconfig.net_seed, way, tmp_path)
-    gc.collect()  # here, and not in a test that left nothing behind
+    gc.collect()  # what was left open is said here, and not in a test that left nothing behind
 
 
 def test_a_network_keeps_its_number_until_its_namespaces_are_gone(

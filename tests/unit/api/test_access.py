@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -492,6 +493,23 @@ class TestCertificates:
             async with Client([secure], credentials=consortium.credentials("buyer")) as asked:
                 with pytest.raises(UnreachableError, match="no TLS"):
                     await asked.status()
+
+    async def test_leave_no_connection_open_when_a_handshake_is_given_up(self, consortium):
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.setblocking(False)
+            url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+            async with Client([url], credentials=consortium.credentials("buyer")) as asked:
+                asking = asyncio.create_task(asked.status())
+                async with asyncio.timeout(DEADLINE_S):
+                    accepted, _ = await loop.sock_accept(silent)
+                    with accepted:
+                        assert await loop.sock_recv(accepted, 1)  # it has begun
+                        asking.cancel()
+                        with pytest.raises(asyncio.CancelledError):
+                            await asking
+                        while await loop.sock_recv(accepted, 1 << 16):
+                            pass
 
 
 def test_every_route_says_who_may_read(consortium):
