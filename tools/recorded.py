@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
@@ -222,7 +222,7 @@ ANOMALY = RecordedTask(
     "what is not normal in the readings of several sensors",
     "folder of experiments in the format of SKAB, or one of its CSV files: columns `anomaly` are "
     "labels, files without it are normal operation. Or a file of the Numenta Anomaly Benchmark, "
-    "with combined_windows.json beside it.",
+    "to evaluate with combined_windows.json beside it.",
     "SKAB/data",
     "score and verdict of each window, at the line of its last row, and in anomaly_told_later what "
     "is said of that line half a window later",
@@ -269,6 +269,7 @@ def job(
             become full.
     """
     check_directory("--out", out)
+    is_new = not out.exists()
     with Progress(console=console, transient=True) as bar, workers(where) as pool:
         task = bar.add_task("", total=None)
 
@@ -279,8 +280,11 @@ def job(
 
         try:
             yield Job(out, quick, seed, show, pool, labels, model)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
+        except BaseException as error:
+            if is_new:
+                with suppress(OSError):  # what it has in it may be wanted
+                    out.rmdir()
+            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
                 raise
             raise ToolError(
                 f"--out {out}: {error.strerror}; make room, or name a directory on another disk"

@@ -41,6 +41,7 @@ from .nab_score import (
 
 WINDOWS_FILE = "combined_windows.json"
 MAX_WINDOWS_BYTES = 1024 * 1024
+_MAX_HEADER_BYTES = 100
 TIME_COLUMN, VALUE_COLUMN = "timestamp", "value"
 TIME_FORMAT, TIME_EXAMPLE = "%Y-%m-%d %H:%M:%S", "2013-12-02 21:15:00"
 CHANNEL = "value"
@@ -92,15 +93,25 @@ class NabFile:
 
 
 def is_nab(data: Path) -> bool:
-    """Whether a file or folder is of the benchmark: its windows lie with it."""
-    return (_folder(data) / WINDOWS_FILE).is_file()
+    """Whether a file or folder is of the benchmark: by its windows beside it, or its columns."""
+    if (_folder(data) / WINDOWS_FILE).exists():
+        return True
+    files = sorted(data.glob("*.csv")) if data.is_dir() else [data]
+    if len(files) != 1 or not files[0].is_file():
+        return False
+    with files[0].open("rb") as file:
+        first = file.readline(_MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
+    return first.strip() == f"{TIME_COLUMN},{VALUE_COLUMN}"
 
 
-def read_nab(data: Path) -> NabFile:
-    """Read a file and its windows.
+def read_rows(data: Path) -> tuple[Path, Readings]:
+    """Read a file without its windows, which are needed to evaluate alone.
 
     Args:
-        data: the CSV file, or the folder with it alone, beside combined_windows.json.
+        data: the CSV file, or the folder with it alone.
+
+    Returns:
+        The file, and its rows.
 
     Raises:
         RecordingError: names the file, and line and column where there are such.
@@ -115,21 +126,26 @@ def read_nab(data: Path) -> NabFile:
         path = files[0]
     table = read_table(path, (TIME_COLUMN, VALUE_COLUMN))
     times = table.times(TIME_COLUMN, TIME_FORMAT, TIME_EXAMPLE)
-    readings = Readings(
+    _check_order(table, times)
+    return path, Readings(
         times=times,
         values=table.numbers(VALUE_COLUMN).astype(np.float32).reshape(-1, 1),
         channels=(CHANNEL,),
         sequence=np.array(table.lines, np.int64),
         sealed=False,
     )
-    _check_order(table, times)
+
+
+def read_nab(data: Path) -> NabFile:
+    """Read a file and its windows, which lie beside it; see `read_rows`."""
+    path, readings = read_rows(data)
     key, bounds = _windows_of(_folder(data) / WINDOWS_FILE, path)
-    windows = tuple(_rows(times, bound, path) for bound in bounds)
+    windows = tuple(_rows(readings.times, bound, path) for bound in bounds)
     for before, after in pairwise(windows):
         if after[0] <= before[1]:
             raise RecordingError(
                 f"{_folder(data) / WINDOWS_FILE}: windows of {key} overlap, at line "
-                f"{table.lines[after[0]]} of {path.name}",
+                f"{readings.sequence[after[0]]} of {path.name}",
                 f"give {WINDOWS_FILE} as the benchmark has it",
             )
     return NabFile(key, readings, windows)
@@ -293,7 +309,7 @@ def train(data: Path, job: Job, out: Path) -> anomaly.TrainingResult:
     Raises:
         RecordingError, TrainingError, ExportError.
     """
-    readings = read_nab(data).readings
+    _, readings = read_rows(data)
     first = probation(len(readings))
     return anomaly.train(
         {b"": first_rows(readings, first)}, "recorded", out, dataset=None, quick=job.quick,

@@ -206,8 +206,8 @@ def _said(
 
 def _by_name(data: Path) -> dict[str, Readings]:
     if anomaly_nab.is_nab(data):
-        file = anomaly_nab.read_nab(data)
-        return {file.key: file.readings}
+        path, readings = anomaly_nab.read_rows(data)
+        return {path.name: readings}
     recordings = read_recordings(data)
     return recordings.plain | {each.name: each.readings for each in recordings.experiments}
 

@@ -98,6 +98,8 @@ def find(path: Path, part: str) -> Path:
         )
     kind, _, subset = path.name.partition("_")
     if kind not in {TRAIN, TEST, TRUTH} or not subset:
+        if not path.exists():
+            raise RecordingError(f"{path}: is not there", "check its path")
         raise RecordingError(
             f"{path}: its name does not say which subset it is of",
             f"call it like the public files: {part}_FD001.txt",

@@ -407,3 +407,15 @@ def test_what_no_sensor_reads_is_refused(tmp_path):
     said = r"line 3: column 'Accelerometer1RMS' is '99999999.*', not from -1e\+06 to 1e\+06"
     with pytest.raises(RecordingError, match=said):
         read_recordings(path)
+
+
+def test_the_windows_of_a_benchmark_file_are_needed_to_evaluate_alone(machine, tmp_path):
+    shutil.copy(machine / "machine.csv", tmp_path)
+    for data in (tmp_path, tmp_path / "machine.csv"):
+        assert anomaly_nab.is_nab(data)
+        assert list(anomaly_recorded._by_name(data)) == ["machine.csv"]
+        with pytest.raises(RecordingError, match=r"combined_windows\.json: cannot be read"):
+            anomaly_recorded.evaluate(data, job(tmp_path / "out"))
+    experiment(tmp_path / "skab" / "a.csv", 1, rows=2)
+    assert not anomaly_nab.is_nab(tmp_path / "skab")
+    assert not anomaly_nab.is_nab(tmp_path / "nowhere")

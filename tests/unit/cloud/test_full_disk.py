@@ -44,3 +44,21 @@ def test_a_training_says_whose_disk_it_was(tmp_path):
 
     with pytest.raises(ToolError, match=f"--out {tmp_path}: No space left on device; make room"):
         train()
+
+
+def test_a_job_that_has_written_nothing_leaves_no_directory(tmp_path):
+    def refuse(out, *written):
+        with recorded.job(out, True, 0, Console(file=io.StringIO())) as job:
+            job.out.mkdir(exist_ok=True)
+            for name in written:
+                (job.out / name).touch()
+            raise TrainingError("x: too little", "give more")
+
+    with pytest.raises(TrainingError):
+        refuse(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    for out, written in (("old", ()), ("half", ("loss.png",))):
+        with pytest.raises(TrainingError):
+            refuse(tmp_path / out, *written)
+        assert [file.name for file in (tmp_path / out).iterdir()] == list(written)
