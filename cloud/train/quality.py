@@ -297,11 +297,19 @@ def _read(folders: Sequence[Path], settings: FolderSettings, job: Job) -> _Piece
     squares = read_all(
         found.paths, SIDES, lambda done, of: job.progress("reading images", done, of), job.pool
     )
+    small = squares[-1]
+    blank = np.flatnonzero((small == small[:, :1, :1]).all(axis=(1, 2)))
+    if len(blank):
+        raise RecordingError(
+            f"{found.paths[blank[0]]}: shows nothing, all of it is alike, as do {len(blank) - 1} "
+            "others",
+            "take them out",
+        )
     return _Pieces(
         found,
         np.repeat(np.arange(len(each)), [len(part.paths) for part in each]),
         dict(zip(SIDES[:-1], squares[:-1], strict=True)),
-        prints_of(squares[-1]),
+        prints_of(small),
     )
 
 

@@ -396,6 +396,13 @@ def test_a_model_that_is_not_one_is_refused(trained, tmp_path):
         quality.predict(model, data, tmp_path / "out.csv")
 
 
+def test_an_image_that_shows_nothing_is_refused(tmp_path):
+    data = write_pieces(tmp_path / "data", 2, 0)
+    Image.new("L", (SIDE, SIDE), 7).save(data / "ok_front" / "1_1.png")
+    with pytest.raises(RecordingError, match=r"ok_front/1_1\.png: shows nothing, all of it"):
+        quality.train(data, Job(tmp_path / "out", quick=True))
+
+
 def test_too_little_of_a_kind_is_refused(tmp_path):
     data = write_pieces(tmp_path / "data", 10, 0, copies=1)
     with pytest.raises(TrainingError, match="10 images of defective pieces, at least 25"):

@@ -117,6 +117,9 @@ def test_files_of_a_subset_are_found_and_several_subsets_told_apart(tmp_path):
     with pytest.raises(RecordingError, match=r"holds train_FD001\.txt, train_FD002\.txt"):
         find(tmp_path, TRAIN)
     assert find(second, TEST) == tmp_path / "test_FD002.txt"
+    with pytest.raises(RecordingError, match=r"plant\.txt: is not there"):
+        find(tmp_path / "plant.txt", TRAIN)
+    (tmp_path / "plant.txt").touch()
     with pytest.raises(RecordingError, match="does not say which subset"):
         find(tmp_path / "plant.txt", TRAIN)
 
