@@ -34,6 +34,9 @@ from tools.federated_choices import Choices, Parts
 from tools.nodes import Nodes, credentials_in
 from tools.submit import submit, wait_final
 
+LIARS = 1
+NOISY_STEPS = 5
+CLIPPING, LEVELS = 8.0, 2**22
 PATIENCE_S = 30.0
 # Of earlier transactions a look-up goes through, at most.
 MAX_SEARCHED = 10_000
@@ -55,7 +58,14 @@ def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) 
         raise UsageError(f"--strategy {choices.strategy}: give one of {', '.join(STRATEGIES)}")
     if (choices.dp_noise is None) is not (choices.dp_clip is None):
         raise UsageError("--dp-noise and --dp-clip: give both, or neither")
-    liars = choices.liars
+    if choices.dp_noise is None and choices.dp_steps is not None:
+        raise UsageError("--dp-steps: wants --dp-noise and --dp-clip")
+    if choices.strategy == "fedavg" and choices.liars:
+        raise UsageError(
+            f"--liars {choices.liars}: fedavg takes what each site sends; give --strategy "
+            "trimmed-mean or krum"
+        )
+    liars = LIARS if choices.liars is None else choices.liars
     wanted = {"fedavg": 2, "trimmed-mean": 2 * liars + 1, "krum": 2 * liars + 3}[choices.strategy]
     if sites < wanted:
         raise UsageError(
@@ -83,7 +93,7 @@ def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) 
         held_out=held_out,
         noise=choices.dp_noise,
         clip=choices.dp_clip,
-        steps=choices.dp_steps if is_private else 0,
+        steps=(choices.dp_steps or NOISY_STEPS) if is_private else 0,
         machines=machines if is_private else 0,
     )
 
@@ -91,8 +101,15 @@ def settings_of(choices: Choices, sites: int, machines: int, held_out: int = 0) 
 def _masks_of(choices: Choices, sites: int) -> Masks | None:
     shares, threshold = choices.num_shares, choices.reconstruction_threshold
     if not choices.secure_aggregation:
-        if shares is not None or threshold is not None:
-            raise UsageError("--num-shares, --reconstruction-threshold: want --secure-aggregation")
+        asked = {
+            "--num-shares": shares,
+            "--reconstruction-threshold": threshold,
+            "--clipping-range": choices.clipping_range,
+            "--quantization-range": choices.quantization_range,
+        }
+        for option, value in asked.items():
+            if value is not None:
+                raise UsageError(f"{option} {value}: wants --secure-aggregation")
         return None
     if choices.strategy != "fedavg":
         raise UsageError(
@@ -115,10 +132,10 @@ def _masks_of(choices: Choices, sites: int) -> Masks | None:
             f"--reconstruction-threshold {threshold}: give more than half of {shares} shares, and "
             "less than all"
         )
-    levels = choices.quantization_range
+    levels = choices.quantization_range or LEVELS
     if levels & (levels - 1):
         raise UsageError(f"--quantization-range {levels}: is no power of 2")
-    return Masks(shares, threshold, choices.clipping_range, levels)
+    return Masks(shares, threshold, choices.clipping_range or CLIPPING, levels)
 
 
 def run(

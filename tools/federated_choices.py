@@ -19,14 +19,16 @@ class Choices:
     """Options of `fogline federated run` and `serve`; see `cloud.federated.run_files.Settings`."""
 
     strategy: str = _choice("fedavg", "fedavg, trimmed-mean or krum.")
-    liars: int = _choice(1, "Sites that may send anything; for the robust strategies.", min=0)
+    liars: int | None = _choice(
+        None, "Sites that may send anything; for the robust strategies. [1]", min=0
+    )
     rounds: int = _choice(20, "In all.", min=1, max=10_000)
     epochs: int = _choice(5, "Of a site in a round.", min=1, max=100)
     min_sites: int | None = _choice(None, "With fewer answers a round does not count.")
     round_s: float = _choice(300.0, "How long a round may take.", min=1)
     dp_noise: float | None = _choice(None, "Noise on each step, in clips.", min=1e-3)
     dp_clip: float | None = _choice(None, "What a machine may move a step by.", min=1e-9)
-    dp_steps: int = _choice(5, "Steps of a round with noise.", min=1)
+    dp_steps: int | None = _choice(None, "Steps of a round with noise. [5]", min=1)
     secure_aggregation: bool = _flag(
         "--secure-aggregation", "Add updates up under masks, so that nobody sees a single one."
     )
@@ -36,10 +38,13 @@ class Choices:
     reconstruction_threshold: int | None = _choice(
         None, "With masks: shares that put a key together. [more than half]", min=2
     )
-    clipping_range: float = _choice(8.0, "With masks: what no weight may go beyond.", min=1e-3)
-    quantization_range: int = _choice(
-        2**22, "With masks: levels that weights are rounded to, a power of 2.", min=2**8, max=2**24
+    clipping_range: float | None = _choice(
+        None, "With masks: what no weight may go beyond. [8]", min=1e-3
     )
+    quantization_range: int | None = _choice(
+        None, "With masks: levels that weights are rounded to, a power of 2. [2^22]", min=2**8,
+        max=2**24,
+    )  # fmt: skip
     seed: int = _choice(0, "Of everything random.")
 
 

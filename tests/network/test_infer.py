@@ -166,6 +166,8 @@ async def done(arguments: list[str]) -> None:
     [
         ("rul", ["--seal"], "needs --founding and --key"),
         ("rul", ["--key", "k"], "are for --seal"),
+        ("rul", ["--journal", "j"], "are for --seal"),
+        ("rul", ["--api", "http://127.0.0.1:1"], "are for --seal"),
         ("quality", ["--seal"], "fogline fog infer"),
         ("anomaly", ["--seal"], "boards seal their verdicts themselves"),
     ],

@@ -22,6 +22,8 @@ from tools.errors import UsageError
 from tools.nodes import Nodes
 from tools.outputs import check_output
 
+JOURNAL = Path("predictions.journal")
+
 app = new_app("Let a trained model say what it thinks of recordings, and others know it.")
 
 
@@ -73,8 +75,11 @@ def _add(task: recorded.RecordedTask) -> None:
             typer.Option(metavar="FILE", help="To seal: key of a member, gateway or trainer."),
         ] = None,
         journal: Annotated[
-            Path, typer.Option(metavar="FILE", help="To seal: notes what is, over restarts.")
-        ] = Path("predictions.journal"),
+            Path | None,
+            typer.Option(
+                metavar="FILE", help=f"To seal: notes what is, over restarts. [{JOURNAL}]"
+            ),
+        ] = None,
         api: Api = None,
         member: MemberDirectory = None,
         json_file: JsonFile = None,
@@ -84,8 +89,10 @@ def _add(task: recorded.RecordedTask) -> None:
         check_output(out)
         task.check_out(data, out)
         if not seal:
-            if founding is not None or key is not None:
-                raise UsageError("--founding, --key: are for --seal; give that, too")
+            if founding or key or journal or api or member:
+                raise UsageError(
+                    "--founding, --key, --journal, --api, --as: are for --seal; give that, too"
+                )
             report(task.module().predict(model, data, out, **settings), json_file)
             return
         task.check_shares()
@@ -98,7 +105,7 @@ def _add(task: recorded.RecordedTask) -> None:
                 Nodes.of(api, member),
                 consortiums.load_founding(founding),
                 consortiums.load_key(key),
-                journal,
+                JOURNAL if journal is None else journal,
                 sharing.Asked(task, model, data, out, settings),
             )
         )
