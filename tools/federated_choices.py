@@ -33,10 +33,12 @@ class Choices:
         "--secure-aggregation", "Add updates up under masks, so that nobody sees a single one."
     )
     num_shares: int | None = _choice(
-        None, "With masks: shares of a site's keys, as others hold them. [one for each site]", min=3
+        None,
+        "With masks: shares of a site's keys, as others hold them. \\[one for each site]",
+        min=3,
     )
     reconstruction_threshold: int | None = _choice(
-        None, "With masks: shares that put a key together. [more than half]", min=2
+        None, "With masks: shares that put a key together. \\[more than half]", min=2
     )
     clipping_range: float | None = _choice(
         None, "With masks: what no weight may go beyond. [8]", min=1e-3

@@ -108,7 +108,7 @@ def bench_inference(
 @app.command("board")
 def bench_board(
     model: Annotated[
-        Path | None, typer.Option(help="A full-int8 .tflite file. [an auto-encoder]")
+        Path | None, typer.Option(help="A full-int8 .tflite file. \\[an auto-encoder]")
     ] = None,
     target: Annotated[
         list[str] | None,

@@ -54,7 +54,7 @@ FoundingFile = Annotated[
 ]
 Api = Annotated[
     list[str] | None,
-    typer.Option("--api", metavar="URL", help=f"A fog node's API; repeatable. [{DEFAULT_API}]"),
+    typer.Option("--api", metavar="URL", help=f"A fog node's API; repeatable. \\[{DEFAULT_API}]"),
 ]
 MemberDirectory = Annotated[
     Path | None,

@@ -135,7 +135,8 @@ def data_import(
     channel: Annotated[
         list[str] | None,
         typer.Option(
-            help="Column to take; repeatable. [all but time, --label, `anomaly` and `changepoint`]"
+            help="Column to take; repeatable. "
+            "\\[all but time, --label, `anomaly` and `changepoint`]"
         ),
     ] = None,
     label: Annotated[

@@ -50,10 +50,10 @@ def demo(
     ] = None,
     devices: Annotated[
         int | None,
-        typer.Option(min=1, max=60, help="How many boards, or cars.  [default: 4, or 24]"),
+        typer.Option(min=1, max=60, help="How many boards, or cars.  \\[default: 4, or 24]"),
     ] = None,
     weeks: Annotated[
-        int | None, typer.Option(min=3, max=12, help="Of the cars.  [default: 4]")
+        int | None, typer.Option(min=3, max=12, help="Of the cars.  \\[default: 4]")
     ] = None,
     replay: Annotated[
         Path | None,

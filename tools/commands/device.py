@@ -28,12 +28,12 @@ app = new_app("Flash, provision, enrol, label and watch boards.")
 
 Ports = Annotated[
     list[str] | None,
-    typer.Option("--port", help="Port or BOOTSEL drive of a board; repeatable. [the only one]"),
+    typer.Option("--port", help="Port or BOOTSEL drive of a board; repeatable. \\[the only one]"),
 ]
 All = Annotated[bool, typer.Option("--all", help="All boards that `fogline device list` shows.")]
 Kind = Annotated[
     str | None,
-    typer.Option("--board", help="What kind they are, by hardware/boards/. [what they say]"),
+    typer.Option("--board", help="What kind they are, by hardware/boards/. \\[what they say]"),
 ]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="How many boards at once.")]
 Tries = Annotated[int, typer.Option(min=1, max=10, help="How often each is tried.")]
@@ -171,7 +171,7 @@ def device_provision(
     everything: All = False,
     board: Kind = None,
     source: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Our firmware. [that of this checkout]")
+        Path | None, typer.Option(metavar="DIR", help="Our firmware. \\[that of this checkout]")
     ] = None,
     start: Annotated[bool, typer.Option(help="Start it, and see that it runs.")] = True,
     lock: Annotated[
@@ -255,7 +255,7 @@ def device_enroll(
         list[str] | None,
         typer.Option(help="NAME,UNIT,MIN,MAX of a quantity, unit in UCUM; repeatable, in order."),
     ] = None,
-    board: Annotated[str | None, typer.Option(help="Kind of board. [unix]")] = None,
+    board: Annotated[str | None, typer.Option(help="Kind of board. \\[unix]")] = None,
     from_: Annotated[
         Path | None,
         typer.Option(
@@ -304,7 +304,7 @@ def device_update(
         int | None,
         typer.Option(
             min=1,
-            help="Above what the boards run. [one above VERSION_NUMBER of the firmware and all "
+            help="Above what the boards run. \\[one above VERSION_NUMBER of the firmware and all "
             "that was released for the class]",
         ),
     ] = None,
@@ -319,7 +319,7 @@ def device_update(
         ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the firmware. [firmware/]")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the firmware. \\[firmware/]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the bundle here; release nothing.")
@@ -396,7 +396,9 @@ def device_label(
 def device_monitor(
     port: Ports = None,
     everything: All = False,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long. [until Ctrl-C]")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="How long. \\[until Ctrl-C]")
+    ] = None,
     keep: Annotated[
         bool, typer.Option(help="Wait for a board that is unplugged to come back.")
     ] = True,

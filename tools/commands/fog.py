@@ -126,7 +126,8 @@ def fog_repair(
         typer.Option(
             "--from",
             metavar="URL|NAME",
-            help="A node's API, or a member of [peer] peers; repeatable. [all of [peer] peers]",
+            help="A node's API, or a member of \\[peer] peers; repeatable. "
+            "\\[all of \\[peer] peers]",
         ),
     ] = None,
     checkpoint: Annotated[

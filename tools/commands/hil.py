@@ -68,7 +68,7 @@ def hil_run(
     firmware: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.uf2", help="The image that pico-emu runs. [what `make pico` built]"
+            metavar="FILE.uf2", help="The image that pico-emu runs. \\[what `make pico` built]"
         ),
     ] = None,
     json_file: JsonFile = None,
@@ -146,7 +146,7 @@ def hil_submit(
     key: OperatorKey,
     rig: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the rig. [as reported, else this machine's]"),
+        typer.Option(metavar="NAME", help="Of the rig. \\[as reported, else this machine's]"),
     ] = None,
     kid: Annotated[
         list[str] | None,

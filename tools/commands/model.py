@@ -132,7 +132,7 @@ def model_rollout(
     name: Annotated[str, typer.Argument(help="Name of the release.")],
     founding: FoundingFile,
     key: TrainerOrOperatorKey,
-    version: Annotated[int | None, typer.Option(min=1, help="Its version. [the latest]")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Its version. \\[the latest]")] = None,
     device_type: Annotated[
         str | None, typer.Option(help="Whose boards, where several types have that name.")
     ] = None,
@@ -231,7 +231,7 @@ def model_approve(
 @app.command("status")
 def model_status(
     which: Annotated[
-        str | None, typer.Argument(metavar="[TYPE|ID]", help="Device type or rollout. [all]")
+        str | None, typer.Argument(metavar="[TYPE|ID]", help="Device type or rollout. \\[all]")
     ] = None,
     api: Api = None,
     member: MemberDirectory = None,
@@ -317,7 +317,7 @@ def model_watch(
     retrain: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Train anew, here, when it has moved. [only say that one should]"
+            metavar="DIR", help="Train anew, here, when it has moved. \\[only say that one should]"
         ),
     ] = None,
     groups: Groups = GROUPS,

@@ -33,11 +33,11 @@ def predict_list(
         str | None,
         typer.Argument(
             metavar="[SUBJECT]",
-            help="A thing's name, or how an image's SHA-256 or a board's key id begins. [all]",
+            help="A thing's name, or how an image's SHA-256 or a board's key id begins. \\[all]",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Its name, or how its SHA-256 begins. [all]")
+        str | None, typer.Option(help="Its name, or how its SHA-256 begins. \\[all]")
     ] = None,
     count: Annotated[
         int, typer.Option(min=1, max=10_000, help="At most so many, latest first.")
@@ -77,7 +77,7 @@ def _add(task: recorded.RecordedTask) -> None:
         journal: Annotated[
             Path | None,
             typer.Option(
-                metavar="FILE", help=f"To seal: notes what is, over restarts. [{JOURNAL}]"
+                metavar="FILE", help=f"To seal: notes what is, over restarts. \\[{JOURNAL}]"
             ),
         ] = None,
         api: Api = None,
@@ -89,9 +89,9 @@ def _add(task: recorded.RecordedTask) -> None:
         check_output(out)
         task.check_out(data, out)
         if not seal:
-            if founding or key or journal or api or member:
+            if founding or key or journal or api:
                 raise UsageError(
-                    "--founding, --key, --journal, --api, --as: are for --seal; give that, too"
+                    "--founding, --key, --journal, --api: are for --seal; give that, too"
                 )
             report(task.module().predict(model, data, out, **settings), json_file)
             return

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from tools import cli, entry, recorded
 from tools.commands import common
@@ -66,6 +67,15 @@ def test_the_commands_of_a_first_round_are_there() -> None:
         ("fog", "run"), ("fog", "status"), ("device", "enroll"), ("device", "revoke"),
         ("device", "list"), ("model", "list"), ("proof", "get"), ("proof", "verify"), ("demo",),
     } <= COMMANDS.keys()  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_shows_what_stands_in_brackets(path) -> None:
+    """As defaults do; without a backslash before the bracket they would be taken for markup."""
+    command = COMMANDS[path]
+    for text in (command.help, *(getattr(each, "help", None) for each in command.params)):
+        if text:
+            assert Text.from_markup(text).plain == text.replace("\\[", "[")
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
