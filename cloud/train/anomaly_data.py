@@ -60,6 +60,16 @@ class Recordings:
         parts = [*self.plain.values(), *(each.normal for each in experiments)]
         return {index.to_bytes(8): part for index, part in enumerate(parts)}
 
+    def require_each_once(self) -> None:
+        """Raise RecordingError where one file is there twice, and would count so."""
+        names: dict[str, str] = {}
+        for name, digest in self.sha256.items():
+            if names.setdefault(digest, name) != name:
+                raise RecordingError(
+                    f"{self.path}: {name} is the same as {names[digest]}, and would count twice",
+                    "take one of them out",
+                )
+
 
 def read_recordings(path: Path) -> Recordings:
     """Read a file, or all CSV files of a folder and of those in it.

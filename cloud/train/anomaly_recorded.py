@@ -66,6 +66,7 @@ def train(data: Path, job: Job) -> dict[str, Any]:
     if anomaly_nab.is_nab(data):
         return anomaly_nab.train(data, job, job.out).report
     recordings = read_recordings(data)
+    recordings.require_each_once()
     report = _train(recordings, recordings.experiments, job, job.out).report
     return {name: value for name, value in report.items() if name != "learned_from"}
 
@@ -122,6 +123,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
     if anomaly_nab.is_nab(data):
         return anomaly_nab.evaluate(data, job)
     recordings = read_recordings(data)
+    recordings.require_each_once()
     experiments = recordings.experiments
     if job.model is None:
         require_halves(data, experiments)

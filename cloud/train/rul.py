@@ -142,7 +142,7 @@ def evaluate(data: Path, job: Job) -> dict[str, Any]:
         return _measure(job.model, data, job)
     units, engineers = _to_learn(data, job)
     test = _Test.read(data)
-    fitted = _fit(units, job, more=1)
+    fitted = _fit(units, job, more=1, test=test.units)
     ensemble = fitted.ensemble
     methods = fit_baselines(fitted.features, units.left(), units.cycle, job.seed)
     fitted.step("baselines")
@@ -341,9 +341,15 @@ def _check_enough(units: Units) -> None:
         )
 
 
-def _fit(units: Units, job: Job, *, more: int) -> _Fitted:
-    """Learn all that is learned; `more` steps follow."""
+def _fit(units: Units, job: Job, *, more: int, test: Units | None = None) -> _Fitted:
+    """Learn all that is learned; `more` steps follow. Of `test` only is seen that it can be judged.
+
+    Raises:
+        RecordingError: `test` has rows of an operating condition that `units` have not.
+    """
     preparation = fit_preparation(units)
+    if test is not None:
+        preparation.standardised(test)
     features = preparation.features(units)
     job.out.mkdir(parents=True, exist_ok=True)
     shape = QUICK if job.quick else FULL

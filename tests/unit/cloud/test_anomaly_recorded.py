@@ -168,6 +168,15 @@ def test_the_protocol_of_skab(folder, tmp_path):
     assert len(list(tmp_path.glob("timeline-*.png"))) == 2
 
 
+def test_a_recording_that_is_there_twice_is_refused(folder, tmp_path):
+    shutil.copytree(folder / "valve", tmp_path / "valve")
+    shutil.copy(tmp_path / "valve" / "0.csv", tmp_path / "again.csv")
+    for work in (anomaly_recorded.train, anomaly_recorded.evaluate):
+        with pytest.raises(RecordingError, match=r"valve/0\.csv is the same as again\.csv"):
+            work(tmp_path, job(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_was_trained_predicts(folder, tmp_path):
     report = anomaly_recorded.train(folder, job(tmp_path / "model"))
     assert report["rows"] == ROWS + 4 * FIT_ROWS

@@ -383,6 +383,16 @@ def test_another_subset_than_was_learned_from_is_named(trained, tmp_path):
         rul.evaluate(data, job)
 
 
+def test_what_cannot_be_judged_is_said_before_the_training(tmp_path):
+    data = subset(tmp_path / "data", 2)
+    lines = (data / "test_FD009.txt").read_text().splitlines()
+    lines[-1] = lines[-1].replace(" 100 ", " 40 ", 1)
+    (data / "test_FD009.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(RecordingError, match="setting_3 40 is no operating condition of the train"):
+        rul.evaluate(data, Job(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_of_units_to_learn_from_are_of_no_use_to_a_trained_model(trained, tmp_path):
     sheet = tmp_path / "labels.csv"
     sheet.write_text("unit,value\n7,running\n")
